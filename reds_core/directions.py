@@ -1,0 +1,207 @@
+r"""Which way to step: Rayleigh EigenDirections and their ablations, from Jacobians.
+
+Balakrishnan, Gadde, Martinez, Perona, "Rayleigh EigenDirections (REDs)", ECCV 2022 (arXiv 2201.10423), section 3.
+
+    Gram            A_i = J_i^T J_i / ||J_i^T J_i||_F            attributes in different units compare
+    rank            r(beta) = min(d, #{k : cumsum(E^2 / sum E^2)_k <= beta} + 1),  E the eigenvalues of A_i, descending
+    held space      Q = orth[top r_i eigenvectors of every held A_i]
+    null space      N = complement of span(Q)
+    directions      V = N U,  U the top r(beta_v) eigenvectors of N^T A_v N,  A_v the sum of the varied Grams
+
+V are the closed-form maximisers of the Rayleigh quotient x^T A_v x / x^T x over all x that leave the held attributes alone
+to first order. The soft form `rayleigh` has no hard null space: A_v x = lambda (A_h + tau tr(A_h) I) x.
+
+Everything is symmetric, in float64: a Gram squares the condition number of a Jacobian. The public functions take one point
+and plain lists. Under them lie batched forms on (n, d, d) Grams and *masks* in place of ranks, since the points of a batch
+have null spaces of different sizes: columns (n, d, d), best first, of which the first `count` (n,) are meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from reds_core.errors import NoDirectionsError
+from reds_core.types import Grams, Jacobian
+
+# Two held attributes share a direction when they differ there by no more than the rounding of float32 Jacobians.
+SAME_DIRECTION = 1e-6
+
+
+def reds(
+    held: Sequence[Jacobian], varied: Sequence[Jacobian], beta_held: float | Sequence[float], beta_varied: float
+) -> Tensor:
+    """Directions that change the varied attributes most among those that leave every held one still.
+
+    Args:
+        held, varied: Jacobians (p_i, d) at one point; at least one of each.
+        beta_held: share of squared eigenvalues that is held, in (0, 1]; one number, or one for each held attribute.
+        beta_varied: likewise, how many varied directions are returned.
+
+    Returns:
+        (d, m) float64, orthonormal columns, best first.
+
+    Raises:
+        NoDirectionsError: the held spaces together fill the latent space.
+        ValueError: a Jacobian is zero, not finite, or of another size.
+    """
+    columns, count = reds_batched(_grams(held, "held"), _total(varied), _betas(beta_held, len(held)), beta_varied)
+    return _one(columns, count, len(held), beta_held)
+
+
+def null_space(held: Sequence[Jacobian], beta_held: float | Sequence[float]) -> Tensor:
+    """The complement of the held space: (d, m) orthonormal columns. Arguments and errors as for `reds`."""
+    return minf(held, beta_held)
+
+
+def minf(held: Sequence[Jacobian], beta_held: float | Sequence[float]) -> Tensor:
+    """The null space alone, least held movement first: (d, m). Arguments and errors as for `reds`."""
+    columns, count = minf_batched(_grams(held, "held"), _betas(beta_held, len(held)))
+    return _one(columns, count, len(held), beta_held)
+
+
+def maxc(varied: Sequence[Jacobian], beta_varied: float) -> Tensor:
+    """The directions of largest varied change, holding nothing: (d, m). Arguments and errors as for `reds`."""
+    columns, count = maxc_batched(_total(varied), beta_varied)
+    return columns[0, :, : int(count)]
+
+
+def rayleigh(held: Sequence[Jacobian], varied: Sequence[Jacobian], tau: float) -> Tensor:
+    """The soft form: generalised eigenvectors of varied over held change, made orthonormal in order: (d, d).
+
+    `tau` > 0 is the ridge, in units of the held Grams' trace: small values hold harder. Errors as for `reds`.
+    """
+    columns, _ = rayleigh_batched(_grams(held, "held"), _total(varied), tau)
+    return columns[0]
+
+
+def gram(jacobian: Tensor) -> Tensor:
+    """Jacobians (..., p, d) -> J^T J in float64 (..., d, d), not normalised."""
+    # In blocks of rows: in float64 at once, the Jacobian of a whole image's pixels would take twice its memory.
+    blocks = (rows.double() for rows in jacobian.split(65_536, -2))
+    return sum((rows.mT @ rows for rows in blocks), jacobian.new_zeros((), dtype=torch.float64))
+
+
+def normalised(grams: Grams) -> Grams:
+    """Grams divided by their Frobenius norms, so that attributes in different units compare. A zero Gram stays zero."""
+    norm = torch.linalg.matrix_norm(grams)[:, None, None]
+    return grams / torch.where(norm > 0, norm, 1.0)
+
+
+def reds_batched(
+    held: Sequence[Grams], varied: Grams, beta_held: Sequence[float], beta_varied: float
+) -> tuple[Tensor, Tensor]:
+    """`reds` for n points: columns (n, d, d), best first, and how many of them are directions (n,). None is no error here."""
+    null, inside = _null_basis(held, beta_held)
+    # Inside the null space, N^T A_v N; the coordinates outside it get a negative eigenvalue, so that they sort last.
+    values, vectors = _eigh(null.mT @ normalised(varied) @ null - torch.diag_embed((~inside).double()))
+    size = inside.sum(1)
+    values = torch.where(torch.arange(values.shape[1], device=values.device) < size[:, None], values, 0.0)
+    return null @ vectors, torch.minimum(_rank(values, beta_varied), size)
+
+
+def minf_batched(held: Sequence[Grams], beta_held: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """`minf` for n points: columns (n, d, d), least held movement first, and how many of them are meant (n,)."""
+    null, inside = _null_basis(held, beta_held)
+    moved = sum((normalised(a) for a in held), torch.zeros_like(null))
+    # Descending order of the negated movement; outside the null space, far below any of it.
+    _, vectors = _eigh(-(null.mT @ moved @ null) - torch.diag_embed((~inside).double()) * (2.0 + len(held)))
+    return null @ vectors, inside.sum(1)
+
+
+def maxc_batched(varied: Grams, beta_varied: float) -> tuple[Tensor, Tensor]:
+    """`maxc` for n points: columns (n, d, d), best first, and how many of them are meant (n,)."""
+    values, vectors = _eigh(normalised(varied))
+    return vectors, _rank(values, beta_varied)
+
+
+def rayleigh_batched(held: Sequence[Grams], varied: Grams, tau: float) -> tuple[Tensor, Tensor]:
+    """`rayleigh` for n points: columns (n, d, d), best first; all d of them are meant."""
+    total = sum((normalised(a) for a in held), torch.zeros_like(varied))
+    d = total.shape[1]
+    trace = total.diagonal(dim1=1, dim2=2).sum(1)
+    ridge = tau * torch.where(trace > 0, trace, 1.0)
+    factor = torch.linalg.cholesky(total + ridge[:, None, None] * torch.eye(d, dtype=total.dtype, device=total.device))
+    # With A_h + ridge = L L^T, the generalised problem is the symmetric one of L^-1 A_v L^-T, and x = L^-T y.
+    left = torch.linalg.solve_triangular(factor, normalised(varied), upper=False)
+    _, vectors = _eigh(torch.linalg.solve_triangular(factor, left.mT, upper=False))
+    vectors = torch.linalg.solve_triangular(factor.mT, vectors, upper=True)
+    q, r = torch.linalg.qr(vectors)
+    signs = r.diagonal(dim1=1, dim2=2).sign()
+    return q * torch.where(signs == 0, 1.0, signs)[:, None, :], torch.full((len(q),), d, device=q.device)
+
+
+def oriented(columns: Tensor) -> Tensor:
+    """Columns (..., d, m) with the component of largest magnitude made positive: an eigenvector has no sign of its own."""
+    largest = columns.abs().argmax(-2, keepdim=True)
+    signs = columns.gather(-2, largest).sign()
+    return columns * torch.where(signs == 0, 1.0, signs)
+
+
+def _null_basis(held: Sequence[Grams], betas: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """An orthonormal basis (n, d, d) whose columns marked in (n, d) span the null space; the others are zero."""
+    spans = []
+    for a, beta in zip(held, betas, strict=True):
+        values, vectors = _eigh(normalised(a))
+        top = torch.arange(values.shape[1], device=a.device) < _rank(values, beta)[:, None]
+        spans.append((vectors, top))
+    if len(spans) == 1:
+        vectors, top = spans[0]
+        inside = ~top
+    else:
+        widest = [int(top.sum(1).max()) for _, top in spans]
+        stack = torch.cat([(v * t[:, None, :])[:, :, :k] for (v, t), k in zip(spans, widest, strict=True)], 2)
+        vectors, singular, _ = torch.linalg.svd(stack, full_matrices=True)
+        inside = torch.ones(vectors.shape[::2], dtype=torch.bool, device=stack.device)
+        inside[:, : singular.shape[1]] = singular <= SAME_DIRECTION
+    return vectors * inside[:, None, :], inside
+
+
+def _eigh(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (n, d) in descending order, and eigenvectors (n, d, d) as columns."""
+    values, vectors = torch.linalg.eigh((a + a.mT) / 2)
+    return values.flip(-1), vectors.flip(-1)
+
+
+def _rank(values: Tensor, beta: float) -> Tensor:
+    """How many of the descending eigenvalues (n, d) it takes to explain more than `beta` of their squares: (n,)."""
+    squares = values.square()
+    total = squares.sum(1, keepdim=True)
+    share = squares / torch.where(total > 0, total, 1.0)
+    return ((share.cumsum(1) <= beta).sum(1) + 1).clamp(max=values.shape[1])
+
+
+def _grams(jacobians: Sequence[Jacobian], role: str) -> list[Grams]:
+    if not jacobians:
+        raise ValueError(f"no {role} Jacobian was given; at least one is needed")
+    for j in jacobians:
+        if j.ndim != 2 or j.shape[1] != jacobians[0].shape[1]:
+            raise ValueError(f"{role} Jacobians must be (p, d) with one d, got {[tuple(x.shape) for x in jacobians]}")
+        if not bool(torch.isfinite(j).all()):
+            raise ValueError(f"a {role} Jacobian is not finite; the feature could not be measured there")
+        if not bool(j.any()):
+            raise ValueError(f"a {role} Jacobian is zero: the feature does not react to the latent there")
+    return [gram(j)[None] for j in jacobians]
+
+
+def _total(varied: Sequence[Jacobian]) -> Grams:
+    """The sum of the normalised varied Grams of one point: (1, d, d)."""
+    return torch.stack([normalised(a) for a in _grams(varied, "varied")]).sum(0)
+
+
+def _betas(beta: float | Sequence[float], count: int) -> list[float]:
+    betas = [float(beta)] * count if isinstance(beta, int | float) else [float(b) for b in beta]
+    if len(betas) != count:
+        raise ValueError(f"{len(betas)} betas were given for {count} held attributes; give one, or one for each")
+    return betas
+
+
+def _one(columns: Tensor, count: Tensor, held: int, beta: float | Sequence[float]) -> Tensor:
+    if not int(count):
+        raise NoDirectionsError(
+            f"{held} held attribute(s) fill all {columns.shape[1]} latent directions at beta {beta}; "
+            "lower beta or hold fewer attributes"
+        )
+    return columns[0, :, : int(count)]

@@ -1,0 +1,53 @@
+"""Everything that this package raises on purpose.
+
+    RedsError
+    +-- UserError            the input is wrong: nothing was computed, exit code 2
+    |   +-- SpecError        the spec's text: unknown keys, wrong values, names that refer to nothing
+    |   +-- ModelError       a file or a network: missing, changed, refused, of the wrong shape or range
+    |   +-- OutputError      the output folder: cannot be written, or is not a run
+    +-- NoDirectionsError    the held attributes leave no direction to walk
+    +-- RunError             the run could not go on: exit code 1, what is finished stays
+        +-- ShardDamaged     a shard that does not match its manifest
+
+A message says what happened, with the numbers, then what to change.
+"""
+
+from __future__ import annotations
+
+
+class RedsError(Exception):
+    """The base of the errors that a user is shown without a traceback."""
+
+
+class UserError(RedsError):
+    """The input is wrong."""
+
+
+class SpecError(UserError):
+    """The spec is wrong. `problems` lists every mistake found, each as "where: what"."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.source = source
+        self.problems = problems
+        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        super().__init__(f"{source}: {count}\n" + "\n".join(f"  {p}" for p in problems))
+
+
+class ModelError(UserError):
+    """A model file or network cannot be used."""
+
+
+class OutputError(UserError):
+    """The output folder cannot be used."""
+
+
+class NoDirectionsError(RedsError):
+    """The held attributes fill the latent space: there is no direction left to walk."""
+
+
+class RunError(RedsError):
+    """The run stopped; finished shards are kept and it can be started again."""
+
+
+class ShardDamaged(RunError):
+    """A shard on disk differs from its manifest."""

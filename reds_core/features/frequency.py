@@ -1,0 +1,71 @@
+"""A band of the Fourier transform as a feature: the article's closed-form example.
+
+The coefficients F(u, v) of the orthonormal two-dimensional transform with low <= sqrt(u^2 + v^2) < high, in cycles per pixel,
+as real and imaginary parts. By Parseval, a distance between two such vectors is the L2 distance between the band-passed images.
+0.5 is the Nyquist limit along an axis; a band that ends there includes the corners beyond it, so that [0, a) and [a, 0.5]
+share out the whole image between them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from reds_core.errors import ModelError
+from reds_core.features.pixels import to_gray
+from reds_core.models.config import Access, Config, Number
+from reds_core.types import Feature, Images
+
+CyclesPerPixel = Annotated[Number, Field(ge=0, le=0.5)]
+
+
+class Frequency(Config):
+    """Fourier coefficients of one band of spatial frequencies."""
+
+    kind: Literal["frequency"]
+    low: CyclesPerPixel = Field(description="Lower edge in cycles per pixel, inclusive; 0 is the mean brightness.")
+    high: CyclesPerPixel = Field(description="Upper edge in cycles per pixel, exclusive; 0.5 is the finest.")
+    gray: bool = Field(False, description="Brightness only.")
+
+    def mistakes(self) -> list[str]:
+        """What a field's own type cannot see."""
+        return [] if self.low < self.high else [f"the band from low {self.low:g} to high {self.high:g} is empty"]
+
+    def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:
+        return _Band(self, access, shape)
+
+
+class _Band:
+    names: tuple[str, ...] = ()
+    unit = "band-passed pixel values (L2)"
+
+    def __init__(self, config: Frequency, access: Access, shape: tuple[int, int, int]) -> None:
+        _, h, w = shape
+        self.gray = config.gray
+        u, v = torch.fft.fftfreq(h)[:, None], torch.fft.rfftfreq(w)[None]
+        radius = torch.sqrt(u**2 + v**2)
+        inside = (radius >= config.low) & ((radius < config.high) | (config.high == 0.5))
+        if not bool(inside.any()):
+            raise ModelError(
+                f"no Fourier coefficient of a {h}x{w} image lies from {config.low:g} to {config.high:g} cycles per pixel; "
+                f"they are 1/{max(h, w)} apart: widen the band"
+            )
+        # The half-plane that a real transform leaves out mirrors the one kept: it counts twice, but for its own mirror line.
+        twice = torch.full_like(radius, math.sqrt(2))
+        twice[:, 0] = 1
+        if w % 2 == 0:
+            twice[:, -1] = 1
+        self.where = inside.flatten().nonzero().squeeze(1).to(access.device)
+        self.weights = twice.flatten().to(access.device)[self.where]
+
+    def bind(self, images: Images) -> Tensor | None:
+        return None
+
+    def __call__(self, images: Images, bound: Tensor | None) -> Tensor:
+        x = to_gray(images) if self.gray else images
+        coefficients = torch.fft.rfft2(x, norm="ortho").flatten(2)[:, :, self.where] * self.weights
+        return torch.view_as_real(coefficients).flatten(1)

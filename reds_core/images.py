@@ -1,0 +1,49 @@
+"""Images as files: encoded bytes, and tensors exactly as a reader of the file will see them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from reds_core.types import Images
+
+ImageFormat = Literal["png", "jpg", "webp"]
+DEFAULT_QUALITY = 95
+
+
+def to_bytes(image: Tensor) -> np.ndarray:
+    """One image (c, h, w) in [0, 1] -> uint8 (h, w, c)."""
+    levels: np.ndarray = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return levels
+
+
+def encode(pixels: np.ndarray, image: ImageFormat, quality: int | None) -> bytes:
+    """uint8 (h, w, c) with c 1 or 3 -> the bytes of a file; equal pixels give equal bytes."""
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    options: dict[str, Any] = {"quality": quality or DEFAULT_QUALITY}
+    if image == "jpg":
+        options["subsampling"] = "4:4:4"
+    file = io.BytesIO()
+    picture.save(file, {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}[image], **({} if image == "png" else options))
+    return file.getvalue()
+
+
+def decode(file: bytes, channels: int) -> np.ndarray:
+    """The bytes of a file -> uint8 (h, w, channels). Raises OSError if it is no image."""
+    with Image.open(io.BytesIO(file)) as picture:
+        pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    return pixels[:, :, None] if channels == 1 else pixels
+
+
+def as_stored(images: Images, image: ImageFormat, quality: int | None) -> tuple[Images, list[bytes]]:
+    """Images as a reader will see them, and their files if encoding them was needed to know (a lossy format)."""
+    if image == "png":
+        return (images * 255).round() / 255, []
+    files = [encode(to_bytes(x), image, quality) for x in images]
+    pixels = np.stack([decode(f, images.shape[1]) for f in files])
+    return torch.from_numpy(pixels).to(images.device).permute(0, 3, 1, 2).to(images.dtype) / 255, files

@@ -1,0 +1,23 @@
+"""Networks from files: one file per kind; the union below is the registry.
+
+    builtin       shipped with the package            builtin.py, fashion.py; trained by train.py
+    torchscript   torch.jit.save                      torchscript.py
+    exported      torch.export.save                   exported.py
+    factory       a Python function of the user's     factory.py
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from reds_core.models.builtin import Builtin
+from reds_core.models.exported import Exported
+from reds_core.models.factory import Factory
+from reds_core.models.torchscript import TorchScript
+
+OwnNetwork = TorchScript | Exported | Factory
+AnyNetwork = Annotated[Builtin | TorchScript | Exported | Factory, Field(discriminator="kind")]
+
+__all__ = ["AnyNetwork", "Builtin", "Exported", "Factory", "OwnNetwork", "TorchScript"]

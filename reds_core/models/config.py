@@ -1,0 +1,68 @@
+"""What every configuration shares: the base model, checked numbers, file paths and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationInfo
+
+from reds_core.errors import ModelError
+
+
+class Config(BaseModel):
+    """A part of a spec. Unknown keys, NaN and changes after loading are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def identity(self) -> dict[str, str]:
+        """What else decides the outcome beside the fields, for the digest: hashes of shipped weights and named code."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where networks run, and whether code that a spec names may run at all."""
+
+    device: torch.device
+    allow_code: bool
+
+
+def _from_base(path: Path, info: ValidationInfo) -> Path:
+    """Relative paths are relative to the spec's file, whose folder is the validation context's `base`."""
+    base = (info.context or {}).get("base", Path.cwd())
+    return Path(base) / path.expanduser()
+
+
+# Strict: YAML's `yes` must not become 1.0. An integer is fine for a number.
+Number = Annotated[float, Strict()]
+Count = Annotated[int, Strict()]
+File = Annotated[Path, AfterValidator(_from_base)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def file_sha256(path: Path) -> str:
+    """A file's hash, in hex. Raises ModelError if it cannot be read."""
+    try:
+        stat = path.stat()
+        return _hash(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@lru_cache(maxsize=256)
+def _hash(path: Path, size: int, mtime_ns: int) -> str:
+    # Size and time are in the key, so that a file changed in mid-run is hashed again.
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_file(path: Path, pinned: str | None) -> None:
+    """Raises ModelError if a file is missing or differs from the hash that it is pinned to."""
+    found = file_sha256(path)
+    if pinned and found != pinned:
+        raise ModelError(f"{path} has sha256 {found}, the spec asks for {pinned}; the file is another one than was meant")

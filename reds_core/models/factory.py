@@ -1,0 +1,133 @@
+"""Networks built by a Python function of the user's: the one kind that can be anything, and that runs code of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from reds_core.errors import ModelError
+from reds_core.models.config import Access, Config, File, Sha256, check_file
+
+TARGET = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+
+
+class Factory(Config):
+    """A network that a Python function of yours returns, "package.module:function"; needs --allow-code."""
+
+    kind: Literal["factory"]
+    target: str = Field(pattern=TARGET, description='"package.module:function", called with `options`; returns a module.')
+    weights: File | None = Field(None, description="A state dict for it: .safetensors, or a file of torch.save.")
+    sha256: Sha256 | None = Field(None, description="The weights file's hash, to pin it.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the function.")
+
+    def identity(self) -> dict[str, str]:
+        return {"code_sha256": target_sha256(self.target)}
+
+    def title(self) -> str:
+        return f"the network of {self.target}"
+
+    def load(self, access: Access) -> nn.Module:
+        build = import_target(self.target, access)
+        try:
+            network = build(**self.options)
+        # The user's own code: whatever it raises is shown as its own.
+        except Exception as error:
+            raise ModelError(f"{self.target}({self._arguments()}) failed: {type(error).__name__}: {error}") from error
+        if not isinstance(network, nn.Module):
+            raise ModelError(f"{self.target} returned {type(network).__name__}; a torch.nn.Module is needed")
+        if self.weights:
+            check_file(self.weights, self.sha256)
+            self._fill(network, read_state_dict(self.weights))
+        return network.to(access.device).eval().requires_grad_(False)
+
+    def arity(self, network: nn.Module) -> int:
+        """How many inputs the network takes."""
+        import inspect
+
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        parameters = inspect.signature(network.forward).parameters.values()
+        if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+            return 2
+        return sum(p.kind in kinds for p in parameters)
+
+    def _fill(self, network: nn.Module, state: dict[str, Tensor]) -> None:
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise ModelError(f"{self.weights} does not fit {self.target}: {error}") from error
+
+    def _arguments(self) -> str:
+        return ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+
+
+def import_target(target: str, access: Access) -> Callable[..., Any]:
+    """The function that "package.module:function" names.
+
+    Raises:
+        ModelError: code may not run (`access.allow_code`), or there is no such function.
+    """
+    if not access.allow_code:
+        raise ModelError(f"{target} is code of its own, and the spec asks to run it; pass --allow-code if you trust it")
+    module, _, name = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    # The user's own module: whatever its import raises is shown as its own.
+    except Exception as error:
+        raise ModelError(
+            f"{target} cannot be imported: {type(error).__name__}: {error}; it must be importable from the working directory or "
+            "installed"
+        ) from error
+    if not callable(found):
+        raise ModelError(f"{target} is no function but {type(found).__name__}")
+    return found  # type: ignore[no-any-return]
+
+
+def target_sha256(target: str) -> str:
+    """The hash of the source file that a target's function is in. Does not run it; ModelError if it cannot be found."""
+    module = target.partition(":")[0]
+    try:
+        # A parent package would be imported by find_spec: only its folders are looked at here.
+        parent, _, last = module.rpartition(".")
+        spec = importlib.util.find_spec(module) if not parent else _find_inside(parent, last)
+    except (ImportError, ValueError) as error:
+        raise ModelError(f"{target}: its module cannot be found: {error}") from error
+    if spec is None or not spec.origin or not Path(spec.origin).is_file():
+        raise ModelError(f"{target}: its module cannot be found; it must be importable from the working directory or installed")
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+
+
+def _find_inside(package: str, name: str) -> importlib.machinery.ModuleSpec | None:
+    """The spec of `package.name`, found by the packages' folders, without importing any of them."""
+    places: list[str] | None = None
+    for part in [*package.split("."), name]:
+        spec = importlib.machinery.PathFinder.find_spec(part, places)
+        if spec is None:
+            return None
+        places = list(spec.submodule_search_locations or [])
+    return spec
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors file or a plain file of torch.save. Nothing inside is executed."""
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{path} holds more than tensors and is not opened; save network.state_dict() as safetensors") from error
+    except (SafetensorError, RuntimeError, ValueError, OSError, EOFError) as error:
+        raise ModelError(f"{path} cannot be read as a state dict: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelError(f"{path} is no state dict (names -> tensors); save network.state_dict()")
+    return state

@@ -1,0 +1,189 @@
+"""The architectures of the networks that ship with the package: a generator, a classifier and a judge for 32x32 garments.
+
+The generator is style-based (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020), without
+noise inputs, so that an image is a function of its latent alone:
+
+    mapping    (z, class) -> w          an MLP; w is the space that trajectories walk
+    synthesis  w -> image               a constant, then convolutions whose input channels are scaled by an affine map of w
+
+A modulated convolution scales the *activations* before an ordinary convolution and its output channels after it. That equals
+scaling the weights per sample, and stays one dense convolution for the whole batch, in reverse mode, forward mode and vmap.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+IMAGE_SIZE = 32  # the 28x28 photographs with two pixels of background on every side
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+class ScaledLinear(nn.Module):
+    """A linear layer whose weights have unit variance and are scaled at run time (equalised learning rate)."""
+
+    def __init__(self, fan_in: int, fan_out: int, bias: float = 0.0, rate: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(fan_out, fan_in) / rate)
+        self.bias = nn.Parameter(torch.full((fan_out,), bias / rate))
+        self.gain = rate / math.sqrt(fan_in)
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.gain, self.bias * self.rate)
+
+
+class Mapping(nn.Module):
+    """(n, z) normal latents and (n,) class indices -> (n, w) intermediate latents, and the mean w of every class."""
+
+    def __init__(self, z_dim: int = 64, w_dim: int = 128, classes: int = len(CLASS_NAMES), layers: int = 4) -> None:
+        super().__init__()
+        self.embed = nn.Parameter(torch.randn(classes, z_dim))
+        sizes = [2 * z_dim] + [w_dim] * layers
+        self.layers = nn.ModuleList(ScaledLinear(a, b, rate=0.1) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.mean: Tensor
+        self.register_buffer("mean", torch.zeros(classes, w_dim))
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        z = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+        e = self.embed[label]
+        e = e * (e.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+        x = torch.cat([z, e], 1)
+        for layer in self.layers:
+            x = _leaky(layer(x))
+        return x
+
+
+class StyledConv(nn.Module):
+    """A 3x3 (or 1x1) convolution whose input channels are scaled by the latent, and its output back to unit variance."""
+
+    def __init__(self, w_dim: int, fan_in: int, fan_out: int, kernel: int = 3, demodulate: bool = True) -> None:
+        super().__init__()
+        self.affine = ScaledLinear(w_dim, fan_in, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(fan_out, fan_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(fan_out))
+        self.gain = 1 / math.sqrt(fan_in * kernel * kernel)
+        self.demodulate = demodulate
+        self.padding = kernel // 2
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        style = self.affine(w)
+        weight = self.weight * self.gain
+        y = F.conv2d(x * style[:, :, None, None], weight, padding=self.padding)
+        if self.demodulate:
+            norm = (style.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()
+            y = y * norm[:, :, None, None]
+        return y + self.bias[:, None, None]
+
+
+class Synthesis(nn.Module):
+    """(n, w) latents -> (n, 1, 32, 32) images, about [-1, 1]."""
+
+    def __init__(self, w_dim: int = 128, channels: tuple[int, ...] = (128, 128, 64, 32)) -> None:
+        super().__init__()
+        self.const = nn.Parameter(torch.randn(1, channels[0], 4, 4))
+        pairs = list(zip((channels[0], *channels), channels, strict=False))
+        self.first = nn.ModuleList(StyledConv(w_dim, a, b) for a, b in pairs)
+        self.second = nn.ModuleList(StyledConv(w_dim, b, b) for _, b in pairs)
+        self.to_image = nn.ModuleList(StyledConv(w_dim, b, 1, kernel=1, demodulate=False) for _, b in pairs)
+
+    def forward(self, w: Tensor) -> Tensor:
+        x = self.const.expand(len(w), -1, -1, -1)
+        image = x.new_zeros(len(w), 1, 4, 4)
+        for k, (first, second, to_image) in enumerate(zip(self.first, self.second, self.to_image, strict=True)):
+            if k:
+                x = _double(x)
+                image = _double(image)
+            x = _leaky(first(x, w))
+            x = _leaky(second(x, w))
+            image = image + to_image(x, w)
+        return image
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class Generator(nn.Module):
+    """Mapping and synthesis together: what is trained, saved and loaded as `fashion-mnist`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mapping = Mapping()
+        self.synthesis = Synthesis()
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        image: Tensor = self.synthesis(self.mapping(z, label))
+        return image
+
+
+class Classifier(nn.Module):
+    """(n, 1, 32, 32) images in [0, 1] -> (n, 10) class scores. A plain VGG-like network; `embed` gives 128 numbers.
+
+    Smooth activations (SiLU) and average pooling: its Jacobian is what holds an attribute, and a kink would make it jump.
+    """
+
+    def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
+        super().__init__()
+        widths = (1, 32, 64, 128)
+        self.convs = nn.ModuleList()
+        for a, b in zip(widths, widths[1:], strict=False):
+            self.convs.append(nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU()))
+            self.convs.append(nn.Sequential(nn.Conv2d(b, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU()))
+        self.hidden = nn.Linear(128 * 16, 128)
+        self.head = nn.Linear(128, classes)
+
+    def embed(self, x: Tensor) -> Tensor:
+        x = x * 2 - 1
+        for k in range(0, len(self.convs), 2):
+            x = F.avg_pool2d(self.convs[k + 1](self.convs[k](x)), 2)
+        return F.silu(self.hidden(F.dropout(x.flatten(1), 0.3, self.training)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.embed(x))
+        return scores
+
+
+class _Residual(nn.Module):
+    def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(fan_in), nn.ReLU(), nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(fan_out), nn.ReLU(), nn.Conv2d(fan_out, fan_out, 3, 1, 1, bias=False),
+        )  # fmt: skip
+        self.skip = nn.Conv2d(fan_in, fan_out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.skip(x) + self.body(x)
+        return y
+
+
+class Judge(nn.Module):
+    """(n, 1, 32, 32) images in [0, 1] -> (n, 10) class scores, by a pre-activation residual network.
+
+    Another architecture, another seed and other augmentations than `Classifier`; never used to hold an attribute.
+    """
+
+    def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 24, 3, padding=1, bias=False)
+        self.blocks = nn.Sequential(
+            _Residual(24, 24, 1), _Residual(24, 48, 2), _Residual(48, 48, 1), _Residual(48, 96, 2), _Residual(96, 96, 1)
+        )  # fmt: skip
+        self.norm = nn.BatchNorm2d(96)
+        self.head = nn.Linear(96, classes)
+
+    def embed(self, x: Tensor) -> Tensor:
+        y: Tensor = F.relu(self.norm(self.blocks(self.stem(x * 2 - 1)))).mean((2, 3))
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.embed(x))
+        return scores

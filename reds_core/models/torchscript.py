@@ -1,0 +1,41 @@
+"""Networks saved by `torch.jit.save`. A TorchScript file is a program, but one that can only compute with tensors."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from reds_core.errors import ModelError
+from reds_core.models.config import Access, Config, File, Sha256, check_file
+
+
+class TorchScript(Config):
+    """A network saved by torch.jit.save."""
+
+    kind: Literal["torchscript"]
+    path: File = Field(description="The .pt file.")
+    sha256: Sha256 | None = Field(None, description="The file's hash, to pin it.")
+
+    def title(self) -> str:
+        return f"the TorchScript network {self.path.name}"
+
+    def load(self, access: Access) -> nn.Module:
+        check_file(self.path, self.sha256)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, about TorchScript's future
+                network: nn.Module = torch.jit.load(str(self.path), map_location=access.device)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ModelError(
+                f"{self.path} is no TorchScript file: {str(error).strip().splitlines()[0]}; write it with "
+                "torch.jit.save(torch.jit.trace(network, example), path)"
+            ) from error
+        return network.eval().requires_grad_(False)
+
+    def arity(self, network: nn.Module) -> int:
+        """How many inputs the network takes."""
+        return len(network.forward.schema.arguments) - 1  # type: ignore[union-attr]

@@ -1,0 +1,254 @@
+"""Trains the networks that ship with the package, from Fashion-MNIST alone.
+
+    apt-get install dataset-fashion-mnist                     # MIT licence; or --data DIR with its four .gz files
+    python -m reds_core.models.train classifier
+    python -m reds_core.models.train judge
+    python -m reds_core.models.train gan --images 2000000     # continues from its checkpoint when started again
+    python -m reds_core.models.train measure                  # the figures of the model cards
+
+The generator: non-saturating logistic loss, a projection discriminator with minibatch deviation (Miyato and Koyama 2018;
+Karras et al. 2018), R1 every 16 steps (Mescheder et al. 2018), and a class head on the discriminator that learns from real
+images only, so that a sample is pulled to the class that it was asked for. Weights are an exponential average.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reds_core.models.fashion import Classifier, Generator, Judge, ScaledLinear, _leaky
+
+DATA = Path("/usr/share/datasets/fashion-mnist")
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """One gzipped IDX file of unsigned bytes -> an array of its shape."""
+    raw = gzip.decompress(path.read_bytes())
+    rank = raw[3]
+    shape = np.frombuffer(raw, ">i4", rank, 4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def load(data: Path, part: str) -> tuple[Tensor, Tensor]:
+    """`train` or `t10k` -> (n, 1, 32, 32) images in [0, 1] and (n,) labels."""
+    images = torch.from_numpy(read_idx(data / f"{part}-images-idx3-ubyte.gz").copy()).float() / 255
+    labels = torch.from_numpy(read_idx(data / f"{part}-labels-idx1-ubyte.gz").copy()).long()
+    return F.pad(images[:, None], (2, 2, 2, 2)), labels
+
+
+def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+    net.eval()
+    with torch.no_grad():
+        hits = sum(int((net(x).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500), strict=True))
+    return hits / len(labels)
+
+
+def augmented(x: Tensor, shift: int, erase: bool) -> Tensor:
+    """Random mirroring and shifts (and one erased square), the same for a whole batch half."""
+    flip = torch.rand(len(x)) < 0.5
+    x = torch.where(flip[:, None, None, None], x.flip(3), x)
+    dy, dx = (int(v) for v in torch.randint(-shift, shift + 1, (2,)))
+    x = torch.roll(x, (dy, dx), (2, 3))
+    if erase:
+        top, left = (int(v) for v in torch.randint(0, 24, (2,)))
+        x = x.clone()
+        x[: len(x) // 2, :, top : top + 8, left : left + 8] = 0
+    return x
+
+
+def train_classifier(net: nn.Module, data: Path, name: str, epochs: int, seed: int, erase: bool) -> None:
+    """Cross-entropy with label smoothing and one cosine cycle; writes weights/NAME.safetensors."""
+    torch.manual_seed(seed)
+    images, labels = load(data, "train")
+    test = load(data, "t10k")
+    for p in net.modules():
+        if isinstance(p, nn.Conv2d | nn.Linear):
+            p.reset_parameters()
+    net.to(memory_format=torch.channels_last)
+    steps = epochs * (len(images) // 128)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
+    for epoch in range(epochs):
+        net.train()
+        for index in torch.randperm(len(images))[: 128 * (len(images) // 128)].split(128):
+            x = augmented(images[index], 2, erase).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16):
+                scores = net(x)
+            loss = F.cross_entropy(scores.float(), labels[index], label_smoothing=0.05)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        print(f"{name} epoch {epoch + 1}/{epochs}: test accuracy {accuracy(net, *test):.4f}", flush=True)
+    save(net, name)
+
+
+def save(net: nn.Module, name: str) -> None:
+    WEIGHTS.mkdir(exist_ok=True)
+    tensors = {k: v.detach().contiguous().clone() for k, v in net.state_dict().items() if v.is_floating_point()}
+    part = WEIGHTS / f"{name}.part"
+    save_file(tensors, part)
+    part.replace(WEIGHTS / f"{name}.safetensors")
+
+
+class _Down(nn.Module):
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__()
+        self.first = _ScaledConv(fan_in, fan_in, 3)
+        self.second = _ScaledConv(fan_in, fan_out, 3)
+        self.skip = _ScaledConv(fan_in, fan_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.avg_pool2d(_leaky(self.second(_leaky(self.first(x)))), 2)
+        return (y + self.skip(F.avg_pool2d(x, 2))) / math.sqrt(2)
+
+
+class _ScaledConv(nn.Module):
+    def __init__(self, fan_in: int, fan_out: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(fan_out, fan_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(fan_out))
+        self.gain = 1 / math.sqrt(fan_in * kernel * kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.gain, self.bias, padding=self.weight.shape[2] // 2)
+
+
+class Discriminator(nn.Module):
+    """(n, 1, 32, 32) images in [-1, 1] and (n,) labels -> (n,) realness and (n, 10) class scores."""
+
+    def __init__(self, channels: tuple[int, ...] = (32, 64, 128, 128)) -> None:
+        super().__init__()
+        self.stem = _ScaledConv(1, channels[0], 1)
+        self.down = nn.Sequential(*(_Down(a, b) for a, b in zip(channels, channels[1:], strict=False)))
+        self.last = _ScaledConv(channels[-1] + 1, channels[-1], 3)
+        self.hidden = ScaledLinear(channels[-1] * 16, 128)
+        self.real = ScaledLinear(128, 1)
+        self.project = nn.Parameter(torch.randn(10, 128))
+        self.classes = ScaledLinear(128, 10)
+
+    def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.down(_leaky(self.stem(x)))
+        groups = h.view(-1, 8, *h.shape[1:]) if len(h) % 8 == 0 else h[None]
+        # Deviation over groups of neighbours in the batch: a generator without diversity shows here.
+        deviation = (groups.var(1, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
+        deviation = deviation.repeat_interleave(len(h) // len(deviation))[:, None, None, None].expand(-1, 1, 4, 4)
+        h = _leaky(self.last(torch.cat([h, deviation.to(h.dtype)], 1)))
+        h = _leaky(self.hidden(h.flatten(1)))
+        projected = (h * self.project[label]).sum(1, keepdim=True) / math.sqrt(128)
+        return (self.real(h) + projected).squeeze(1), self.classes(h)
+
+
+def train_gan(data: Path, state: Path, images: int, batch: int, seed: int, gamma: float, class_weight: float) -> None:
+    """Alternating steps until `images` real images were shown; the learning rate falls linearly over the last third."""
+    torch.manual_seed(seed)
+    real, labels = load(data, "train")
+    real = real * 2 - 1
+    g, d, average = Generator(), Discriminator(), Generator()
+    for net in (g, d, average):
+        net.to(memory_format=torch.channels_last)
+    average.load_state_dict(g.state_dict())
+    g_opt = torch.optim.Adam(g.parameters(), lr=2.5e-3, betas=(0.0, 0.99), eps=1e-8)
+    d_opt = torch.optim.Adam(d.parameters(), lr=2.5e-3, betas=(0.0, 0.99), eps=1e-8)
+    shown = 0
+    if state.exists():
+        old = torch.load(state, weights_only=True)
+        for target, key in ((g, "g"), (d, "d"), (average, "average"), (g_opt, "g_opt"), (d_opt, "d_opt")):
+            target.load_state_dict(old[key])  # type: ignore[attr-defined]
+        shown = int(old["shown"])
+        torch.manual_seed(seed + shown)
+    began, first, step = time.monotonic(), shown, shown // batch
+    totals = torch.zeros(4)
+    while shown < images:
+        rate = 2.5e-3 * min(1.0, max(0.02, (images - shown) / (images / 3)))
+        for group in (*g_opt.param_groups, *d_opt.param_groups):
+            group["lr"] = rate
+        index = torch.randint(len(real), (batch,))
+        x, y = real[index].contiguous(memory_format=torch.channels_last), labels[index]
+
+        z = torch.randn(batch, 64)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            fake = g(z, y)
+        with torch.autocast("cpu", torch.bfloat16):
+            both, guess = d(torch.cat([x, fake.to(x.dtype)]), torch.cat([y, y]))
+        both, guess = both.float(), guess.float()
+        d_loss = F.softplus(-both[:batch]).mean() + F.softplus(both[batch:]).mean()
+        d_loss = d_loss + class_weight * F.cross_entropy(guess[:batch], y)
+        if step % 16 == 0:
+            xr = x[: batch // 2].detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(d(xr, y[: batch // 2])[0].sum(), xr, create_graph=True)
+            d_loss = d_loss + 16 * gamma / 2 * gradient.square().sum((1, 2, 3)).mean()
+        d_opt.zero_grad(set_to_none=True)
+        d_loss.backward()
+        d_opt.step()
+
+        y = labels[torch.randint(len(real), (batch,))]
+        with torch.autocast("cpu", torch.bfloat16):
+            score, guess = d(g(torch.randn(batch, 64), y), y)
+        g_loss = F.softplus(-score.float()).mean()
+        g_class = F.cross_entropy(guess.float(), y)
+        g_opt.zero_grad(set_to_none=True)
+        (g_loss + class_weight * g_class).backward()
+        g_opt.step()
+
+        shown, step = shown + batch, step + 1
+        decay = 0.5 ** (batch / min(20_000.0, 0.05 * shown + 1))
+        with torch.no_grad():
+            for p, q in zip(average.parameters(), g.parameters(), strict=True):
+                p.lerp_(q, 1 - decay)
+            totals += torch.stack([d_loss.detach(), g_loss.detach(), g_class.detach(), both[:batch].mean()])
+        if step % 250 == 0:
+            speed = (shown - first) / (time.monotonic() - began)
+            figures = " ".join(f"{v:.3f}" for v in totals / 250)
+            totals.zero_()
+            print(f"{shown} images, {speed:.0f}/s: d g class real {figures}", flush=True)
+        if step % 1000 == 0 or shown >= images:
+            finish(average)
+            save(average, "fashion-mnist")
+            part = state.with_suffix(".part")
+            torch.save({"g": g.state_dict(), "d": d.state_dict(), "average": average.state_dict(), "shown": shown,
+                        "g_opt": g_opt.state_dict(), "d_opt": d_opt.state_dict()}, part)  # fmt: skip
+            part.replace(state)
+
+
+def finish(net: Generator) -> None:
+    """Stores the mean w of every class, the points that truncation moves towards."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for k in range(10):
+            z = torch.randn(10_000, 64, generator=generator)
+            net.mapping.mean[k] = net.mapping(z, torch.full((10_000,), k)).mean(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["classifier", "judge", "gan"])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--images", type=int, default=2_000_000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--gamma", type=float, default=0.05, help="weight of R1")
+    parser.add_argument("--class-weight", type=float, default=0.2)
+    parser.add_argument("--state", type=Path, default=Path("outputs/fashion-mnist-training.pt"))
+    args = parser.parse_args()
+    args.state.parent.mkdir(parents=True, exist_ok=True)
+    if args.what == "classifier":
+        train_classifier(Classifier(), args.data, "fashion-mnist-classifier", args.epochs, 1, False)
+    elif args.what == "judge":
+        train_classifier(Judge(), args.data, "fashion-mnist-judge", args.epochs, 2, True)
+    else:
+        train_gan(args.data, args.state, args.images, args.batch, 0, args.gamma, args.class_weight)
+
+
+if __name__ == "__main__":
+    main()

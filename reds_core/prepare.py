@@ -1,0 +1,233 @@
+"""What a run needs once, before its first seed: networks on a device, the spreads, the way to take derivatives.
+
+Everything that a user can get wrong about a network is found here, on reference seeds: its shape, its range, a feature that never
+changes. Spreads are measured here too, so that a run of ten seeds and one of ten thousand judge alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from reds_core.acceptance import median_distance
+from reds_core.errors import ModelError
+from reds_core.features import Classifier
+from reds_core.generators import check_images
+from reds_core.images import as_stored
+from reds_core.jacobian import Mode, allowed_modes, cheapest
+from reds_core.models.config import Access
+from reds_core.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
+from reds_core.spec import Spec, check_files
+from reds_core.types import Feature, Images, LoadedGenerator, Passes
+
+Network = Callable[[Images], Tensor]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A spec with its networks loaded and its spreads measured: all that `run_seeds` needs."""
+
+    spec: Spec
+    device: torch.device
+    batch: int
+    generator: LoadedGenerator
+    features: Mapping[str, Feature]  # of the attributes that are held, varied or the label
+    judge: Network | None
+    classes: Sequence[int]
+    label_names: Sequence[str]
+    image_shape: tuple[int, int, int]
+    latent_spread: float
+    spreads: Mapping[str, float]
+    mode: Mode
+    passes_once: Passes = field(default_factory=Passes)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of every attribute's spread."""
+        return {name: f.unit for name, f in self.features.items()}
+
+
+def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_code: bool = False) -> Job:
+    """Loads and measures everything. Arguments as for `reds_core.augment`.
+
+    Raises:
+        ModelError: a file is missing or changed, or a network does not fit; the message says what to change.
+    """
+    check_files(spec)
+    access = Access(pick_device(device), allow_code)
+    generator = spec.generator.load(access)
+    classes = classes_of(spec.seeds, generator.class_names)
+    if spec.label == "condition" and not generator.class_names:
+        raise ModelError("label: condition needs a generator that takes classes; declare generator.classes, or label otherwise")
+    shape = check_images(generator)
+    features, label_names = _load_features(spec, access, shape, generator)
+    judge = spec.judge.load_network(access) if spec.judge else None
+    if batch is not None and batch < 1:
+        raise ModelError(f"a batch of {batch} images is none; give 1 or more")
+    batch = batch or default_batch(access.device, shape)
+
+    z = latents_of(REFERENCE_SEEDS, generator, access.device)
+    conditions = conditions_of(REFERENCE_SEEDS, classes, access.device)
+    with torch.no_grad():
+        latents = generator.latents(z, conditions, spec.seeds.truncation)
+    bare = Job(spec, access.device, batch, generator, features, judge, classes, label_names, shape, 1.0, {}, "differences")
+    stored = _reference_images(bare, latents, conditions)
+    _try_networks(bare, stored[:2])
+    spreads = {name: _spread(bare, name, stored) for name in (*spec.held, *spec.varied)}
+    passes = Passes(forward=len(REFERENCE_SEEDS))
+    latent_spread = median_distance(latents)
+    mode = _pick_mode(bare, latents[:2], conditions[:2], stored[:2], latent_spread)
+    return Job(
+        spec, access.device, batch, generator, features, judge, classes, label_names, shape, latent_spread, spreads, mode, passes
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" is a GPU if there is one. Raises ModelError for a device that this machine does not have."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def default_batch(device: torch.device, shape: tuple[int, int, int]) -> int:
+    """Images per evaluation: as many as keep a network's activations in a few GB, and no more than pay."""
+    numbers, most = (2**21, 128) if device.type == "cpu" else (2**26, 1024)
+    c, h, w = shape
+    return max(1, min(most, numbers // (c * h * w)))
+
+
+def role_names(spec: Spec) -> tuple[list[str], list[str]]:
+    """The held and the varied attributes whose Jacobians `directions_by` needs."""
+    by = spec.trajectory.directions_by
+    held = [] if by in ("maxc", "rand") else list(spec.held)
+    varied = [] if by in ("minf", "rand") else list(spec.varied)
+    return held, varied
+
+
+def features_of(job: Job, images: Images, finite: Tensor, bound: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Every attribute's features of images as stored, {name: (n, p)}; rows of images that are not `finite` (n,) are NaN."""
+    found = {}
+    with torch.no_grad():
+        for name, feature in job.features.items():
+            kept = bound[name]
+            parts = []
+            for at in range(0, len(images), job.batch):
+                rows = slice(at, at + job.batch)
+                parts.append(feature(images[rows], None if kept is None else kept[rows]))
+            found[name] = torch.cat(parts).masked_fill(~finite[:, None], float("nan"))
+    return found
+
+
+def _load_features(
+    spec: Spec, access: Access, shape: tuple[int, int, int], generator: LoadedGenerator
+) -> tuple[dict[str, Feature], Sequence[str]]:
+    """The features that the spec uses, and the names of its labels."""
+    used = {*spec.held, *spec.varied} | ({spec.label} & spec.attributes.keys())
+    features = {name: config.load(access, shape) for name, config in spec.attributes.items() if name in used}
+    if spec.label == "condition":
+        return features, generator.class_names
+    label = spec.attributes.get(spec.label)
+    return features, label.class_names() if isinstance(label, Classifier) else ()
+
+
+def _reference_images(job: Job, latents: Tensor, conditions: Tensor) -> Images:
+    """The reference seeds' images as stored."""
+    images = []
+    with torch.no_grad():
+        for z, c in zip(latents.split(job.batch), conditions.split(job.batch), strict=True):
+            raw = job.generator.images(z, c)
+            if not bool(torch.isfinite(raw).all()):
+                raise ModelError(f"the generator {job.generator.name} gives images that hold NaN or infinity")
+            images.append(as_stored(raw, job.spec.shards.image, job.spec.shards.quality)[0])
+    return torch.cat(images)
+
+
+def _try_networks(job: Job, images: Images) -> None:
+    """Runs every feature and the judge once, so that what fails in them is reported with its name."""
+
+    def attempt(where: str, call: Callable[[], Tensor]) -> Tensor:
+        try:
+            with torch.no_grad():
+                return call()
+        except ModelError as error:
+            raise ModelError(f"{where}: {error}") from error
+        # Somebody else's network: whatever it raises is shown as its own.
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+            raise ModelError(
+                f"{where}: failed on the generator's images {tuple(images.shape)}: {reason}; input_size, input_range, mean and std "
+                "say what a network expects"
+            ) from error
+
+    for name, feature in job.features.items():
+        attempt(f"attributes.{name}", lambda f=feature: f(images, f.bind(images)))  # type: ignore[misc]
+    if job.judge:
+        judge = job.judge
+        scores = attempt("judge", lambda: judge(images))
+        if scores.ndim != 2 or scores.shape[1] < 2:
+            raise ModelError(f"judge: gives {tuple(scores.shape)}; class scores (n, classes) are needed")
+        if job.label_names and scores.shape[1] != len(job.label_names):
+            raise ModelError(
+                f"judge: decides among {scores.shape[1]} classes, but the label is one of {len(job.label_names)}; "
+                "both must know the same classes in the same order"
+            )
+
+
+def _spread(job: Job, name: str, images: Images) -> float:
+    """The median distance of an attribute between unrelated seeds, in its own units."""
+    feature = job.features[name]
+    finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
+    kept = feature.bind(images)
+    one = Job(**{**vars(job), "features": {name: feature}})
+    if kept is None:
+        spread = median_distance(features_of(one, images, finite, {name: None})[name])
+    else:
+        # Bound to a seed's own image: the distance from a to b is measured on a's terms.
+        rows = []
+        for a in range(len(images)):
+            vectors = features_of(one, images, finite, {name: kept[a : a + 1].expand(len(images), *kept.shape[1:])})[name]
+            distances = (vectors - vectors[a]).norm(dim=1)
+            rows.append(torch.cat([distances[:a], distances[a + 1 :]]))
+        spread = float(torch.cat(rows).double().nanquantile(0.5))
+    if not spread < float("inf"):
+        raise ModelError(f"attributes.{name}: could be measured on hardly any of the {len(images)} reference images")
+    if spread == 0:
+        raise ModelError(
+            f"attributes.{name}: is the same on at least half of {len(images)} unrelated images, so nothing can be held or varied "
+            "by it; choose another feature or region"
+        )
+    return spread
+
+
+def _pick_mode(job: Job, latents: Tensor, conditions: Tensor, images: Images, latent_spread: float) -> Mode:
+    """How Jacobians are taken: as the spec forces, or by what costs least at a waypoint."""
+    held, varied = role_names(job.spec)
+    names = [*held, *varied]
+    if not names:
+        return "differences"
+    bound = {name: job.features[name].bind(images) for name in names}
+
+    def measure(points: Tensor, rows: Tensor) -> list[Tensor]:
+        found = job.generator.images(points, conditions[rows])
+        kept = bound.items()
+        return [job.features[n](found, None if b is None else b[rows]) for n, b in kept]
+
+    rows = torch.arange(len(latents), device=latents.device)
+    allowed = allowed_modes(measure, latents, rows, job.spec.trajectory.step * latent_spread)
+    wanted = job.spec.trajectory.jacobian
+    if wanted != "auto":
+        if allowed[wanted]:
+            raise ModelError(f"trajectory.jacobian: {wanted} mode does not work with these networks: {allowed[wanted]}")
+        return wanted
+    with torch.no_grad():
+        sizes = [f.shape[1] for f in measure(latents, rows)]
+    usable = [mode for mode, problem in allowed.items() if not problem]
+    return cheapest(sizes, latents.shape[1], job.spec.trajectory.method == "linear", usable)

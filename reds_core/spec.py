@@ -1,0 +1,327 @@
+"""The spec: one YAML file that says what to make, as frozen models, and the digest that names its folder.
+
+`load_spec` reports mistakes of shape (pydantic's) and mistakes of reference (a held name that no attribute has) in one answer:
+`_references` therefore works on the raw mapping, whatever else is wrong with it. Files are looked at later, by `missing_files`
+and by the loaders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError
+
+from reds_core.errors import ModelError, SpecError
+from reds_core.features import AnyFeature, NetworkInput
+from reds_core.generators import AnyGenerator
+from reds_core.models.config import Config, Count, Number, file_sha256
+
+FIRST_REFERENCE_SEED = 2**31
+SEPARATE_LABELS = ("condition", "none")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Positive = Annotated[Number, Field(gt=0)]
+Share = Annotated[Number, Field(gt=0, le=1)]
+
+
+class Seeds(Config):
+    """Which latents to start from."""
+
+    first: Annotated[Count, Field(ge=0, lt=FIRST_REFERENCE_SEED, description="The first seed.")] = 0
+    count: Annotated[Count, Field(ge=1, description="How many seeds, one after another.")]
+    truncation: Positive = Field(1.0, description="psi: 1 samples as trained, smaller values nearer to the mean.")
+    classes: Annotated[tuple[Count | str, ...], Field(min_length=1)] | None = Field(
+        None, description="Classes of a conditional generator, by name or index; all if absent."
+    )
+
+
+class Goal(Config):
+    """What is wanted of a varied attribute."""
+
+    minimum: Positive = Field(description="Smallest effect wanted, in spreads.")
+    weight: Positive = Field(1.0, description="Its share in the choice of directions, beside other varied attributes.")
+
+
+class Trajectory(Config):
+    """How a trajectory moves through latent space."""
+
+    method: Literal["local", "linear"] = Field(
+        description="local: directions are found anew at every waypoint; linear: the seed's directions, straight on."
+    )
+    directions: Annotated[Count, Field(ge=1, le=100)] = Field(4, description="Directions; each is walked both ways.")
+    waypoints: Annotated[Count, Field(ge=1, le=100)] = Field(4, description="Points after the seed; each is a candidate.")
+    step: Positive = Field(0.1, description="Distance between waypoints, in latent spreads.")
+    directions_by: Literal["reds", "rayleigh", "maxc", "minf", "rand"] = Field(
+        "reds", description="How directions are chosen; reds is the published method, the others its ablations."
+    )
+    beta: dict[str, Share] = Field(
+        default_factory=dict, description="Per held attribute, the share of its squared eigenvalues that is held; 0.99."
+    )
+    beta_varied: Share = Field(0.999, description="Likewise, for the span of the varied directions.")
+    tau: Positive = Field(1e-3, description="The ridge of directions_by: rayleigh, in units of the held Gram's trace.")
+    jacobian: Literal["auto", "differences", "reverse", "forward"] = Field(
+        "auto", description="differences: as published; reverse, forward: derivatives; auto: what costs least."
+    )
+
+
+class Judge(NetworkInput):
+    """A classifier that had no part in holding anything, and decides whether a variant still shows its label."""
+
+
+class Shards(Config):
+    """How the images are stored."""
+
+    seeds: Annotated[Count, Field(ge=1)] = Field(16, description="Seeds per shard.")
+    image: Literal["png", "jpg", "webp"] = Field("png", description="File format; png is lossless.")
+    quality: Annotated[Count, Field(ge=1, le=100)] | None = Field(None, description="For jpg and webp; 95 if absent.")
+
+
+def _goals(value: Any) -> Any:
+    """`look: 0.2` is short for `look: {minimum: 0.2}`."""
+    if not isinstance(value, Mapping):
+        return value
+    return {k: v if isinstance(v, Mapping | Goal) else {"minimum": v} for k, v in value.items()}
+
+
+class Spec(Config):
+    """An augmentation job: a generator, its seeds, what must hold, what must vary, and how both are checked."""
+
+    name: Name
+    generator: AnyGenerator
+    seeds: Seeds
+    attributes: Annotated[dict[Name, AnyFeature], Field(min_length=1)]
+    label: str = Field(description="A classifier attribute's name, `condition`, or `none`.")
+    held: Annotated[dict[str, Positive], Field(min_length=1)] = Field(
+        description="The largest drift allowed of each held attribute, in spreads."
+    )
+    varied: Annotated[dict[str, Goal], Field(min_length=1), BeforeValidator(_goals)] = Field(
+        description="The smallest effect wanted of each varied attribute, in spreads."
+    )
+    trajectory: Trajectory
+    judge: Judge | None = None
+    duplicates: Annotated[Number, Field(ge=0)] = Field(
+        0.02, description="A variant nearer than this to an earlier one of its seed, in every varied attribute, is one too many."
+    )
+    shards: Shards = Shards()
+
+    def beta(self, name: str) -> float:
+        """The share of a held attribute that is held."""
+        return self.trajectory.beta.get(name, 0.99)
+
+
+def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
+    """Reads a spec; `overrides` are "key.path=value", their values YAML, their paths relative to the working directory.
+
+    Raises:
+        SpecError: the file cannot be read, or with every mistake of shape and of reference in it.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(str(path), [f"cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SpecError(str(path), [_yaml_mistake(error)]) from error
+    if not isinstance(raw, dict):
+        raise SpecError(str(path), ["is no mapping of keys to values; see `reds schema` and augment_specs/ for the form"])
+    for override in overrides:
+        _override(raw, override)
+    mistakes = []
+    spec = None
+    try:
+        spec = Spec.model_validate(raw, context={"base": path.absolute().parent})
+    except ValidationError as error:
+        mistakes = [_shape_mistake(e) for e in error.errors()]
+    mistakes += _references(raw)
+    if spec is not None:
+        mistakes += _field_mistakes(spec, "")
+    if spec is None or mistakes:
+        raise SpecError(str(path), list(dict.fromkeys(mistakes)))
+    return spec
+
+
+def digest(spec: Spec) -> str:
+    """16 hex digits of everything that decides a sample's bytes: defaults filled in, every file by its content.
+
+    Not in it: where files lie, and `seeds.count`, so that a longer run of a spec extends the folder.
+
+    Raises:
+        ModelError: a file that the spec names cannot be read.
+    """
+    canonical = _canonical(spec)
+    del canonical["seeds"]["count"]
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def dump(spec: Spec) -> str:
+    """The resolved spec as YAML: defaults filled in, paths absolute."""
+    text: str = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def files(spec: Config, where: str = "") -> Iterator[tuple[str, Path, str | None]]:
+    """Every file that a spec names: the key that names it, its path, and the hash it is pinned to."""
+    for key, value in _walk(spec, where):
+        for name in type(value).model_fields:
+            path = getattr(value, name)
+            if isinstance(path, Path):
+                yield f"{key}{name}", path, getattr(value, "sha256", None)
+
+
+def check_files(spec: Spec) -> None:
+    """Raises ModelError with every missing file and every file that differs from its pinned hash."""
+    problems = []
+    for key, path, pinned in files(spec):
+        if not path.is_file():
+            problems.append(f"{key}: there is no file {path}")
+        elif pinned and (found := file_sha256(path)) != pinned:
+            problems.append(f"{key}: {path} has sha256 {found}, the spec asks for {pinned}")
+    if problems:
+        raise ModelError("\n".join(problems))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its two traps: a key given twice is an error, and 1e-3 is a number."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    seen: dict[Any, yaml.Mark] = {}
+    loader.flatten_mapping(node)
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is no text; quote it", key_node.start_mark)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key!r} is given twice, first in line {seen[key].line + 1}", key_node.start_mark
+            )
+        seen[key] = key_node.start_mark
+    return {loader.construct_object(k, deep=True): loader.construct_object(v, deep=True) for k, v in node.value}  # type: ignore[no-untyped-call]
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def _yaml_mistake(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{where}{getattr(error, 'problem', None) or error}"
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    """Sets one "key.path=value" in the raw spec."""
+    key, equals, value = text.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        raise SpecError("--set", [f"{text!r} is not of the form key.path=value"])
+    try:
+        parsed = yaml.load(value, _Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SpecError("--set", [f"{text!r}: {_yaml_mistake(error)}"]) from error
+    target = raw
+    for k in keys[:-1]:
+        if not isinstance(target.setdefault(k, {}), dict):
+            raise SpecError("--set", [f"{text!r}: {k} is a value, it has no keys below it"])
+        target = target[k]
+    target[keys[-1]] = _from_here(parsed, keys[-1])
+
+
+def _from_here(value: Any, key: str) -> Any:
+    """A value of --set with its paths made absolute: they are relative to the working directory, not to the spec."""
+    if isinstance(value, dict):
+        return {k: _from_here(v, k) for k, v in value.items()}
+    return str(Path(value).absolute()) if isinstance(value, str) and key in ("path", "weights", "mask") else value
+
+
+def _shape_mistake(error: Any) -> str:
+    """One of pydantic's errors as "where: what"."""
+    where = ".".join(str(part) for part in error["loc"])
+    what = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        what = "is no key here; `reds schema` lists them"
+    elif error["type"] == "missing":
+        what = "is required"
+    elif error["type"] in ("finite_number", "literal_error", "union_tag_invalid") or "type" in error["type"]:
+        value = repr(error["input"])
+        what += f", not {value if len(value) <= 60 else value[:57] + '...'}"
+    return f"{where}: {what}"
+
+
+def _references(raw: Mapping[str, Any]) -> list[str]:
+    """Names that refer to nothing, or to the wrong thing. Must bear any raw mapping."""
+
+    def mapping(key: str, of: Mapping[str, Any] = raw) -> Mapping[str, Any]:
+        value = of.get(key)
+        return value if isinstance(value, Mapping) else {}
+
+    attributes, held, varied = mapping("attributes"), mapping("held"), mapping("varied")
+    known = ", ".join(attributes) or "none are defined"
+    mistakes = [
+        f"{role}.{name}: no attribute has this name; there are: {known}"
+        for role, names in (("held", held), ("varied", varied))
+        for name in names
+        if name not in attributes
+    ]
+    mistakes += [f"{name}: is both held and varied; it can only be one" for name in held if name in varied]
+    mistakes += [
+        f"trajectory.beta.{name}: is no held attribute" for name in mapping("beta", mapping("trajectory")) if name not in held
+    ]
+    label = raw.get("label")
+    if isinstance(label, str) and label not in SEPARATE_LABELS:
+        kind = mapping(label, attributes).get("kind")
+        if label not in attributes:
+            mistakes.append(f"label: no attribute is named {label!r}; give a classifier attribute, `condition` or `none`")
+        elif kind != "classifier":
+            mistakes.append(f"label: {label!r} is of kind {kind}, which decides no class; give a classifier attribute")
+    shards = mapping("shards")
+    if shards.get("quality") is not None and shards.get("image", "png") == "png":
+        mistakes.append("shards.quality: png is lossless and has no quality; choose jpg or webp, or leave it out")
+    return mistakes
+
+
+def _field_mistakes(spec: Config, where: str) -> list[str]:
+    """What configs say of themselves, by their `mistakes` method."""
+    return [
+        f"{key.removesuffix('.') or 'spec'}: {mistake}"
+        for key, value in _walk(spec, where)
+        for mistake in getattr(value, "mistakes", list)()
+        if not mistake.startswith("region: ")  # the region says so itself
+    ]
+
+
+def _walk(value: Any, where: str) -> Iterator[tuple[str, Config]]:
+    """A config and every config inside it, each with its key followed by a dot."""
+    if isinstance(value, Config):
+        yield where, value
+        for name in type(value).model_fields:
+            yield from _walk(getattr(value, name), f"{where}{name}.")
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _walk(item, f"{where}{name}.")
+
+
+def _canonical(value: Any) -> Any:
+    """Plain JSON values that do not depend on where files lie."""
+    if isinstance(value, Config):
+        fields = {name: _canonical(getattr(value, name)) for name in type(value).model_fields if name != "sha256"}
+        return fields | value.identity()
+    if isinstance(value, Path):
+        return file_sha256(value)
+    if isinstance(value, Mapping):
+        return {k: _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    if isinstance(value, float) and value.is_integer() and math.isfinite(value):
+        return int(value)  # 1 and 1.0 are the same spec
+    return value
