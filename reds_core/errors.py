@@ -32,6 +32,10 @@ class SpecError(UserError):
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         super().__init__(f"{source}: {count}\n" + "\n".join(f"  {p}" for p in problems))
 
+    def __reduce__(self) -> tuple[type[SpecError], tuple[str, list[str]]]:
+        # Exceptions are rebuilt from their message when they cross processes; this one needs both parts.
+        return SpecError, (self.source, self.problems)
+
 
 class ModelError(UserError):
     """A model file or network cannot be used."""

@@ -16,10 +16,16 @@ import torch
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.spec import FIRST_REFERENCE_SEED, Seeds
+from reds_core.spec import FIRST_REFERENCE_SEED, Seeds, Spec
 from reds_core.types import Labels, LoadedGenerator
 
 REFERENCE_SEEDS = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + 256)
+
+
+def plan(spec: Spec) -> list[range]:
+    """The seeds of every shard of a run: shard k always holds the same ones; the last may be short."""
+    first, end, size = spec.seeds.first, spec.seeds.first + spec.seeds.count, spec.shards.seeds
+    return [range(at, min(at + size, end)) for at in range(first, end, size)]
 
 
 def latents_of(seeds: Sequence[int], generator: LoadedGenerator, device: torch.device) -> Tensor:

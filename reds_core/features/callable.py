@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reds_core.errors import ModelError
 from reds_core.models.config import Access, Config
-from reds_core.models.factory import import_target, target_sha256
+from reds_core.models.factory import TARGET, import_target, target_sha256
 from reds_core.types import Feature, Images
 
 
@@ -22,7 +22,7 @@ class CallableFeature(Config):
     """A Python function of yours, "package.module:function"; needs --allow-code."""
 
     kind: Literal["callable"]
-    target: str = Field(pattern=r"^[\w.]+:[\w.]+$", description='"package.module:function".')
+    target: str = Field(pattern=TARGET, description='"package.module:function".')
     options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for every call.")
 
     def identity(self) -> dict[str, str]:

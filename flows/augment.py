@@ -1,0 +1,166 @@
+"""The flow: a spec -> pending shards, a task each -> report and totals.
+
+Prefect schedules, names, retries and shows the work; what is finished is decided by the manifests on disk alone, which Prefect's
+cache could not see.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, runtime, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.engines import Engine, Manifest, Request, open_engine
+from reds_core.errors import RedsError, RunError, SpecError, UserError
+from reds_core.seeds import plan
+from reds_core.shards import Totals, as_dict, opened, pending, run_folder, totals, wipe
+from reds_core.spec import Spec, check_files, digest, load_spec
+
+Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> None:
+    """Calls `listener` with every event of the flows that run in this process."""
+    _listeners.append(listener)
+
+
+def _tell(event: str, **figures: Any) -> None:
+    for listener in _listeners:
+        listener(event, figures)
+
+
+def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
+    """A dead worker is; a wrong input or a full disk is not."""
+    error = state.result(raise_on_failure=False)
+    retry = not isinstance(error, RedsError) or "worker on" in str(error)
+    if retry:
+        _tell("retry", error=str(error))
+    return retry
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_condition_fn=_worth_another_try, task_run_name="shard-{index:05d}")
+def make_shard(index: int, engine: Engine) -> Manifest:
+    """One shard, on a free slot of the engine."""
+    return engine(index)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="report")
+def make_report(folder: Path) -> Path:
+    """report.html and the dataset card of all finished shards."""
+    from reds_core.report import write_report
+
+    return write_report(folder)
+
+
+def _run_name() -> str:
+    return Path(str(runtime.flow_run.parameters.get("spec", "augment"))).stem
+
+
+@flow(name="augment", flow_run_name=_run_name, task_runner=ThreadPoolTaskRunner(max_workers=32), validate_parameters=True)
+def augment(
+    spec: str,
+    out: str = "outputs",
+    engine: Literal["local", "processes"] = "local",
+    workers: int | None = None,
+    device: str = "auto",
+    batch: int | None = None,
+    shards: str | None = None,
+    overrides: list[str] | None = None,
+    allow_code: bool = False,
+    fresh: bool = False,
+) -> dict[str, Any]:
+    """Makes the shards of a spec that are not finished yet.
+
+    Args:
+        spec: path of the spec's file.
+        out: folder of all runs.
+        engine, workers, device, batch: where and in what portions shards are made; see flows.engines.
+        shards: "A:B", only shards A <= k < B.
+        overrides: "key.path=value", as in `reds run --set`.
+        allow_code: whether code that the spec names may run.
+        fresh: removes what an earlier run of the spec made.
+
+    Returns:
+        The run's totals, with its "folder" and the number of shards made "now".
+
+    Raises:
+        UserError: the input is wrong. RunError: a shard could not be made; the others are.
+    """
+    loaded = load_spec(spec, overrides or [])
+    check_files(loaded)
+    paths = _code_paths(Path(spec)) if allow_code else ()
+    sys.path += [p for p in paths if p not in sys.path]
+    wanted = shard_range(shards, len(plan(loaded)))
+    if fresh:
+        wipe(run_folder(loaded, Path(out)))
+    with opened(loaded, Path(out)) as folder:
+        todo = [k for k in pending(folder, loaded) if k in wanted]
+        _tell("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=loaded.seeds.count)
+        request = Request(loaded, digest(loaded), folder, batch, allow_code, paths)
+        failures = _make_all(todo, request, engine, workers, device) if todo else {}
+        make_report(folder)
+        summed = totals(folder)
+    _show_totals(loaded, summed)
+    if failures:
+        names = ", ".join(str(k) for k in sorted(failures))
+        raise RunError(f"{len(failures)} of {len(todo)} shards failed ({names}): {next(iter(failures.values()))}. Run again to make them")
+    return {**as_dict(summed), "folder": str(folder), "now": len(todo)}
+
+
+def _make_all(todo: list[int], request: Request, engine: str, workers: int | None, device: str) -> dict[int, Exception]:
+    """Makes shards and returns the errors of those that could not be made. A wrong input stops all of it."""
+    maker = open_engine(engine, request, device, workers)
+    failures: dict[int, Exception] = {}
+    try:
+        futures = {make_shard.submit(index, maker): index for index in todo}
+        for future in as_completed(list(futures)):
+            outcome = future.state.result(raise_on_failure=False) if future.state.is_failed() else future.result()
+            if isinstance(outcome, UserError):
+                raise outcome
+            if isinstance(outcome, Exception):
+                failures[futures[future]] = outcome
+            else:
+                _tell("shard", manifest=outcome)
+    finally:
+        maker.close()
+    return failures
+
+
+def shard_range(text: str | None, count: int) -> range:
+    """ "A:B" -> the shards A <= k < B of `count`; either end may be left out."""
+    if text is None:
+        return range(count)
+    match = re.fullmatch(r"(\d*):(\d*)", text.strip())
+    if not match:
+        raise SpecError("--shards", [f"{text!r} is not of the form A:B"])
+    first, end = int(match[1] or 0), int(match[2] or count)
+    if first >= end or first >= count:
+        raise SpecError("--shards", [f"{text!r} names no shard; the spec has {count}: 0:{count}"])
+    return range(first, min(end, count))
+
+
+def _code_paths(spec: Path) -> tuple[str, ...]:
+    """Where a user's own modules are looked for: the working directory, then the spec's folder."""
+    return (str(Path.cwd()), str(spec.absolute().parent))
+
+
+def _show_totals(spec: Spec, summed: Totals) -> None:
+    """The totals as a table in Prefect's UI."""
+    key = re.sub(r"[^a-z0-9]+", "-", f"augment-{spec.name}".lower()).strip("-")
+    share = summed.accepted / summed.candidates if summed.candidates else 0.0
+    row = {
+        "shards": summed.shards, "seeds": summed.seeds, "samples": summed.samples, "accepted": summed.accepted,
+        "accepted share": round(share, 4), "MB": round(summed.bytes / 1e6, 2), "seconds": round(summed.seconds, 1),
+        "equivalents per accepted": round(summed.passes.equivalents / max(1, summed.accepted), 1),
+    }  # fmt: skip
+    create_table_artifact(key=key, table=[row], description=f"Totals of {spec.name}")

@@ -1,0 +1,233 @@
+"""`reds`, the program. Every verb parses, calls, and prints; what takes long to import is imported by the verb that needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reds_core.errors import OutputError, RedsError, UserError
+
+app = typer.Typer(
+    name="reds",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Expand a labelled image data set with a pretrained generator: variants that keep what must hold, each one checked, "
+    "as WebDataset shards.\n\nStart with [bold]reds check SPEC[/bold], then [bold]reds run SPEC[/bold]. "
+    "Specs to start from are in augment_specs/.",
+    epilog="Exit codes: 0 done; 1 a run failed, accepted nothing, or verify found damage; 2 the input is wrong; 130 interrupted.",
+)
+
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, outputs/NAME/DIGEST.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of all runs.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one GPU such as cuda:1.", metavar="NAME")]
+Batch = Annotated[int | None, typer.Option(help="Images per evaluation.", metavar="N", show_default="by image size")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change the spec; may be repeated.", show_default=False)
+]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let factories, callables and foreign pickles of the spec run.")]
+
+
+@app.command()
+def run(
+    spec: SpecPath,
+    out: Out = Path("outputs"),
+    engine: Annotated[str, typer.Option(metavar="local|processes", help="In this process, or one process per device.")] = "local",
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.", show_default="one per device or core")] = None,
+    device: Device = "auto",
+    batch: Batch = None,
+    shards: Annotated[str | None, typer.Option(metavar="A:B", help="Only shards A <= k < B.", show_default="all")] = None,
+    set_: Overrides = None,
+    allow_code: AllowCode = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run of this spec made.")] = False,
+) -> None:
+    """Make the shards of SPEC that are not finished yet.
+
+    Stop it at any time and run it again: finished shards are kept, and the outcome is the same. The last line names the folder.
+    """
+    if engine not in ("local", "processes"):
+        raise UserError(f"--engine {engine}: there are local and processes")
+    from flows import home
+    from flows.progress import Progress
+
+    embedded = home.settle()
+    progress = Progress(sys.stderr)
+    signal.signal(signal.SIGINT, lambda *_: _interrupted(progress))
+    _check_early(spec, set_ or [], allow_code)
+    with progress:
+        progress.say("starting Prefect" + ("'s embedded API" if embedded else f" with the API at {os.environ['PREFECT_API_URL']}"))
+        with home.first_start() if embedded else contextlib.nullcontext():
+            from flows.augment import augment, listen
+            from prefect.client.orchestration import get_client
+
+            with get_client(sync_client=True) as client:
+                client.hello()
+        listen(progress.hear)
+        result = augment(
+            spec=str(spec), out=str(out), engine=engine, workers=workers, device=device, batch=batch, shards=shards,
+            overrides=set_ or [], allow_code=allow_code, fresh=fresh,
+        )  # fmt: skip
+    print(_summary(result))
+    if not result["accepted"]:
+        reasons = ", ".join(f"{k} {v}" for k, v in sorted(result["rejected"].items(), key=lambda kv: -kv[1]))
+        raise _NothingAcceptedError(f"accepted nothing of {result['candidates']} candidates: {reasons}. `reds check` suggests tolerances")
+
+
+@app.command()
+def check(
+    spec: SpecPath,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="How many seeds to try.")] = 4,
+    device: Device = "auto",
+    batch: Batch = None,
+    set_: Overrides = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Try SPEC on a few seeds: is it right, what would it accept, what would it cost? Writes nothing."""
+    from flows.show import show_forecast
+    from reds_core.check import forecast
+    from reds_core.prepare import prepare
+    from reds_core.seeds import plan
+
+    loaded = _check_early(spec, set_ or [], allow_code)
+    job = prepare(loaded, device, batch, allow_code)
+    first = loaded.seeds.first
+    show_forecast(job, forecast(job, range(first, first + min(seeds, loaded.seeds.count))), len(plan(loaded)))
+
+
+@app.command()
+def verify(folder: RunFolder) -> None:
+    """Hash and decode every shard of a run, and name each damaged or missing one."""
+    from reds_core.shards import totals
+    from reds_core.verify import verify_run
+
+    found = verify_run(_existing(folder))
+    problems = [p for shard in found.values() for p in shard]
+    for problem in problems:
+        print(problem)
+    summed = totals(folder)
+    if problems:
+        bad = sum(bool(p) for p in found.values())
+        print(f"{folder}: {bad} of {len(found)} shards damaged or missing; run the spec again to make them anew")
+        raise typer.Exit(1)
+    print(f"{folder}: {len(found)} shards whole, {summed.samples} samples, {summed.accepted} variants")
+
+
+@app.command()
+def report(folder: RunFolder) -> None:
+    """Rebuild report.html and the dataset card of a finished or partial run."""
+    from reds_core.report import write_report
+    from reds_core.shards import disk
+
+    with disk(folder):
+        print(write_report(_existing(folder)))
+
+
+@app.command("list")
+def list_(out: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of all runs.")] = Path("outputs")) -> None:
+    """The runs under a folder, newest first, with their state and totals."""
+    from flows.show import show_runs
+    from reds_core.shards import runs
+
+    show_runs(runs(_existing(out)), out)
+
+
+@app.command()
+def kinds(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A kind, to see its fields.")] = None) -> None:
+    """The kinds of generators, networks, features and methods; with NAME, the fields of one."""
+    from flows.show import show_kind, show_kinds
+
+    show_kind(name) if name else show_kinds()
+
+
+@app.command()
+def schema() -> None:
+    """The spec's JSON Schema, for editors and validators."""
+    import json
+
+    from reds_core.spec import Spec
+
+    print(json.dumps(Spec.model_json_schema(), indent=2))
+
+
+def main() -> None:
+    """Runs the program and exits with the contract's code. A user's mistake is a message, anything else a traceback."""
+    with _exit_codes():
+        app(standalone_mode=True)
+
+
+class _NothingAcceptedError(RedsError):
+    """A run that made nothing."""
+
+
+@contextlib.contextmanager
+def _exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except RedsError as error:
+        print(f"reds: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:
+        print("reds: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _check_early(spec: Path, overrides: list[str], allow_code: bool) -> Any:
+    """Finds a mistake in the spec before anything slow starts."""
+    from reds_core.spec import check_files, load_spec
+
+    loaded = load_spec(spec, overrides)
+    check_files(loaded)
+    if allow_code:
+        sys.path += [p for p in (str(Path.cwd()), str(spec.absolute().parent)) if p not in sys.path]
+    return loaded
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise OutputError(f"there is no folder {folder}")
+    return folder
+
+
+def _summary(result: dict[str, Any]) -> str:
+    share = result["accepted"] / result["candidates"] if result["candidates"] else 0
+    made = f"{result['now']} made now" if result["now"] else "nothing was left to do"
+    return (
+        f"{result['folder']}: {result['shards']} shards ({made}), {result['samples']} samples, "
+        f"{result['accepted']} accepted of {result['candidates']} candidates ({share:.0%}), {result['bytes'] / 1e6:.1f} MB"
+    )
+
+
+def _interrupted(progress: Any) -> None:
+    """Ctrl-C. Shards are whole or not there at any instant, so leaving at once loses nothing but the shard in hand."""
+    with contextlib.suppress(Exception):
+        progress.stop()
+    print(f"\nreds: interrupted; {progress.finished()} Run the same command again to continue", file=sys.stderr, flush=True)
+    for child in _children():
+        with contextlib.suppress(OSError):
+            os.kill(child, signal.SIGKILL)
+    # Threads that compute cannot be stopped, and exit handlers would wait for them.
+    os._exit(130)
+
+
+def _children() -> list[int]:
+    """The processes that this one started: workers, and Prefect's embedded API."""
+    found = []
+    for listing in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(pid) for pid in listing.read_text().split()]
+    import multiprocessing
+
+    return found or [p.pid for p in multiprocessing.active_children() if p.pid]

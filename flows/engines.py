@@ -1,0 +1,194 @@
+"""Where shards are made: in this process, or in one process per device.
+
+An engine is called with a shard's index and returns its manifest; calls come from the flow's task threads, and wait for a free slot.
+Prefect's own process pool loses a run when one worker dies, so every slot here owns a pool of one process: when it dies or
+hangs, that process alone is replaced, and the task's retry makes the shard again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from reds_core.errors import ModelError, RunError
+from reds_core.spec import Spec
+
+Manifest = dict[str, Any]
+FIRST_PATIENCE = 6 * 3600.0  # seconds for a shard when none is finished yet to compare with
+LEAST_PATIENCE = 900.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a worker needs to know to make any shard of a run."""
+
+    spec: Spec
+    digest: str
+    folder: Path
+    batch: int | None
+    allow_code: bool
+    paths: tuple[str, ...]  # where the user's own code lies
+
+
+class Engine(Protocol):
+    """Makes shards, from any thread."""
+
+    slots: int
+
+    def __call__(self, index: int) -> Manifest: ...
+
+    def close(self) -> None: ...
+
+
+class Local:
+    """Shards one after another in this process, on all of its cores."""
+
+    slots = 1
+
+    def __init__(self, request: Request, device: str) -> None:
+        self.request, self.device = request, device
+        self.turn = threading.Lock()
+        _job(request, device, cores())  # a network that does not fit is found before the first task
+
+    def __call__(self, index: int) -> Manifest:
+        with self.turn:
+            return make(self.request, self.device, cores(), index)
+
+    def close(self) -> None:
+        _jobs.clear()
+
+
+class Processes:
+    """One process per device, or `workers` on the CPU; each loads the networks once."""
+
+    def __init__(self, request: Request, devices: list[str]) -> None:
+        self.request = request
+        self.slots = len(devices)
+        self.threads = max(1, cores() // len(devices))
+        self.free: queue.Queue[tuple[str, ProcessPoolExecutor]] = queue.Queue()
+        self.slowest = 0.0
+        for device in devices:
+            self.free.put((device, _pool()))
+
+    def __call__(self, index: int) -> Manifest:
+        device, pool = self.free.get()
+        began = time.monotonic()
+        try:
+            future: Future[Manifest] = pool.submit(make, self.request, device, self.threads, index)
+            manifest = future.result(timeout=self.patience())
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            return manifest
+        except BrokenProcessPool as error:
+            pool = _replaced(pool)
+            raise RunError(f"the worker on {device} died while it made shard {index}") from error
+        except TimeoutError as error:
+            pool = _replaced(pool)
+            raise RunError(f"the worker on {device} did not finish shard {index} in {self.patience():.0f} s and was stopped") from error
+        finally:
+            self.free.put((device, pool))
+
+    def patience(self) -> float:
+        """Seconds after which a shard's worker is taken for dead."""
+        return max(LEAST_PATIENCE, 20 * self.slowest) if self.slowest else FIRST_PATIENCE
+
+    def close(self) -> None:
+        while not self.free.empty():
+            _kill(self.free.get()[1])
+
+
+def open_engine(name: str, request: Request, device: str, workers: int | None) -> Engine:
+    """The engine of this name. Raises ModelError for devices that this machine does not have."""
+    if name == "local":
+        if workers not in (None, 1):
+            raise ModelError(f"the local engine is one worker, not {workers}; use --engine processes")
+        return Local(request, device)
+    return Processes(request, pick_devices(device, workers))
+
+
+def pick_devices(device: str, workers: int | None) -> list[str]:
+    """A device for every worker: each GPU once (then again, if more workers are asked for), or the CPU."""
+    import torch
+
+    from reds_core.prepare import pick_device
+
+    if workers is not None and workers < 1:
+        raise ModelError(f"{workers} workers are none; give 1 or more")
+    chosen = pick_device(device)
+    if chosen.type == "cuda" and chosen.index is None:
+        gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        return [gpus[i % len(gpus)] for i in range(workers or len(gpus))]
+    return [str(chosen)] * (workers or (cores() if chosen.type == "cpu" else 1))
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_jobs: dict[tuple[str, str, int | None], Any] = {}  # networks, loaded once per process
+
+
+def make(request: Request, device: str, threads: int, index: int) -> Manifest:
+    """Makes one shard, in the process that it is called in."""
+    from reds_core.seeds import plan
+    from reds_core.shards import write_shard
+    from reds_core.variants import run_seeds
+
+    job = _job(request, device, threads)
+    began = time.monotonic()
+    seeds = plan(request.spec)[index]
+    candidates, passes = run_seeds(job, seeds)
+    return write_shard(request.folder, job, request.digest, index, seeds, candidates, passes, time.monotonic() - began)
+
+
+def _job(request: Request, device: str, threads: int) -> Any:
+    key = (request.digest, device, request.batch)
+    if key not in _jobs:
+        import torch
+
+        from reds_core.prepare import prepare
+
+        torch.set_num_threads(threads)
+        sys.path += [p for p in request.paths if p not in sys.path]
+        _jobs.clear()
+        _jobs[key] = prepare(request.spec, device, request.batch, request.allow_code)
+    return _jobs[key]
+
+
+def _pool() -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
+
+
+def _start_worker(parent: int) -> None:
+    """A worker leaves Ctrl-C to its parent, and ends when the parent does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _replaced(pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
+    _kill(pool)
+    return _pool()
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    # The executor has no public way to stop a process that hangs before Python 3.14.
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+    pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,121 @@
+"""A run's tables, summed up in constant memory: what a report and a dataset card say about it.
+
+Quantiles come from histograms with bins of 0.005 spreads, shard by shard, so that a run of a million candidates takes no more
+memory than one of a hundred.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reds_core.errors import OutputError, SpecError
+from reds_core.seeds import plan
+from reds_core.shards import Totals, manifests, stem, totals
+from reds_core.spec import Spec, load_spec
+
+BIN = 0.005
+BINS = 800  # up to 4 spreads; what lies beyond counts in the last bin
+
+
+class Histogram:
+    """Counts of values >= 0, and the largest."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(BINS, np.int64)
+        self.largest = 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """Adds values; NaN is left out."""
+        values = values[np.isfinite(values)]
+        if len(values):
+            self.counts += np.bincount(np.minimum(values / BIN, BINS - 1).astype(np.int64), minlength=BINS)
+            self.largest = max(self.largest, float(values.max()))
+
+    def quantile(self, q: float) -> float:
+        """The q-quantile, to within a bin; NaN if nothing was added."""
+        total = int(self.counts.sum())
+        if not total:
+            return float("nan")
+        at = int(np.searchsorted(self.counts.cumsum(), q * total))
+        return min((min(at, BINS - 1) + 0.5) * BIN, self.largest)
+
+
+@dataclass
+class Attribute:
+    """One attribute over a run: its limit (tolerance or minimum), its spread, and its drifts or effects."""
+
+    name: str
+    role: str  # "held" or "varied"
+    limit: float
+    spread: float = float("nan")
+    accepted: Histogram = field(default_factory=Histogram)
+    by_waypoint: dict[int, Histogram] = field(default_factory=lambda: defaultdict(Histogram))  # all candidates measured
+
+
+@dataclass
+class Summary:
+    """A run's spec, totals and distributions."""
+
+    folder: Path
+    spec: Spec
+    totals: Totals
+    planned: int
+    manifest: dict[str, Any]  # the last one, for versions and device
+    attributes: list[Attribute]
+    tried_by_waypoint: Counter[int]
+    accepted_by_waypoint: Counter[int]
+    accepted_labels: Counter[str]
+    judged: int  # candidates that the judge saw
+    agreed: int
+    seeds: int
+    seeds_dropped: int
+
+    @property
+    def share(self) -> float:
+        return self.totals.accepted / self.totals.candidates if self.totals.candidates else 0.0
+
+    @property
+    def equivalents(self) -> float:
+        """Forward equivalents per accepted variant."""
+        return self.totals.passes.equivalents / self.totals.accepted if self.totals.accepted else float("nan")
+
+
+def summarise(folder: Path) -> Summary:
+    """Reads a run's manifests and tables. Raises OutputError if the folder is no run."""
+    try:
+        spec = load_spec(folder / "spec.yaml")
+    except SpecError as error:
+        raise OutputError(f"{folder} is no run: {error}") from error
+    attributes = [Attribute(n, "held", t) for n, t in spec.held.items()]
+    attributes += [Attribute(n, "varied", g.minimum) for n, g in spec.varied.items()]
+    s = Summary(folder, spec, totals(folder), len(plan(spec)), {}, attributes, Counter(), Counter(), Counter(), 0, 0, 0, 0)
+    for manifest in manifests(folder):
+        s.manifest = manifest
+        for a in attributes:
+            a.spread = manifest["spreads"].get(a.name, a.spread)
+        _add(s, pd.read_parquet(folder / f"{stem(manifest['index'])}.parquet"))
+    return s
+
+
+def _add(s: Summary, table: pd.DataFrame) -> None:
+    """Adds one shard's rows."""
+    seeds, rows = table[table.role == "seed"], table[table.role == "variant"]
+    s.seeds += len(seeds)
+    s.seeds_dropped += int((~seeds.accepted).sum())
+    s.tried_by_waypoint.update(rows.waypoint.tolist())
+    s.accepted_by_waypoint.update(rows.waypoint[rows.accepted].tolist())
+    s.accepted_labels.update(rows.label_name[rows.accepted].tolist())
+    seen = rows[rows.judge_label >= 0]
+    s.judged += len(seen)
+    s.agreed += int(seen.judge_agrees.sum())
+    for a in s.attributes:
+        values = rows[f"{'drift' if a.role == 'held' else 'effect'}_{a.name}"].to_numpy(np.float64)
+        a.accepted.add(values[rows.accepted.to_numpy()])
+        for w, part in pd.Series(values).groupby(rows.waypoint.to_numpy()):
+            a.by_waypoint[int(str(w))].add(part.to_numpy())

@@ -1,0 +1,154 @@
+"""Is a run whole? Every shard against its manifest: hash, size, counts, and every image decoded.
+
+Readers of tars miss a cut at a member's border, a flipped header and zeroed blocks without a word; only a hash finds all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from reds_core.errors import OutputError, RedsError
+from reds_core.seeds import plan
+from reds_core.spec import load_spec
+
+DIGEST = re.compile("[0-9a-f]{16}")
+FIELDS = {
+    "schema": int, "digest": str, "index": int, "first_seed": int, "seeds": int, "samples": int, "accepted": int,
+    "rejected": dict, "labels": dict, "spreads": dict, "sha256": str, "bytes": int, "passes": dict, "seconds": (int, float),
+    "device": str, "versions": dict, "parquet_sha256": str,
+}  # fmt: skip
+
+
+def read_manifest(folder: Path, index: int) -> dict[str, Any] | None:
+    """A shard's manifest; None if there is none, or what is there is no manifest of this shard of this run."""
+    try:
+        found = json.loads((folder / f"shard-{index:05d}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not all(isinstance(found.get(k), t) for k, t in FIELDS.items()):
+        return None
+    # A folder that was given another name still is a run; one with a digest for a name must hold that run.
+    foreign = DIGEST.fullmatch(folder.name) and found["digest"] != folder.name
+    return None if foreign or found["index"] != index else found
+
+
+def intact(folder: Path, index: int, manifest: dict[str, Any]) -> bool:
+    """Whether a shard's files have the hashes of its manifest."""
+    return not _hash_problems(folder, index, manifest)
+
+
+def verify_shard(folder: Path, index: int) -> list[str]:
+    """What is wrong with a shard, in words; empty if it is whole."""
+    name = f"shard-{index:05d}"
+    if not (folder / f"{name}.json").is_file():
+        there = [p.name for p in (folder / f"{name}.tar", folder / f"{name}.parquet") if p.exists()]
+        return [f"{name}: has no manifest, so it is not finished (found {', '.join(there)})" if there else f"{name}: is missing"]
+    manifest = read_manifest(folder, index)
+    if manifest is None:
+        return [f"{name}.json: is damaged, or the manifest of another shard or run"]
+    problems = _hash_problems(folder, index, manifest)
+    tar, table = folder / f"{name}.tar", folder / f"{name}.parquet"
+    if tar.is_file():
+        problems += [f"{name}.tar: {p}" for p in tar_problems(tar, manifest)]
+    if table.is_file() and not any(table.name in p for p in problems):
+        rows = len(pd.read_parquet(table, columns=["key"]))
+        expected = manifest["seeds"] + manifest["accepted"] + sum(manifest["rejected"].values())
+        if rows != expected:
+            problems.append(f"{table.name}: has {rows} rows, the manifest counts {expected} candidates")
+    return problems
+
+
+def verify_run(folder: Path) -> dict[int, list[str]]:
+    """Every shard of a run, or that should be there, with what is wrong with it.
+
+    Raises:
+        OutputError: the folder is no run.
+    """
+    try:
+        planned = len(plan(load_spec(folder / "spec.yaml")))
+    except RedsError as error:
+        raise OutputError(f"{folder} is no run: {error}") from error
+    there = {int(p.stem.removeprefix("shard-")) for p in folder.glob("shard-[0-9]*.*") if p.stem.removeprefix("shard-").isdigit()}
+    return {index: verify_shard(folder, index) for index in sorted(there | set(range(planned)))}
+
+
+def tar_problems(path: Path, manifest: dict[str, Any]) -> list[str]:
+    """What a reader would stumble over: unreadable members, doubled keys, missing files, images that do not decode."""
+    problems = []
+    seen: set[str] = set()
+    extensions: set[str] | None = None
+    try:
+        for key, files in samples(path):
+            if key in seen:
+                problems.append(f"the key {key} is there twice")
+            seen.add(key)
+            extensions = extensions or set(files)
+            if set(files) != extensions:
+                problems.append(f"{key} has the files {sorted(files)}, others have {sorted(extensions)}")
+                continue
+            problems += [f"{key}: {p}" for p in _sample_problems(files)]
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        problems.append(f"cannot be read as a tar: {error}")
+    if len(seen) != manifest["samples"]:
+        problems.append(f"holds {len(seen)} samples, the manifest counts {manifest['samples']}")
+    return problems
+
+
+def samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The samples of a tar, one at a time: key and files by extension."""
+    key: str | None = None
+    files: dict[str, bytes] = {}
+    with tarfile.open(path, "r|") as tar:
+        for member in tar:
+            name, _, extension = member.name.partition(".")
+            if name != key:
+                if key is not None:
+                    yield key, files
+                key, files = name, {}
+            content = tar.extractfile(member)
+            files[extension] = content.read() if content else b""
+    if key is not None:
+        yield key, files
+
+
+def _sample_problems(files: dict[str, bytes]) -> Iterator[str]:
+    for extension, content in files.items():
+        try:
+            if extension == "json":
+                json.loads(content)
+            elif extension == "cls":
+                int(content)
+            elif extension == "latent.npy":
+                np.load(io.BytesIO(content), allow_pickle=False)
+            else:
+                with Image.open(io.BytesIO(content)) as image:
+                    image.load()
+        except (OSError, ValueError, EOFError, SyntaxError, RecursionError) as error:
+            yield f"its .{extension} cannot be read: {error}"
+
+
+def _hash_problems(folder: Path, index: int, manifest: dict[str, Any]) -> list[str]:
+    problems = []
+    for kind, key in (("tar", "sha256"), ("parquet", "parquet_sha256")):
+        path = folder / f"shard-{index:05d}.{kind}"
+        if not path.is_file():
+            problems.append(f"{path.name}: is missing")
+            continue
+        size = path.stat().st_size
+        if kind == "tar" and size != manifest["bytes"]:
+            problems.append(f"{path.name}: has {size} bytes, the manifest says {manifest['bytes']}")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != manifest[key]:
+                problems.append(f"{path.name}: its hash differs from the manifest's")
+    return problems
