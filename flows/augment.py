@@ -26,6 +26,8 @@ from reds_core.spec import Spec, check_files, digest, load_spec
 
 Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
 
+TASKS: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=32)  # threads only wait for a slot of the engine
+
 _listeners: list[Listener] = []
 
 
@@ -66,7 +68,7 @@ def _run_name() -> str:
     return Path(str(runtime.flow_run.parameters.get("spec", "augment"))).stem
 
 
-@flow(name="augment", flow_run_name=_run_name, task_runner=ThreadPoolTaskRunner(max_workers=32), validate_parameters=True)
+@flow(name="augment", flow_run_name=_run_name, task_runner=TASKS)  # type: ignore[arg-type]
 def augment(
     spec: str,
     out: str = "outputs",
@@ -113,7 +115,9 @@ def augment(
     _show_totals(loaded, summed)
     if failures:
         names = ", ".join(str(k) for k in sorted(failures))
-        raise RunError(f"{len(failures)} of {len(todo)} shards failed ({names}): {next(iter(failures.values()))}. Run again to make them")
+        raise RunError(
+            f"{len(failures)} of {len(todo)} shards failed ({names}): {next(iter(failures.values()))}. Run again to make them"
+        )
     return {**as_dict(summed), "folder": str(folder), "now": len(todo)}
 
 

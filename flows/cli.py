@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 a run failed, accepted nothing, or verify found damage; 2 the input is wrong; 130 interrupted.",
 )
 
+Engine = Literal["local", "processes"]
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, outputs/NAME/DIGEST.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of all runs.")]
@@ -42,7 +43,7 @@ AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let factories, ca
 def run(
     spec: SpecPath,
     out: Out = Path("outputs"),
-    engine: Annotated[str, typer.Option(metavar="local|processes", help="In this process, or one process per device.")] = "local",
+    engine: Annotated[Engine, typer.Option(help="In this process, or one process per device.")] = "local",
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.", show_default="one per device or core")] = None,
     device: Device = "auto",
     batch: Batch = None,
@@ -55,8 +56,6 @@ def run(
 
     Stop it at any time and run it again: finished shards are kept, and the outcome is the same. The last line names the folder.
     """
-    if engine not in ("local", "processes"):
-        raise UserError(f"--engine {engine}: there are local and processes")
     from flows import home
     from flows.progress import Progress
 
@@ -67,8 +66,9 @@ def run(
     with progress:
         progress.say("starting Prefect" + ("'s embedded API" if embedded else f" with the API at {os.environ['PREFECT_API_URL']}"))
         with home.first_start() if embedded else contextlib.nullcontext():
-            from flows.augment import augment, listen
             from prefect.client.orchestration import get_client
+
+            from flows.augment import augment, listen
 
             with get_client(sync_client=True) as client:
                 client.hello()
@@ -80,7 +80,9 @@ def run(
     print(_summary(result))
     if not result["accepted"]:
         reasons = ", ".join(f"{k} {v}" for k, v in sorted(result["rejected"].items(), key=lambda kv: -kv[1]))
-        raise _NothingAcceptedError(f"accepted nothing of {result['candidates']} candidates: {reasons}. `reds check` suggests tolerances")
+        raise _NothingAcceptedError(
+            f"accepted nothing of {result['candidates']} candidates: {reasons}. `reds check` suggests tolerances"
+        )
 
 
 @app.command()

@@ -93,7 +93,9 @@ class Processes:
             raise RunError(f"the worker on {device} died while it made shard {index}") from error
         except TimeoutError as error:
             pool = _replaced(pool)
-            raise RunError(f"the worker on {device} did not finish shard {index} in {self.patience():.0f} s and was stopped") from error
+            raise RunError(
+                f"the worker on {device} did not finish shard {index} in {self.patience():.0f} s and was stopped"
+            ) from error
         finally:
             self.free.put((device, pool))
 

@@ -42,7 +42,9 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
         f"Jacobians by {job.mode}; on {job.device}, {job.batch} images at a time\n"
     )
     quantiles = [f">{q:.0%} below" for q in QUANTILES]
-    table = _table("Attributes (drifts and effects in spreads)", "attribute", "role", ">spread", "unit", ">limit", ">meet it", *quantiles)
+    table = _table(
+        "Attributes (drifts and effects in spreads)", "attribute", "role", ">spread", "unit", ">limit", ">meet it", *quantiles
+    )
     for a in f.attributes:
         limit = f"{'<=' if a.role == 'held' else '>='} {a.limit:g}"
         values = [f"{v:.3f}" for v in a.quantiles]
@@ -51,7 +53,9 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
     held = [a for a in f.attributes if a.role == "held"]
     for a in held:
         if f.tried:
-            console.print(f"To accept about half of what meets the rest, {escape(a.name)} would need a tolerance of {a.quantiles[1]:.2g}.")
+            console.print(
+                f"To accept about half of what meets the rest, {escape(a.name)} would need a tolerance of {a.quantiles[1]:.2g}."
+            )
     console.print()
     seeds = f.tried // max(1, 2 * job.spec.trajectory.directions * job.spec.trajectory.waypoints)
     table = _table(f"Of {f.tried} candidates of {seeds} seeds", "verdict", ">count", ">share")
@@ -60,9 +64,17 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
     console.print(table)
     console.print("Accepted by waypoint: " + ", ".join(f"{w}: {share:.0%}" for w, share in f.by_waypoint) + "\n")
     per = f.equivalents / max(1, f.samples)
-    table = _table("The whole run, by these seeds", "shards", ">seeds", ">samples", ">forward equivalents", ">each sample", ">time", ">disk")
+    table = _table(
+        "The whole run, by these seeds", "shards", ">seeds", ">samples", ">forward equivalents", ">each sample", ">time", ">disk"
+    )
     table.add_row(
-        str(shards), str(f.seeds), f"about {f.samples}", f"{f.equivalents:,}", f"{per:.0f}", _duration(f.seconds), f"{f.bytes / 1e6:.1f} MB"
+        str(shards),
+        str(f.seeds),
+        f"about {f.samples}",
+        f"{f.equivalents:,}",
+        f"{per:.0f}",
+        _duration(f.seconds),
+        f"{f.bytes / 1e6:.1f} MB",
     )
     console.print(table)
     if not f.accepted:
@@ -134,7 +146,9 @@ def _kinds() -> dict[str, dict[str, Any]]:
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     for name, info in model.model_fields.items():
-        default = "required" if info.is_required() else "" if info.default is None else str(info.get_default(call_default_factory=True))
+        default = (
+            "required" if info.is_required() else "" if info.default is None else str(info.get_default(call_default_factory=True))
+        )
         yield name, _type_name(info.annotation), default, info.description or ""
 
 

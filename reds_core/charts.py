@@ -11,7 +11,13 @@ LEFT, RIGHT, TOP, BOTTOM = 40, 12, 14, 28
 
 
 def along_waypoints(
-    style: str, low: Sequence[float], middle: Sequence[float], high: Sequence[float], limit: float | None, limit_name: str, label: str
+    style: str,
+    low: Sequence[float],
+    middle: Sequence[float],
+    high: Sequence[float],
+    limit: float | None,
+    limit_name: str,
+    label: str,
 ) -> str:
     """A line with a band over waypoints 1, 2, ...; NaN where nothing was measured. `limit` is a dashed line."""
     known = [v for v in (*high, *middle, limit if limit is not None else 0.0) if math.isfinite(v)]

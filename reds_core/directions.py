@@ -30,9 +30,7 @@ from reds_core.types import Grams, Jacobian
 SAME_DIRECTION = 1e-6
 
 
-def reds(
-    held: Sequence[Jacobian], varied: Sequence[Jacobian], beta_held: float | Sequence[float], beta_varied: float
-) -> Tensor:
+def reds(held: Sequence[Jacobian], varied: Sequence[Jacobian], beta_held: float | Sequence[float], beta_varied: float) -> Tensor:
     """Directions that change the varied attributes most among those that leave every held one still.
 
     Args:
@@ -90,9 +88,7 @@ def normalised(grams: Grams) -> Grams:
     return grams / torch.where(norm > 0, norm, 1.0)
 
 
-def reds_batched(
-    held: Sequence[Grams], varied: Grams, beta_held: Sequence[float], beta_varied: float
-) -> tuple[Tensor, Tensor]:
+def reds_batched(held: Sequence[Grams], varied: Grams, beta_held: Sequence[float], beta_varied: float) -> tuple[Tensor, Tensor]:
     """`reds` for n points: columns (n, d, d), best first, and how many of them are directions (n,). None is no error here."""
     null, inside = _null_basis(held, beta_held)
     # Inside the null space, N^T A_v N; the coordinates outside it get a negative eigenvalue, so that they sort last.

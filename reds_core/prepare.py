@@ -15,13 +15,13 @@ from torch import Tensor
 from reds_core.acceptance import median_distance
 from reds_core.errors import ModelError
 from reds_core.features import Classifier
-from reds_core.generators import check_images
+from reds_core.generators import Walkable, check_images
 from reds_core.images import as_stored
 from reds_core.jacobian import Mode, allowed_modes, cheapest
 from reds_core.models.config import Access
 from reds_core.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
 from reds_core.spec import Spec, check_files
-from reds_core.types import Feature, Images, LoadedGenerator, Passes
+from reds_core.types import Feature, Images, Passes
 
 Network = Callable[[Images], Tensor]
 
@@ -33,7 +33,7 @@ class Job:
     spec: Spec
     device: torch.device
     batch: int
-    generator: LoadedGenerator
+    generator: Walkable
     features: Mapping[str, Feature]  # of the attributes that are held, varied or the label
     judge: Network | None
     classes: Sequence[int]
@@ -127,7 +127,7 @@ def features_of(job: Job, images: Images, finite: Tensor, bound: Mapping[str, Te
 
 
 def _load_features(
-    spec: Spec, access: Access, shape: tuple[int, int, int], generator: LoadedGenerator
+    spec: Spec, access: Access, shape: tuple[int, int, int], generator: Walkable
 ) -> tuple[dict[str, Feature], Sequence[str]]:
     """The features that the spec uses, and the names of its labels."""
     used = {*spec.held, *spec.varied} | ({spec.label} & spec.attributes.keys())

@@ -62,10 +62,14 @@ def _head(s: Summary) -> str:
     held = ", ".join(f"{n} held within {t:g}" for n, t in s.spec.held.items())
     varied = ", ".join(f"{n} changed by at least {g.minimum:g}" for n, g in s.spec.varied.items())
     text = f"<h1>{s.totals.accepted:,} verified variants of {s.seeds:,} seeds</h1>"
-    text += f'<p class="soft">{escape(s.spec.name)}: {escape(held)}; {escape(varied)} spreads. A spread is the distance between two '
+    text += (
+        f'<p class="soft">{escape(s.spec.name)}: {escape(held)}; {escape(varied)} spreads. A spread is the distance between two '
+    )
     text += "unrelated images: 0 is identical, 1 as different as those.</p>"
     if s.totals.shards < s.planned:
-        text += f'<p class="warn">A partial run: {s.totals.shards} of {s.planned} shards are finished. Run it again to continue.</p>'
+        text += (
+            f'<p class="warn">A partial run: {s.totals.shards} of {s.planned} shards are finished. Run it again to continue.</p>'
+        )
     if not s.totals.accepted:
         text += '<p class="warn">Nothing was accepted. The verdicts below say why; <code>reds check</code> suggests tolerances.</p>'
     return text
@@ -107,7 +111,9 @@ def _along(s: Summary) -> str:
     shares = [s.accepted_by_waypoint[w] / s.tried_by_waypoint[w] if s.tried_by_waypoint[w] else math.nan for w in waypoints]
     drawing = along_waypoints("share", shares, shares, shares, None, "", "accepted share by waypoint")
     charts.append(f"<figure><figcaption>accepted share <small>by waypoint</small></figcaption>{drawing}</figure>")
-    intro = "<p class=soft>By waypoint, over all measured candidates: median, and the band from the 10th to the 90th percentile.</p>"
+    intro = (
+        "<p class=soft>By waypoint, over all measured candidates: median, and the band from the 10th to the 90th percentile.</p>"
+    )
     return f'{intro}<div class="charts">{"".join(charts)}</div>'
 
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from reds_core.errors import ModelError
+from reds_core.generators.latent import Walkable, draw
 from reds_core.spec import FIRST_REFERENCE_SEED, Seeds, Spec
-from reds_core.types import Labels, LoadedGenerator
+from reds_core.types import Labels
 
 REFERENCE_SEEDS = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + 256)
 
@@ -28,17 +29,12 @@ def plan(spec: Spec) -> list[range]:
     return [range(at, min(at + size, end)) for at in range(first, end, size)]
 
 
-def latents_of(seeds: Sequence[int], generator: LoadedGenerator, device: torch.device) -> Tensor:
+def latents_of(seeds: Sequence[int], generator: Walkable, device: torch.device) -> Tensor:
     """The sampled latents of seeds, (n, z) float32."""
-    d = generator.z_dim
-    if generator.latent == "uniform":
-        rows = [2 * np.random.RandomState(s).rand(d) - 1 for s in seeds]
-    else:
-        rows = [np.random.RandomState(s).randn(d) for s in seeds]
-    return torch.from_numpy(np.stack(rows).astype(np.float32)).to(device)
+    return draw(seeds, generator.z_dim, generator.latent).to(device)
 
 
-def random_directions(seed: int, generator: LoadedGenerator, count: int) -> Tensor:
+def random_directions(seed: int, generator: Walkable, count: int) -> Tensor:
     """`count` random unit directions of a seed, (dim, count) float64.
 
     Drawn from the seed's own stream, after its latent: the first numbers of the stream are the latent itself.
@@ -46,7 +42,8 @@ def random_directions(seed: int, generator: LoadedGenerator, count: int) -> Tens
     stream = np.random.RandomState(seed)
     _ = stream.rand(generator.z_dim) if generator.latent == "uniform" else stream.randn(generator.z_dim)
     drawn = torch.from_numpy(stream.randn(generator.dim, count))
-    return drawn / drawn.norm(dim=0)
+    unit: Tensor = drawn / torch.linalg.vector_norm(drawn, dim=0)
+    return unit
 
 
 def classes_of(seeds: Seeds, names: Sequence[str]) -> list[int]:

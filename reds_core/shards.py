@@ -114,7 +114,14 @@ def pending(folder: Path, spec: Spec) -> list[int]:
 
 
 def write_shard(
-    folder: Path, job: Job, run_digest: str, index: int, seeds: range, candidates: Sequence[Candidate], passes: Passes, seconds: float
+    folder: Path,
+    job: Job,
+    run_digest: str,
+    index: int,
+    seeds: range,
+    candidates: Sequence[Candidate],
+    passes: Passes,
+    seconds: float,
 ) -> dict[str, Any]:
     """Writes one shard and returns its manifest.
 

@@ -70,16 +70,21 @@ def _block(block: SeedBlock) -> str:
     accepted = int(block.rows.accepted.sum())
     picture = _picture(block, own.key, f"seed {own.seed}") if own.accepted else f"<i>{escape(short(own.reason))}</i>"
     label = escape(own.label_name or "no label")
-    head = f"<header>{picture}<div><b>{label}</b><span>seed {own.seed}: {accepted} of {len(block.rows)} accepted</span></div></header>"
+    head = (
+        f"<header>{picture}<div><b>{label}</b><span>seed {own.seed}: {accepted} of {len(block.rows)} accepted</span></div></header>"
+    )
     rows = []
     for (direction, sign), candidates in block.rows.groupby(["direction", "sign"], sort=False):
+        plus = "+" if int(str(sign)) > 0 else "&minus;"
         cells = []
         for c in candidates.itertuples():
             title = f"waypoint {c.waypoint}: " + (short(str(c.reason)) or "accepted") + _figures(c)
             cells.append(
-                _picture(block, str(c.key), title) if c.accepted else f'<i title="{escape(title)}">{escape(short(str(c.reason)))}</i>'
+                _picture(block, str(c.key), title)
+                if c.accepted
+                else f'<i title="{escape(title)}">{escape(short(str(c.reason)))}</i>'
             )
-        rows.append(f'<div class="row"><span>d{direction} {"+" if sign > 0 else "&minus;"}</span>{"".join(cells)}</div>')
+        rows.append(f'<div class="row"><span>d{direction} {plus}</span>{"".join(cells)}</div>')
     return f'<section class="seed">{head}{"".join(rows) if own.accepted else ""}</section>'
 
 

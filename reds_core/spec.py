@@ -109,7 +109,7 @@ class Spec(Config):
     duplicates: Annotated[Number, Field(ge=0)] = Field(
         0.02, description="A variant nearer than this to an earlier one of its seed, in every varied attribute, is one too many."
     )
-    shards: Shards = Shards()
+    shards: Shards = Field(default_factory=Shards)
 
     def beta(self, name: str) -> float:
         """The share of a held attribute that is held."""
@@ -208,9 +208,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
 
 
 def _yaml_mistake(error: Exception) -> str:

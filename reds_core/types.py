@@ -36,26 +36,6 @@ class Feature(Protocol):
     def __call__(self, images: Images, bound: Tensor | None) -> Features: ...
 
 
-class LoadedGenerator(Protocol):
-    """A generator ready to run on one device. The space walked is `dim` wide, whatever the network's own inputs."""
-
-    name: str
-    space: Literal["z", "w", "w+"]
-    dim: int
-    z_dim: int
-    latent: Literal["normal", "uniform"]
-    class_names: tuple[str, ...]  # empty for an unconditional generator
-
-    def latents(self, z: Float[Tensor, "n z"], labels: Labels, truncation: float) -> Latents:
-        """Sampled latents -> points of the space walked, truncated."""
-
-    def images(self, latents: Latents, labels: Labels) -> Images:
-        """Points of the space walked -> images scaled by the output range, clamped to [0, 1]."""
-
-    def clamped(self, latents: Latents, labels: Labels) -> float:
-        """The share of pixels beyond the output range."""
-
-
 @dataclass
 class Passes:
     """Work, counted per image: evaluations of the generator, Jacobian-vector and vector-Jacobian products."""

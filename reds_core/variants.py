@@ -140,7 +140,7 @@ def _walk(job: Job, origins: Origins, passes: Passes) -> tuple[Plan, Trajectorie
         columns = directions.oriented(columns)
         for i, s in enumerate(rows.tolist()):
             # A seed without directions keeps its place: its candidates are rejected, not forgotten.
-            origins.reasons[s] = reasons[i] if not spec.directions <= 0 else ""
+            origins.reasons[s] = reasons[i]
             for k in range(0 if reasons[i] else min(spec.directions, int(count[i]))):
                 for sign in (1, -1):
                     owners.append((s, k, sign))
@@ -163,10 +163,9 @@ def _finder(job: Job, origins: Origins, rows: Tensor, step: float, at_seed: bool
 
     def find(points: Latents, index: Tensor) -> tuple[Tensor, Tensor, list[Reason]]:
         if by == "rand":
-            count = spec.trajectory.directions
-            drawn = {int(s): random_directions(origins.seeds[s], job.generator, count) for s in rows[index].unique().tolist()}
-            columns = torch.stack([drawn[int(s)] for s in rows[index].tolist()]).to(job.device)
-            return columns, torch.full((len(points),), count, device=job.device), [""] * len(points)
+            drawn = [random_directions(origins.seeds[s], job.generator, spec.trajectory.directions) for s in rows[index].tolist()]
+            columns = torch.stack(drawn).to(job.device)
+            return columns, torch.full((len(points),), columns.shape[2], device=job.device), [""] * len(points)
         found = grams(measure, points, rows[index], job.mode, step, at_seed, job.batch, passes)
         reasons = _unusable(found, [*(f"held:{n}" for n in held), *(f"varied:{n}" for n in varied)])
         # An unusable point must not stop the others' eigenproblems: it gets any Gram, and its reason.

@@ -23,7 +23,7 @@ from reds_core.seeds import plan
 from reds_core.spec import load_spec
 
 DIGEST = re.compile("[0-9a-f]{16}")
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "schema": int, "digest": str, "index": int, "first_seed": int, "seeds": int, "samples": int, "accepted": int,
     "rejected": dict, "labels": dict, "spreads": dict, "sha256": str, "bytes": int, "passes": dict, "seconds": (int, float),
     "device": str, "versions": dict, "parquet_sha256": str,

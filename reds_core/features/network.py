@@ -1,8 +1,8 @@
 """Networks as features: what they expect to see (`NetworkInput`), and the two ways to read them.
 
-    classifier   raw class scores. Scores, not probabilities: a softmax saturates, and a held class would look still
-                 while its score falls.
-    embedding    the network's output (a shipped network's last hidden layer), of unit length if `normalize`
+classifier   raw class scores. Scores, not probabilities: a softmax saturates, and a held class would look still
+             while its score falls.
+embedding    the network's output (a shipped network's last hidden layer), of unit length if `normalize`
 """
 
 from __future__ import annotations

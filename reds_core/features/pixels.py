@@ -1,7 +1,7 @@
 """Pixels as a feature: all of them or a region's, in colour or gray, of all scales or of coarse or fine ones alone.
 
-    lowpass s     a Gaussian of s pixels: what is coarser than s stays
-    highpass s    the image minus that Gaussian: what is finer than s stays
+lowpass s     a Gaussian of s pixels: what is coarser than s stays
+highpass s    the image minus that Gaussian: what is finer than s stays
 """
 
 from __future__ import annotations

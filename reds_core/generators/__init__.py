@@ -1,7 +1,7 @@
 """Latent -> image: one file per kind; the union below is the registry.
 
-    builtin                           ships with the package                      builtin.py
-    torchscript, exported, factory    a user's own network, with its options      own.py
+builtin                           ships with the package                      builtin.py
+torchscript, exported, factory    a user's own network, with its options      own.py
 """
 
 from __future__ import annotations

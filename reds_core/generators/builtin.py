@@ -10,7 +10,6 @@ from reds_core.generators.latent import Walkable
 from reds_core.models.builtin import GENERATORS, load_shipped, weights_sha256
 from reds_core.models.config import Access, Config
 from reds_core.models.fashion import Generator
-from reds_core.types import LoadedGenerator
 
 
 class BuiltinGenerator(Config):
@@ -23,7 +22,7 @@ class BuiltinGenerator(Config):
     def identity(self) -> dict[str, str]:
         return {"weights_sha256": weights_sha256(self.name)}
 
-    def load(self, access: Access) -> LoadedGenerator:
+    def load(self, access: Access) -> Walkable:
         shipped = GENERATORS[self.name]
         network = load_shipped(self.name, shipped, access)
         if not isinstance(network, Generator):
@@ -34,5 +33,5 @@ class BuiltinGenerator(Config):
         return Walkable(
             name=self.name, space=self.space, z_dim=z_dim, dim=w_dim if self.space == "w" else z_dim, latent="normal",
             class_names=shipped.class_names, output_range=(-1.0, 1.0), synthesis=lambda w, labels: synthesis(w),
-            mapping=mapping, means=mapping.mean, device=access.device,
+            mapping=mapping, means=dict(enumerate(mapping.mean)), device=access.device,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.types import Images, Labels, Latents, LoadedGenerator
+from reds_core.types import Images, Labels, Latents
 
 # A trained network overshoots a flat background by a little; that is not a wrong range.
 OVERSHOOT = 0.02
@@ -39,7 +39,7 @@ class Walkable:
     synthesis: Layers
     mapping: Layers | None
     image_shape: tuple[int, int, int] | None = None
-    means: Tensor | None = None  # (classes or 1, dim), where truncation moves to; measured when first needed
+    means: dict[int, Tensor] = field(default_factory=dict)  # class -> (dim,), where truncation moves to; measured when needed
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def latents(self, z: Tensor, labels: Labels, truncation: float) -> Latents:
@@ -49,9 +49,7 @@ class Walkable:
         w = self._mapped(z, labels)
         if truncation == 1:
             return w
-        if self.means is None:
-            self.means = self._measure_means()
-        mean = self.means[labels if len(self.means) > 1 else torch.zeros_like(labels)]
+        mean = torch.stack([self._mean(c) for c in labels.tolist()])
         return mean + truncation * (w - mean)
 
     def images(self, latents: Latents, labels: Labels) -> Images:
@@ -73,45 +71,50 @@ class Walkable:
         return out
 
     def _mapped(self, z: Tensor, labels: Labels) -> Latents:
-        assert_mapping = self.mapping
-        if assert_mapping is None:
+        if self.mapping is None:
             raise ModelError(f"the generator {self.name} has no mapping; its space is z")
-        w = assert_mapping(z, labels)
+        w = self.mapping(z, labels)
         if w.ndim == 2:
             return w
         return w.flatten(1) if self.space == "w+" else w[:, 0]
 
-    def _measure_means(self) -> Tensor:
-        """The mean mapped latent of every class, over fixed seeds of their own."""
-        with torch.no_grad():
-            z = torch.from_numpy(np.stack([np.random.RandomState(s).randn(self.z_dim) for s in MEAN_SEEDS]).astype(np.float32))
-            if self.latent == "uniform":
-                rows = [2 * np.random.RandomState(s).rand(self.z_dim) - 1 for s in MEAN_SEEDS]
-                z = torch.from_numpy(np.stack(rows).astype(np.float32))
-            z = z.to(self.device)
-            means = []
-            for c in range(max(1, len(self.class_names))):
-                labels = torch.full((len(z),), c, dtype=torch.long, device=self.device)
+    def _mean(self, label: int) -> Tensor:
+        """The mean mapped latent of a class (of all latents, where there are no classes), over fixed seeds of their own."""
+        label = label if self.class_names else 0
+        if label not in self.means:
+            with torch.no_grad():
+                z = draw(MEAN_SEEDS, self.z_dim, self.latent).to(self.device)
+                labels = torch.full((len(z),), label, dtype=torch.long, device=self.device)
                 parts = [self._mapped(a, b) for a, b in zip(z.split(512), labels.split(512), strict=True)]
-                means.append(torch.cat(parts).mean(0))
-            return torch.stack(means)
+            self.means[label] = torch.cat(parts).mean(0)
+        return self.means[label]
 
 
-def check_images(generator: LoadedGenerator) -> tuple[int, int, int]:
+def draw(seeds: Sequence[int], size: int, latent: Literal["normal", "uniform"]) -> Tensor:
+    """The sampled latents of seeds, (n, size) float32, by the convention of the published tools.
+
+    normal: RandomState(seed).randn(size); uniform: 2 * RandomState(seed).rand(size) - 1.
+    """
+    if latent == "uniform":
+        rows = [2 * np.random.RandomState(s).rand(size) - 1 for s in seeds]
+    else:
+        rows = [np.random.RandomState(s).randn(size) for s in seeds]
+    return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def check_images(generator: Walkable) -> tuple[int, int, int]:
     """Runs a generator on a few seeds and returns its images' (c, h, w).
 
     Raises:
         ModelError: it fails, or its images have the wrong shape, hold NaN, or lie outside the output range.
     """
     n = 8
-    z = torch.from_numpy(np.stack([np.random.RandomState(2**31 + s).randn(generator.z_dim) for s in range(n)]).astype(np.float32))
-    z = z.clamp(-1, 1) if generator.latent == "uniform" else z
-    device = getattr(generator, "device", torch.device("cpu"))
-    labels = torch.arange(n, device=device) % max(1, len(generator.class_names))
+    z = draw(MEAN_SEEDS[:n], generator.z_dim, generator.latent).to(generator.device)
+    labels = torch.arange(n, device=generator.device) % max(1, len(generator.class_names))
     try:
         with torch.no_grad():
-            latents = generator.latents(z.to(device), labels, 1.0)
-            raw = generator.raw(latents, labels)  # type: ignore[attr-defined]
+            latents = generator.latents(z, labels, 1.0)
+            raw = generator.raw(latents, labels)
     except ModelError:
         raise
     # Somebody else's network: whatever it raises is shown as its own.
@@ -133,7 +136,7 @@ def check_images(generator: LoadedGenerator) -> tuple[int, int, int]:
         raise ModelError(f"the generator {generator.name} gives images that hold NaN or infinity")
     share = generator.clamped(latents, labels)
     if share > MOST_CLAMPED:
-        low, high = generator.output_range  # type: ignore[attr-defined]
+        low, high = generator.output_range
         raise ModelError(
             f"the generator {generator.name} gives values from {float(raw.min()):.3g} to {float(raw.max()):.3g}, and {share:.0%} of its "
             f"pixels lie outside output_range [{low:g}, {high:g}]; set output_range to what the network was trained on"

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reds_core.errors import ModelError
-from reds_core.generators.latent import Layers, Walkable
+from reds_core.generators.latent import MEAN_SEEDS, Layers, Walkable, draw
 from reds_core.models import Exported, Factory, OwnNetwork, TorchScript
 from reds_core.models.config import Access, Config, Count, Number
-from reds_core.types import Labels, LoadedGenerator
+from reds_core.types import Labels
 
 Size = Annotated[Count, Field(ge=1)]
 
@@ -51,21 +51,21 @@ class LatentOptions(Config):
 class TorchScriptGenerator(TorchScript, LatentOptions):
     """A generator saved by torch.jit.save: (n, d) latents [, (n,) classes] -> (n, c, h, w) images."""
 
-    def load(self, access: Access) -> LoadedGenerator:  # type: ignore[override]
+    def load(self, access: Access) -> Walkable:  # type: ignore[override]
         return assemble(self.path.stem, TorchScript.load(self, access), self, self, access)
 
 
 class ExportedGenerator(Exported, LatentOptions):
     """A generator saved by torch.export.save: (n, d) latents [, (n,) classes] -> (n, c, h, w) images."""
 
-    def load(self, access: Access) -> LoadedGenerator:  # type: ignore[override]
+    def load(self, access: Access) -> Walkable:  # type: ignore[override]
         return assemble(self.path.stem, Exported.load(self, access), self, self, access)
 
 
 class FactoryGenerator(Factory, LatentOptions):
     """A generator that a Python function of yours returns; needs --allow-code."""
 
-    def load(self, access: Access) -> LoadedGenerator:  # type: ignore[override]
+    def load(self, access: Access) -> Walkable:  # type: ignore[override]
         return assemble(self.target.partition(":")[2], Factory.load(self, access), self, self, access)
 
 
@@ -85,8 +85,6 @@ def assemble(name: str, network: nn.Module, kind: OwnNetwork, options: LatentOpt
         dim, rows = _mapped_shape(mapping, options, access, space)
         if rows:
             synthesis = _by_rows(synthesis, rows, repeat=space == "w")
-        if space == "z":
-            mapping, synthesis = None, _chain(mapping, _layers(network, conditional))
     return Walkable(
         name=name, space=space, z_dim=options.latent_dim, dim=dim, latent=options.latent, class_names=names,
         output_range=options.output_range, synthesis=synthesis, mapping=mapping,
@@ -96,10 +94,6 @@ def assemble(name: str, network: nn.Module, kind: OwnNetwork, options: LatentOpt
 
 def _layers(network: nn.Module, conditional: bool) -> Layers:
     return network if conditional else lambda x, labels: network(x)
-
-
-def _chain(first: Layers, second: Layers) -> Layers:
-    return lambda x, labels: second(first(x, labels), labels)
 
 
 def _by_rows(synthesis: Layers, rows: int, repeat: bool) -> Layers:
@@ -114,8 +108,7 @@ def _by_rows(synthesis: Layers, rows: int, repeat: bool) -> Layers:
 
 def _mapped_shape(mapping: Layers, options: LatentOptions, access: Access, space: str) -> tuple[int, int | None]:
     """The size of the space walked, and the rows of a mapping that gives (n, rows, w)."""
-    draw = torch.Generator().manual_seed(0)
-    z = torch.randn(2, options.latent_dim, generator=draw).to(access.device)
+    z = draw(MEAN_SEEDS[:2], options.latent_dim, options.latent).to(access.device)
     try:
         with torch.no_grad():
             w = mapping(z, torch.zeros(2, dtype=torch.long, device=access.device))

@@ -1,9 +1,9 @@
 """Networks from files: one file per kind; the union below is the registry.
 
-    builtin       shipped with the package            builtin.py, fashion.py; trained by train.py
-    torchscript   torch.jit.save                      torchscript.py
-    exported      torch.export.save                   exported.py
-    factory       a Python function of the user's     factory.py
+builtin       shipped with the package            builtin.py, fashion.py; trained by reds_core.train
+torchscript   torch.jit.save                      torchscript.py
+exported      torch.export.save                   exported.py
+factory       a Python function of the user's     factory.py
 """
 
 from __future__ import annotations

@@ -66,4 +66,5 @@ def load_shipped(name: str, shipped: Shipped, access: Access) -> nn.Module:
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise RuntimeError(f"the weights of {name} do not fit its architecture: {missing} missing, {unexpected} unknown")
-    return network.to(access.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(access.device).eval().requires_grad_(False)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.export.passes import move_to_device_pass
 
 from reds_core.errors import ModelError
 from reds_core.models.config import Access, Config, File, Sha256, check_file
@@ -44,12 +45,11 @@ class Exported(Config):
             self._refuse_foreign_code()
         try:
             program = torch.export.load(self.path)
-            network = program.module()
+            network = move_to_device_pass(program, str(access.device)).module()
         # Whatever torch makes of a broken archive is the archive's fault.
         except Exception as error:
             reason = str(error).strip().splitlines()
             raise ModelError(f"{self.path} is no torch.export archive: {reason[0] if reason else type(error).__name__}") from error
-        network = torch.export.passes.move_to_device_pass(program, str(access.device)).module()
         for parameter in network.parameters():
             parameter.requires_grad_(False)
         batch = _fixed_batch(program)

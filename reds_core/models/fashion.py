@@ -13,6 +13,7 @@ scaling the weights per sample, and stays one dense convolution for the whole ba
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,7 @@ class Mapping(nn.Module):
         super().__init__()
         self.embed = nn.Parameter(torch.randn(classes, z_dim))
         sizes = [2 * z_dim] + [w_dim] * layers
-        self.layers = nn.ModuleList(ScaledLinear(a, b, rate=0.1) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(ScaledLinear(a, b, rate=0.1) for a, b in pairwise(sizes))
         self.mean: Tensor
         self.register_buffer("mean", torch.zeros(classes, w_dim))
 
@@ -134,7 +135,7 @@ class Classifier(nn.Module):
         super().__init__()
         widths = (1, 32, 64, 128)
         self.convs = nn.ModuleList()
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in pairwise(widths):
             self.convs.append(nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU()))
             self.convs.append(nn.Sequential(nn.Conv2d(b, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU()))
         self.hidden = nn.Linear(128 * 16, 128)

@@ -38,4 +38,4 @@ class TorchScript(Config):
 
     def arity(self, network: nn.Module) -> int:
         """How many inputs the network takes."""
-        return len(network.forward.schema.arguments) - 1  # type: ignore[union-attr]
+        return len(network.forward.schema.arguments) - 1  # type: ignore[attr-defined]

@@ -1,10 +1,10 @@
 """Trains the networks that ship with the package, from Fashion-MNIST alone.
 
     apt-get install dataset-fashion-mnist                     # MIT licence; or --data DIR with its four .gz files
-    python -m reds_core.models.train classifier
-    python -m reds_core.models.train judge
-    python -m reds_core.models.train gan --images 2000000     # continues from its checkpoint when started again
-    python -m reds_core.models.train measure                  # the figures of the model cards
+    python -m reds_core.train classifier
+    python -m reds_core.train judge
+    python -m reds_core.train gan --images 2000000     # continues from its checkpoint when started again
+    python -m reds_core.train measure                  # the figures of the model cards
 
 The generator: non-saturating logistic loss, a projection discriminator with minibatch deviation (Miyato and Koyama 2018;
 Karras et al. 2018), R1 every 16 steps (Mescheder et al. 2018), and a class head on the discriminator that learns from real
@@ -17,6 +17,7 @@ import argparse
 import gzip
 import math
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,14 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from reds_core.generators import BuiltinGenerator
+from reds_core.generators.latent import draw
+from reds_core.models import Builtin
+from reds_core.models.config import Access
 from reds_core.models.fashion import Classifier, Generator, Judge, ScaledLinear, _leaky
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent / "models" / "weights"
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -74,7 +79,7 @@ def train_classifier(net: nn.Module, data: Path, name: str, epochs: int, seed: i
     for p in net.modules():
         if isinstance(p, nn.Conv2d | nn.Linear):
             p.reset_parameters()
-    net.to(memory_format=torch.channels_last)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = epochs * (len(images) // 128)
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
@@ -109,8 +114,8 @@ class _Down(nn.Module):
         self.skip = _ScaledConv(fan_in, fan_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.avg_pool2d(_leaky(self.second(_leaky(self.first(x)))), 2)
-        return (y + self.skip(F.avg_pool2d(x, 2))) / math.sqrt(2)
+        y: Tensor = F.avg_pool2d(_leaky(self.second(_leaky(self.first(x)))), 2) + self.skip(F.avg_pool2d(x, 2))
+        return y / math.sqrt(2)
 
 
 class _ScaledConv(nn.Module):
@@ -121,7 +126,8 @@ class _ScaledConv(nn.Module):
         self.gain = 1 / math.sqrt(fan_in * kernel * kernel)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.gain, self.bias, padding=self.weight.shape[2] // 2)
+        y: Tensor = F.conv2d(x, self.weight * self.gain, self.bias, padding=self.weight.shape[2] // 2)
+        return y
 
 
 class Discriminator(nn.Module):
@@ -130,7 +136,7 @@ class Discriminator(nn.Module):
     def __init__(self, channels: tuple[int, ...] = (32, 64, 128, 128)) -> None:
         super().__init__()
         self.stem = _ScaledConv(1, channels[0], 1)
-        self.down = nn.Sequential(*(_Down(a, b) for a, b in zip(channels, channels[1:], strict=False)))
+        self.down = nn.Sequential(*(_Down(a, b) for a, b in pairwise(channels)))
         self.last = _ScaledConv(channels[-1] + 1, channels[-1], 3)
         self.hidden = ScaledLinear(channels[-1] * 16, 128)
         self.real = ScaledLinear(128, 1)
@@ -138,7 +144,7 @@ class Discriminator(nn.Module):
         self.classes = ScaledLinear(128, 10)
 
     def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.down(_leaky(self.stem(x)))
+        h: Tensor = self.down(_leaky(self.stem(x)))
         groups = h.view(-1, 8, *h.shape[1:]) if len(h) % 8 == 0 else h[None]
         # Deviation over groups of neighbours in the batch: a generator without diversity shows here.
         deviation = (groups.var(1, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
@@ -156,7 +162,7 @@ def train_gan(data: Path, state: Path, images: int, batch: int, seed: int, gamma
     real = real * 2 - 1
     g, d, average = Generator(), Discriminator(), Generator()
     for net in (g, d, average):
-        net.to(memory_format=torch.channels_last)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average.load_state_dict(g.state_dict())
     g_opt = torch.optim.Adam(g.parameters(), lr=2.5e-3, betas=(0.0, 0.99), eps=1e-8)
     d_opt = torch.optim.Adam(d.parameters(), lr=2.5e-3, betas=(0.0, 0.99), eps=1e-8)
@@ -230,9 +236,50 @@ def finish(net: Generator) -> None:
             net.mapping.mean[k] = net.mapping(z, torch.full((10_000,), k)).mean(0)
 
 
+def measure(data: Path) -> None:
+    """Prints the figures of the model cards: accuracies, and how good and how diverse the generator's samples are."""
+    device = Access(torch.device("cpu"), allow_code=False)
+    images, labels = load(data, "t10k")
+    classifier = Builtin(kind="builtin", name="fashion-mnist-classifier").load(device)
+    judge = Builtin(kind="builtin", name="fashion-mnist-judge").load(device)
+    print(f"test accuracy: classifier {accuracy(classifier, images, labels):.4f}, judge {accuracy(judge, images, labels):.4f}")
+    generator = BuiltinGenerator(kind="builtin", name="fashion-mnist").load(device)
+    asked = torch.arange(len(images)) % 10
+    with torch.no_grad():
+        real = torch.cat([judge.embed(x) for x in images.split(500)])  # type: ignore[operator]
+        for psi in (0.7, 1.0):
+            latents = generator.latents(draw(range(len(images)), generator.z_dim, "normal"), asked, psi)
+            made = torch.cat([generator.images(w, y) for w, y in zip(latents.split(500), asked.split(500), strict=True)])
+            seen = torch.cat([judge(x).argmax(1) for x in made.split(500)])
+            fake = torch.cat([judge.embed(x) for x in made.split(500)])  # type: ignore[operator]
+            density, coverage = density_and_coverage(real[:5000], fake[:5000])
+            each = " ".join(f"{float((seen[asked == c] == c).float().mean()):.2f}" for c in range(10))
+            print(
+                f"psi {psi}: the judge agrees on {float((seen == asked).float().mean()):.4f} ({each}); "
+                f"KID {kernel_distance(real, fake):.5f}, density {density:.3f}, coverage {coverage:.3f}"
+            )
+        halves = kernel_distance(real[::2], real[1::2])
+        print(f"for comparison, two halves of the real test set: KID {halves:.5f}")
+
+
+def kernel_distance(x: Tensor, y: Tensor) -> float:
+    """Unbiased squared MMD with the cubic kernel of KID (Binkowski et al. 2018), of features (n, p) and (m, p)."""
+    kxx, kyy, kxy = ((a.double() @ b.double().T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    n, m = len(x), len(y)
+    within = (kxx.sum() - kxx.trace()) / (n * (n - 1)) + (kyy.sum() - kyy.trace()) / (m * (m - 1))
+    return float(within - 2 * kxy.mean())
+
+
+def density_and_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
+    """Naeem et al. 2020: how many real neighbourhoods a sample lies in (over k), and the share of them that hold a sample."""
+    radius = torch.cdist(real, real).kthvalue(k + 1, dim=1).values
+    inside = torch.cdist(real, fake) < radius[:, None]
+    return float(inside.sum(0).float().mean() / k), float(inside.any(1).float().mean())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["classifier", "judge", "gan"])
+    parser.add_argument("what", choices=["classifier", "judge", "gan", "measure"])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--images", type=int, default=2_000_000)
     parser.add_argument("--batch", type=int, default=64)
@@ -246,6 +293,8 @@ def main() -> None:
         train_classifier(Classifier(), args.data, "fashion-mnist-classifier", args.epochs, 1, False)
     elif args.what == "judge":
         train_classifier(Judge(), args.data, "fashion-mnist-judge", args.epochs, 2, True)
+    elif args.what == "measure":
+        measure(args.data)
     else:
         train_gan(args.data, args.state, args.images, args.batch, 0, args.gamma, args.class_weight)
 
