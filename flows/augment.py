@@ -128,7 +128,7 @@ def _make_all(todo: list[int], request: Request, engine: str, workers: int | Non
     try:
         futures = {make_shard.submit(index, maker): index for index in todo}
         for future in as_completed(list(futures)):
-            outcome = future.state.result(raise_on_failure=False) if future.state.is_failed() else future.result()
+            outcome = future.result(raise_on_failure=False)
             if isinstance(outcome, UserError):
                 raise outcome
             if isinstance(outcome, Exception):

@@ -72,6 +72,7 @@ def run(
 
             with get_client(sync_client=True) as client:
                 client.hello()
+            home.tie_to_this_process()
         listen(progress.hear)
         result = augment(
             spec=str(spec), out=str(out), engine=engine, workers=workers, device=device, batch=batch, shards=shards,
@@ -217,19 +218,10 @@ def _interrupted(progress: Any) -> None:
     with contextlib.suppress(Exception):
         progress.stop()
     print(f"\nreds: interrupted; {progress.finished()} Run the same command again to continue", file=sys.stderr, flush=True)
-    for child in _children():
+    from flows.home import children
+
+    for child in children():
         with contextlib.suppress(OSError):
             os.kill(child, signal.SIGKILL)
     # Threads that compute cannot be stopped, and exit handlers would wait for them.
     os._exit(130)
-
-
-def _children() -> list[int]:
-    """The processes that this one started: workers, and Prefect's embedded API."""
-    found = []
-    for listing in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found += [int(pid) for pid in listing.read_text().split()]
-    import multiprocessing
-
-    return found or [p.pid for p in multiprocessing.active_children() if p.pid]

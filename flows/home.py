@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,32 @@ def home() -> Path:
     """Where the embedded API keeps its database: $REDS_PREFECT_HOME, or a folder in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("REDS_PREFECT_HOME") or cache / "reds" / "prefect")
+
+
+def tie_to_this_process() -> None:
+    """Makes the embedded API end with this process, however it ends: after a SIGKILL nobody else would stop it."""
+    watched = [pid for pid in children() if "prefect" in _command(pid)]
+    checks = "; ".join(f"grep -q prefect /proc/{pid}/cmdline && kill {pid}" for pid in watched)
+    if watched:
+        script = f"while kill -0 {os.getpid()}; do sleep 1; done; {checks}"
+        nowhere = subprocess.DEVNULL
+        subprocess.Popen(["sh", "-c", script], stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+
+
+def children() -> list[int]:
+    """The processes that this one started: workers, and the embedded API. Empty where there is no /proc."""
+    found = []
+    for listing in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(pid) for pid in listing.read_text().split()]
+    return found
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 @contextlib.contextmanager

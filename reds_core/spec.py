@@ -138,7 +138,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     try:
         spec = Spec.model_validate(raw, context={"base": path.absolute().parent})
     except ValidationError as error:
-        mistakes = [_shape_mistake(e) for e in error.errors()]
+        mistakes = [_shape_mistake(e, raw) for e in error.errors()]
     mistakes += _references(raw)
     if spec is not None:
         mistakes += _field_mistakes(spec, "")
@@ -242,9 +242,16 @@ def _from_here(value: Any, key: str) -> Any:
     return str(Path(value).absolute()) if isinstance(value, str) and key in ("path", "weights", "mask") else value
 
 
-def _shape_mistake(error: Any) -> str:
+def _shape_mistake(error: Any, raw: Any) -> str:
     """One of pydantic's errors as "where: what"."""
-    where = ".".join(str(part) for part in error["loc"])
+    keys = []
+    for part in error["loc"]:
+        # Pydantic names the kind that it chose as if it were a key.
+        if isinstance(raw, Mapping) and part not in raw and part == raw.get("kind"):
+            continue
+        keys.append(str(part))
+        raw = raw.get(part) if isinstance(raw, Mapping) else None
+    where = ".".join(keys)
     what = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         what = "is no key here; `reds schema` lists them"

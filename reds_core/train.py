@@ -33,6 +33,7 @@ from reds_core.models.config import Access
 from reds_core.models.fashion import Classifier, Generator, Judge, ScaledLinear, _leaky
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
+GROUP = 8  # images of one class that the discriminator sees side by side
 WEIGHTS = Path(__file__).parent / "models" / "weights"
 
 
@@ -95,15 +96,16 @@ def train_classifier(net: nn.Module, data: Path, name: str, epochs: int, seed: i
             optimiser.step()
             schedule.step()
         print(f"{name} epoch {epoch + 1}/{epochs}: test accuracy {accuracy(net, *test):.4f}", flush=True)
-    save(net, name)
+    save(net, WEIGHTS, name)
 
 
-def save(net: nn.Module, name: str) -> None:
-    WEIGHTS.mkdir(exist_ok=True)
+def save(net: nn.Module, weights: Path, name: str) -> None:
+    weights.mkdir(exist_ok=True)
     tensors = {k: v.detach().contiguous().clone() for k, v in net.state_dict().items() if v.is_floating_point()}
-    part = WEIGHTS / f"{name}.part"
+    part = weights / f"{name}.part"
     save_file(tensors, part)
-    part.replace(WEIGHTS / f"{name}.safetensors")
+    part.chmod(0o644)
+    part.replace(weights / f"{name}.safetensors")
 
 
 class _Down(nn.Module):
@@ -145,21 +147,24 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         h: Tensor = self.down(_leaky(self.stem(x)))
-        groups = h.view(-1, 8, *h.shape[1:]) if len(h) % 8 == 0 else h[None]
-        # Deviation over groups of neighbours in the batch: a generator without diversity shows here.
-        deviation = (groups.var(1, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
-        deviation = deviation.repeat_interleave(len(h) // len(deviation))[:, None, None, None].expand(-1, 1, 4, 4)
+        # Deviation among the images of one class that stand together in the batch: a generator that makes one coat shows here.
+        # In float32: the small deviations of a collapse vanish in bfloat16.
+        groups = h.float().unflatten(0, (-1, GROUP))
+        deviation = (groups.var(1, unbiased=False) + 1e-6).sqrt().mean(1, keepdim=True).repeat_interleave(GROUP, 0)
         h = _leaky(self.last(torch.cat([h, deviation.to(h.dtype)], 1)))
         h = _leaky(self.hidden(h.flatten(1)))
         projected = (h * self.project[label]).sum(1, keepdim=True) / math.sqrt(128)
         return (self.real(h) + projected).squeeze(1), self.classes(h)
 
 
-def train_gan(data: Path, state: Path, images: int, batch: int, seed: int, gamma: float, class_weight: float) -> None:
+def train_gan(
+    data: Path, weights: Path, state: Path, images: int, batch: int, seed: int, gamma: float, class_weight: float
+) -> None:
     """Alternating steps until `images` real images were shown; the learning rate falls linearly over the last third."""
     torch.manual_seed(seed)
     real, labels = load(data, "train")
     real = real * 2 - 1
+    by_class = torch.stack([(labels == c).nonzero().squeeze(1) for c in range(10)])
     g, d, average = Generator(), Discriminator(), Generator()
     for net in (g, d, average):
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -179,7 +184,9 @@ def train_gan(data: Path, state: Path, images: int, batch: int, seed: int, gamma
         rate = 2.5e-3 * min(1.0, max(0.02, (images - shown) / (images / 3)))
         for group in (*g_opt.param_groups, *d_opt.param_groups):
             group["lr"] = rate
-        index = torch.randint(len(real), (batch,))
+        index = by_class[
+            torch.randint(10, (batch // GROUP, 1)), torch.randint(by_class.shape[1], (batch // GROUP, GROUP))
+        ].flatten()
         x, y = real[index].contiguous(memory_format=torch.channels_last), labels[index]
 
         z = torch.randn(batch, 64)
@@ -198,7 +205,7 @@ def train_gan(data: Path, state: Path, images: int, batch: int, seed: int, gamma
         d_loss.backward()
         d_opt.step()
 
-        y = labels[torch.randint(len(real), (batch,))]
+        y = torch.randint(10, (batch // GROUP,)).repeat_interleave(GROUP)
         with torch.autocast("cpu", torch.bfloat16):
             score, guess = d(g(torch.randn(batch, 64), y), y)
         g_loss = F.softplus(-score.float()).mean()
@@ -220,7 +227,7 @@ def train_gan(data: Path, state: Path, images: int, batch: int, seed: int, gamma
             print(f"{shown} images, {speed:.0f}/s: d g class real {figures}", flush=True)
         if step % 1000 == 0 or shown >= images:
             finish(average)
-            save(average, "fashion-mnist")
+            save(average, weights, "fashion-mnist")
             part = state.with_suffix(".part")
             torch.save({"g": g.state_dict(), "d": d.state_dict(), "average": average.state_dict(), "shown": shown,
                         "g_opt": g_opt.state_dict(), "d_opt": d_opt.state_dict()}, part)  # fmt: skip
@@ -284,8 +291,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2_000_000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--gamma", type=float, default=0.05, help="weight of R1")
-    parser.add_argument("--class-weight", type=float, default=0.2)
+    parser.add_argument("--gamma", type=float, default=0.5, help="weight of R1")
+    parser.add_argument("--class-weight", type=float, default=0.0)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder that the generator is written to")
     parser.add_argument("--state", type=Path, default=Path("outputs/fashion-mnist-training.pt"))
     args = parser.parse_args()
     args.state.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +304,7 @@ def main() -> None:
     elif args.what == "measure":
         measure(args.data)
     else:
-        train_gan(args.data, args.state, args.images, args.batch, 0, args.gamma, args.class_weight)
+        train_gan(args.data, args.weights, args.state, args.images, args.batch, 0, args.gamma, args.class_weight)
 
 
 if __name__ == "__main__":

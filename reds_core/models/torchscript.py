@@ -34,7 +34,9 @@ class TorchScript(Config):
                 f"{self.path} is no TorchScript file: {str(error).strip().splitlines()[0]}; write it with "
                 "torch.jit.save(torch.jit.trace(network, example), path)"
             ) from error
-        return network.eval().requires_grad_(False)
+        for parameter in network.parameters():  # a script module has no requires_grad_ of its own
+            parameter.requires_grad_(False)
+        return network.eval()
 
     def arity(self, network: nn.Module) -> int:
         """How many inputs the network takes."""

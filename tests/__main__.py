@@ -1,0 +1,30 @@
+"""Format, lint, types and tests, in one command: `python -m tests`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+STEPS = {
+    "format": ["ruff", "format", "--check", "."],
+    "lint": ["ruff", "check", "."],
+    "types": ["mypy"],
+    "tests": ["pytest", "-q"],
+}
+
+
+def main() -> int:
+    failed = []
+    for name, command in STEPS.items():
+        print(f"== {name}: {' '.join(command)}", flush=True)
+        began = time.monotonic()
+        if subprocess.run([sys.executable, "-m", *command]).returncode:
+            failed.append(name)
+        print(f"== {name}: {time.monotonic() - began:.0f} s", flush=True)
+    print(f"== failed: {', '.join(failed)}" if failed else "== all passed", flush=True)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

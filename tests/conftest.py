@@ -1,0 +1,32 @@
+"""Shared by all tests: one thread (two busy cores), and Prefect's own test server, started once and only if a test needs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from flows import home
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Prefect home for the programs that tests start."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="session")
+def prefect_api(prefect_home: Path) -> Iterator[None]:
+    """Prefect's test server, for flows that run in this process."""
+    os.environ["REDS_PREFECT_HOME"] = str(prefect_home)
+    os.environ.pop("PREFECT_API_URL", None)
+    home.settle()
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield

@@ -1,0 +1,178 @@
+"""`reds`, as a person uses it: exit codes, messages, help. Runs the real program."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reds_core.shards import totals
+from reds_core.verify import verify_run
+from tests.worlds import world
+
+Reds = Callable[..., subprocess.CompletedProcess[str]]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def environment(prefect_home: Path, tmp_path: Path) -> dict[str, str]:
+    keep = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    return keep | {"REDS_PREFECT_HOME": str(prefect_home), "PYTHONPATH": str(ROOT), "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def reds(environment: dict[str, str], tmp_path: Path) -> Reds:
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows", *map(str, words)]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+
+    return call
+
+
+def test_help_is_there_for_every_verb(reds: Reds) -> None:
+    text = reds("--help").stdout
+    for verb in ("run", "check", "verify", "report", "list", "kinds", "schema"):
+        assert verb in text
+    for option in ("--out", "--engine", "--workers", "--device", "--batch", "--shards", "--set", "--allow-code", "--fresh"):
+        assert option in reds("run", "--help").stdout
+
+
+def test_a_run_from_start_to_finish(reds: Reds, tmp_path: Path) -> None:
+    spec = world(tmp_path / "world")
+    done = reds("run", spec)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    folder = tmp_path / last.partition(": ")[0]
+    assert "3 shards (3 made now)" in last and folder.is_dir() and (folder / "report.html").is_file()
+    assert "Traceback" not in done.stderr and "WARNING" not in done.stderr and "http" not in done.stderr
+
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
+    again = reds("run", spec)
+    assert again.returncode == 0 and "nothing was left to do" in again.stdout
+    assert before == {p: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
+
+    assert reds("verify", folder).returncode == 0
+    assert "complete" in reds("list").stdout
+    (folder / "report.html").unlink()
+    assert reds("report", folder).returncode == 0 and (folder / "report.html").is_file()
+    tar = folder / "shard-00001.tar"
+    tar.write_bytes(tar.read_bytes()[:-512])
+    damaged = reds("verify", folder)
+    assert damaged.returncode == 1 and "shard-00001.tar" in damaged.stdout
+
+
+def test_check_says_what_a_run_would_do_and_writes_nothing(reds: Reds, tmp_path: Path) -> None:
+    spec = world(tmp_path / "world")
+    before = sorted(tmp_path.rglob("*"))
+    done = reds("check", spec)
+    assert done.returncode == 0, done.stderr
+    for words in ("class scores (L2)", "pixel values", "accepted", "forward equivalents", "tolerance of"):
+        assert words in done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "none.yaml"], "cannot be read: No such file"),
+        (["check", "world/spec.yaml", "--set", "held.nobody=1"], "no attribute has this name"),
+        (["run", "world/spec.yaml", "--set", "generator.path=gone.pt"], "there is no file"),
+        (["check", "world/spec.yaml", "--device", "tpu9"], "cannot be used"),
+        (["check", "world/spec.yaml", "--batch", "0"], "give 1 or more"),
+        (["verify", "."], "is no run"),
+        (["verify", "nowhere"], "there is no folder"),
+        (["kinds", "smell"], "there is no kind"),
+        (["run", "world/spec.yaml", "--engine", "magic"], "magic"),
+        (["fly"], "fly"),
+    ],
+)
+def test_a_mistake_is_named_without_a_traceback(reds: Reds, tmp_path: Path, words: list[str], message: str) -> None:
+    world(tmp_path / "world")
+    done = reds(*words)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_mistake_that_only_a_run_can_see_still_ends_with_2(reds: Reds, tmp_path: Path) -> None:
+    spec = world(tmp_path / "world")
+    done = reds("run", spec, "--shards", "7:9")
+    assert done.returncode == 2 and "names no shard; the spec has 3: 0:3" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_that_accepts_nothing_ends_with_1_and_says_why(reds: Reds, tmp_path: Path) -> None:
+    done = reds("run", world(tmp_path / "world"), "--set", "varied.look=50", "--shards", ":1")
+    assert done.returncode == 1 and "accepted nothing of 24 candidates: varied:look" in done.stderr
+
+
+def test_the_schema_is_json_and_kinds_name_their_fields(reds: Reds) -> None:
+    assert json.loads(reds("schema").stdout)["properties"]["held"]
+    assert "lowpass" in reds("kinds", "pixels").stdout
+
+
+def many_shards(tmp_path: Path) -> Path:
+    return world(tmp_path / "world", seeds={"count": 3000}, shards={"seeds": 2})
+
+
+def started(environment: dict[str, str], tmp_path: Path, *words: object) -> subprocess.Popen[str]:
+    """A run that has finished a shard."""
+    command = [sys.executable, "-m", "flows", "run", *map(str, words)]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    end = time.monotonic() + 200
+    while not list(tmp_path.glob("outputs/*/*/shard-*.json")) and time.monotonic() < end and process.poll() is None:
+        time.sleep(0.1)
+    return process
+
+
+def descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in listing.read_text().split():
+            found |= {int(child)} | descendants(int(child))
+    return found
+
+
+def gone(pids: set[int]) -> bool:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if not any(Path(f"/proc/{p}").exists() and "Z" not in Path(f"/proc/{p}/stat").read_text().split()[2] for p in pids):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.mark.parametrize("engine", ["local", "processes"])
+def test_ctrl_c_stops_at_once_and_what_is_finished_stays(environment: dict[str, str], tmp_path: Path, engine: str) -> None:
+    with started(environment, tmp_path, many_shards(tmp_path), "--engine", engine) as process:
+        children = descendants(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors and "Run the same command again to continue" in errors and "Traceback" not in errors
+    assert gone(children)
+    (folder,) = tmp_path.glob("outputs/tiny/*")
+    finished = totals(folder).shards
+    problems = verify_run(folder)
+    assert finished > 0 and sum(not p for p in problems.values()) == finished
+
+
+def test_sigkill_of_the_program_leaves_no_processes_and_no_half_shards(environment: dict[str, str], tmp_path: Path) -> None:
+    spec = many_shards(tmp_path)
+    with started(environment, tmp_path, spec, "--engine", "processes", "--workers", "2") as process:
+        children = descendants(process.pid)
+        process.kill()
+    assert len(children) >= 3 and gone(children)
+    (folder,) = tmp_path.glob("outputs/tiny/*")
+    kept = {p.name: p.read_bytes() for p in folder.glob("shard-*.tar") if p.with_suffix(".json").exists()}
+    assert kept
+    command = [sys.executable, "-m", "flows", "run", str(spec), "--set", "seeds.count=8"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=200)
+    assert not list(folder.glob(".part-*"))
+    assert all((folder / name).read_bytes() == content for name, content in kept.items())

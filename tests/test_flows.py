@@ -1,0 +1,143 @@
+"""The flow and its engines, against Prefect's own test server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reds_core.errors import ModelError, RunError, SpecError
+from tests.worlds import world
+
+
+@pytest.fixture
+def augment(prefect_api: None) -> Any:
+    from flows.augment import augment
+
+    return augment
+
+
+def tars(result: dict[str, Any]) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(Path(result["folder"]).glob("shard-*.tar"))}
+
+
+def test_both_engines_make_the_same_bytes(augment: Any, tmp_path: Path) -> None:
+    spec = str(world(tmp_path / "world"))
+    local = augment(spec=spec, out=str(tmp_path / "a"))
+    processes = augment(spec=spec, out=str(tmp_path / "b"), engine="processes", workers=2)
+    assert local["now"] == processes["now"] == 3 and local["accepted"] > 0
+    assert tars(local) == tars(processes)
+    assert {k: v for k, v in local.items() if k not in ("folder", "seconds")} == {
+        k: v for k, v in processes.items() if k not in ("folder", "seconds")
+    }
+
+
+def test_a_dead_worker_costs_its_shard_only(augment: Any, tmp_path: Path) -> None:
+    from flows import augment as module
+    from flows import engines
+
+    spec = str(world(tmp_path / "world", seeds={"count": 60}))
+    whole = augment(spec=spec, out=str(tmp_path / "whole"))
+    events: list[str] = []
+    victims: list[int] = []
+
+    def hear(event: str, figures: dict[str, Any]) -> None:
+        events.append(event)
+        if event == "shard" and not victims:
+            import multiprocessing
+
+            victims.extend(p.pid for p in multiprocessing.active_children() if p.pid and "Spawn" in type(p).__name__)
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
+
+    module.listen(hear)
+    try:
+        hurt = augment(spec=spec, out=str(tmp_path / "hurt"), engine="processes", workers=2)
+    finally:
+        module._listeners.remove(hear)
+    assert victims and "retry" in events and tars(hurt) == tars(whole)
+    assert engines.cores() >= 1
+
+
+def test_a_stopped_worker_is_replaced_when_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import engines
+    from reds_core.shards import opened
+    from reds_core.spec import digest, load_spec
+
+    spec = load_spec(world(tmp_path / "world"))
+    with opened(spec, tmp_path / "out") as folder:
+        maker = engines.Processes(engines.Request(spec, digest(spec), folder, None, False, ()), ["cpu"])
+        try:
+            assert maker(0)["index"] == 0
+            monkeypatch.setattr(maker, "patience", lambda: 1.0)
+            (pid,) = (maker.free.queue[0][1]._processes or {}).keys()
+            os.kill(pid, signal.SIGSTOP)
+            with pytest.raises(RunError, match="did not finish shard 1 in 1 s"):
+                maker(1)
+            monkeypatch.setattr(maker, "patience", lambda: 60.0)
+            assert maker(1)["index"] == 1
+        finally:
+            maker.close()
+
+
+def test_mistakes_reach_the_caller_as_themselves(augment: Any, tmp_path: Path) -> None:
+    spec = world(tmp_path / "world")
+    with pytest.raises(SpecError, match="no attribute has this name"):
+        augment(spec=str(spec), out=str(tmp_path), overrides=["held.nobody=1"])
+    (tmp_path / "world/c.pt").write_bytes(b"no network")
+    for engine in ("local", "processes"):
+        with pytest.raises(ModelError, match=r"c\.pt is no TorchScript file"):
+            augment(spec=str(spec), out=str(tmp_path / engine), engine=engine)
+
+
+def test_a_shard_that_fails_is_named_and_the_others_are_made(augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import engines
+
+    real = engines.make
+
+    def fail(request: Any, device: str, threads: int, index: int) -> Any:
+        if index == 1:
+            raise RunError("the disk is full")
+        return real(request, device, threads, index)
+
+    monkeypatch.setattr(engines, "make", fail)
+    with pytest.raises(RunError, match=r"1 of 3 shards failed \(1\): the disk is full"):
+        augment(spec=str(world(tmp_path / "world")), out=str(tmp_path / "out"))
+    (folder,) = (tmp_path / "out/tiny").iterdir()
+    assert sorted(p.name for p in folder.glob("*.tar")) == ["shard-00000.tar", "shard-00002.tar"]
+    assert "2 of 3 shards" in (folder / "report.html").read_text()
+
+
+def test_fresh_removes_what_was_made_and_nothing_else(augment: Any, tmp_path: Path) -> None:
+    spec = str(world(tmp_path / "world"))
+    first = augment(spec=spec, out=str(tmp_path / "out"))
+    (Path(first["folder"]) / "notes.txt").write_text("mine")
+    again = augment(spec=spec, out=str(tmp_path / "out"), fresh=True, shards="1:2")
+    assert again["now"] == 1 and list(tars(again)) == ["shard-00001.tar"]
+    assert (Path(first["folder"]) / "notes.txt").read_text() == "mine"
+
+
+def test_one_process_at_a_time_sets_up_a_new_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import home
+
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    inside: list[int] = []
+
+    def start() -> None:
+        with home.first_start():
+            inside.append(1)
+            assert len(inside) == 1
+            time.sleep(0.05)
+            inside.pop()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not inside

@@ -1,0 +1,111 @@
+"""The report and the dataset card: what a person and the hub see."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from reds_core import sheet
+from reds_core.errors import OutputError
+from reds_core.prepare import prepare
+from reds_core.report import write_report
+from reds_core.seeds import plan
+from reds_core.shards import opened, write_shard
+from reds_core.spec import digest, load_spec
+from reds_core.summary import Histogram
+from reds_core.variants import run_seeds
+from tests.worlds import world
+
+
+def run(tmp_path: Path, first: int | None = None, **changes: object) -> Path:
+    spec = load_spec(world(tmp_path / "world", **changes))
+    job = prepare(spec, "cpu")
+    with opened(spec, tmp_path / "out") as folder:
+        for k, seeds in list(enumerate(plan(spec)))[:first]:
+            write_shard(folder, job, digest(spec), k, seeds, *run_seeds(job, seeds), 1.0)
+    write_report(folder)
+    return folder
+
+
+def text(folder: Path) -> str:
+    return (folder / "report.html").read_text()
+
+
+def test_a_report_is_self_contained_and_shows_every_accepted_variant(tmp_path: Path) -> None:
+    folder = run(tmp_path)
+    html = text(folder)
+    assert not re.search('(?:src|href)="(?!data:)', html) and "<script" not in html
+    accepted = int(re.search(r"<h1>([\d,]+) verified variants of 6 seeds", html)[1].replace(",", ""))  # type: ignore[index]
+    assert html.count("data:image/png;base64") == accepted + html.count("<header><img")
+    assert "partial" not in html
+
+
+def test_the_card_is_what_the_hub_reads(tmp_path: Path) -> None:
+    card = (run(tmp_path) / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert {"license", "tags", "size_categories", "task_categories", "configs"} <= set(front)
+    assert front["configs"][0]["data_files"][0]["path"] == "shard-*.tar" and "n<1K" in front["size_categories"]
+    assert "| class | held | drift <= 0.2 |" in card and "Split by `group`" in card
+
+
+def test_a_partial_run_says_so(tmp_path: Path) -> None:
+    folder = run(tmp_path, first=1)
+    assert "1 of 3 shards are finished" in text(folder) and "2 of 3 shards are not made yet" in (folder / "README.md").read_text()
+
+
+def test_a_run_without_any_variant_still_has_a_report(tmp_path: Path) -> None:
+    assert "Nothing was accepted" in text(run(tmp_path, varied={"look": 50.0}))
+    assert "No candidates yet" in text(run(tmp_path / "none", first=0))
+
+
+def test_users_text_is_escaped(tmp_path: Path) -> None:
+    path = "<b>&x"
+    attributes = {
+        "class": {"kind": "classifier", "model": {"kind": "torchscript", "path": "c.pt"}, "names": [path, path, path]},
+        "look": {"kind": "pixels"},
+    }
+    html = text(run(tmp_path, attributes=attributes))
+    assert path not in html and "&lt;b&gt;&amp;x" in html
+
+
+def test_at_most_24_seeds_are_shown(tmp_path: Path) -> None:
+    folder = run(
+        tmp_path, seeds={"count": 60}, shards={"seeds": 20}, trajectory={"method": "linear", "directions": 1, "waypoints": 1}
+    )
+    seeds = [int(b.own.seed) for b in sheet.blocks(folder, 24)]
+    assert len(set(seeds)) == 24 and seeds == sorted(seeds) and min(seeds) < 3 and max(seeds) > 56
+    assert text(folder).count('<section class="seed">') == 24
+
+
+def test_a_report_made_again_is_the_same(tmp_path: Path) -> None:
+    folder = run(tmp_path)
+    before = text(folder), (folder / "README.md").read_bytes()
+    write_report(folder)
+    assert before == (text(folder), (folder / "README.md").read_bytes())
+
+
+def test_the_contact_sheet_is_one_picture(tmp_path: Path) -> None:
+    picture = Image.open(io.BytesIO(sheet.png(run(tmp_path), seeds=3)))
+    assert picture.width > 500 and picture.height > 150
+
+
+def test_a_folder_that_is_no_run_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is no run"):
+        write_report(tmp_path)
+
+
+def test_quantiles_of_a_histogram_are_right_to_a_bin() -> None:
+    import numpy as np
+
+    values = np.random.RandomState(0).rand(1000) * 2
+    h = Histogram()
+    h.add(values[:300])
+    h.add(np.append(values[300:], np.nan))
+    for q in (0.1, 0.5, 0.9):
+        assert h.quantile(q) == pytest.approx(np.quantile(values, q), abs=0.01)
+    assert h.largest == values.max()
