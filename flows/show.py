@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from reds_core.errors import UserError
 from reds_core.prepare import Job
 from reds_core.shards import Run
 
-console = Console(highlight=False)
+# Tables that go to a file or a pipe need not fit a terminal.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -50,11 +52,11 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
         values = [f"{v:.3f}" for v in a.quantiles]
         table.add_row(escape(a.name), a.role, f"{a.spread:.4g}", escape(a.unit), limit, f"{a.passed:.0%}", *values)
     console.print(table)
-    held = [a for a in f.attributes if a.role == "held"]
-    for a in held:
-        if f.tried:
+    for a in f.attributes:
+        if a.role == "held" and f.tried:
+            half, most = a.quantiles[1:3]
             console.print(
-                f"To accept about half of what meets the rest, {escape(a.name)} would need a tolerance of {a.quantiles[1]:.2g}."
+                f"Half of the candidates would meet a tolerance of {half:.2g} for {escape(a.name)}, three quarters {most:.2g}."
             )
     console.print()
     seeds = f.tried // max(1, 2 * job.spec.trajectory.directions * job.spec.trajectory.waypoints)
@@ -86,14 +88,12 @@ def show_runs(runs: list[Run], out: Path) -> None:
     if not runs:
         console.print(f"no runs under {escape(str(out))}")
         return
-    table = _table("", "run", "state", ">shards", ">samples", ">accepted", ">share", ">MB", "changed (UTC)")
+    table = _table("", "changed (UTC)", "state", ">samples", ">accepted", ">MB", "run")
     for r in runs:
         t = r.totals
-        share = f"{t.accepted / t.candidates:.0%}" if t.candidates else ""
+        accepted = f"{t.accepted} ({t.accepted / t.candidates:.0%})" if t.candidates else "0"
         changed = datetime.fromtimestamp(r.changed, UTC).strftime("%Y-%m-%d %H:%M")
-        table.add_row(
-            escape(str(r.folder)), r.state, str(t.shards), str(t.samples), str(t.accepted), share, f"{t.bytes / 1e6:.1f}", changed
-        )
+        table.add_row(changed, r.state, str(t.samples), accepted, f"{t.bytes / 1e6:.1f}", escape(str(r.folder)))
     console.print(table)
 
 
