@@ -7,7 +7,6 @@ cache could not see.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +17,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.engines import Engine, Manifest, Request, open_engine
+from flows.engines import Engine, Manifest, Request, let_code_in, open_engine
 from reds_core.errors import RedsError, RunError, SpecError, UserError
 from reds_core.seeds import plan
-from reds_core.shards import Totals, as_dict, opened, pending, run_folder, totals, wipe
+from reds_core.shards import Totals, as_dict, opened, pending, totals
 from reds_core.spec import Spec, check_files, digest, load_spec
 
 Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
@@ -100,12 +99,9 @@ def augment(
     """
     loaded = load_spec(spec, overrides or [])
     check_files(loaded)
-    paths = _code_paths(Path(spec)) if allow_code else ()
-    sys.path += [p for p in paths if p not in sys.path]
+    paths = let_code_in(Path(spec)) if allow_code else ()
     wanted = shard_range(shards, len(plan(loaded)))
-    if fresh:
-        wipe(run_folder(loaded, Path(out)))
-    with opened(loaded, Path(out)) as folder:
+    with opened(loaded, Path(out), fresh) as folder:
         todo = [k for k in pending(folder, loaded) if k in wanted]
         _tell("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=loaded.seeds.count)
         request = Request(loaded, digest(loaded), folder, batch, allow_code, paths)
@@ -151,11 +147,6 @@ def shard_range(text: str | None, count: int) -> range:
     if first >= end or first >= count:
         raise SpecError("--shards", [f"{text!r} names no shard; the spec has {count}: 0:{count}"])
     return range(first, min(end, count))
-
-
-def _code_paths(spec: Path) -> tuple[str, ...]:
-    """Where a user's own modules are looked for: the working directory, then the spec's folder."""
-    return (str(Path.cwd()), str(spec.absolute().parent))
 
 
 def _show_totals(spec: Spec, summed: Totals) -> None:

@@ -129,10 +129,8 @@ def verify(folder: RunFolder) -> None:
 def report(folder: RunFolder) -> None:
     """Rebuild report.html and the dataset card of a finished or partial run."""
     from reds_core.report import write_report
-    from reds_core.shards import disk
 
-    with disk(folder):
-        print(write_report(_existing(folder)))
+    print(write_report(_existing(folder)))
 
 
 @app.command("list")
@@ -194,7 +192,9 @@ def _check_early(spec: Path, overrides: list[str], allow_code: bool) -> Any:
     loaded = load_spec(spec, overrides)
     check_files(loaded)
     if allow_code:
-        sys.path += [p for p in (str(Path.cwd()), str(spec.absolute().parent)) if p not in sys.path]
+        from flows.engines import let_code_in
+
+        let_code_in(spec)
     return loaded
 
 

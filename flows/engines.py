@@ -132,6 +132,13 @@ def pick_devices(device: str, workers: int | None) -> list[str]:
     return [str(chosen)] * (workers or (cores() if chosen.type == "cpu" else 1))
 
 
+def let_code_in(spec: Path) -> tuple[str, ...]:
+    """Makes a user's own modules importable, from the working directory and the spec's folder, and returns these."""
+    paths = (str(Path.cwd()), str(spec.absolute().parent))
+    sys.path += [p for p in paths if p not in sys.path]
+    return paths
+
+
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

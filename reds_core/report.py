@@ -13,7 +13,7 @@ from pathlib import Path
 from reds_core import sheet
 from reds_core.card import card
 from reds_core.charts import along_waypoints, bars
-from reds_core.shards import write_small
+from reds_core.shards import disk, write_small
 from reds_core.spec import dump
 from reds_core.summary import Attribute, Summary, summarise
 
@@ -37,8 +37,9 @@ def write_report(folder: Path) -> Path:
         OutputError: the folder is no run, or cannot be written.
     """
     summary = summarise(folder)
-    write_small(folder, "README.md", card(summary).encode())
-    write_small(folder, "report.html", page(summary).encode())
+    with disk(folder):
+        write_small(folder, "README.md", card(summary).encode())
+        write_small(folder, "report.html", page(summary).encode())
     return folder / "report.html"
 
 

@@ -73,20 +73,23 @@ def stem(index: int) -> str:
 
 
 @contextlib.contextmanager
-def opened(spec: Spec, out: Path) -> Iterator[Path]:
-    """The run's folder, created, locked, and cleared of what a killed run left behind.
+def opened(spec: Spec, out: Path, fresh: bool = False) -> Iterator[Path]:
+    """The run's folder, created, locked, and cleared of what a killed run left behind; if `fresh`, of all shards.
 
     Raises:
         OutputError: it cannot be written.
         RunError: another run is writing to it.
     """
     folder = run_folder(spec, out)
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+    with contextlib.ExitStack() as stack:
+        with disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(folder))
+            if fresh:
+                _wipe(folder)
             _clear(folder)
             write_small(folder, "spec.yaml", dump(_longest(spec, folder)).encode())
-            yield folder
+        yield folder
 
 
 @contextlib.contextmanager
@@ -222,9 +225,9 @@ def runs(out: Path) -> list[Run]:
     return sorted(found, key=lambda run: run.changed, reverse=True)
 
 
-def wipe(folder: Path) -> None:
+def _wipe(folder: Path) -> None:
     """Removes a run's own files, and nothing else, from its folder."""
-    for path in folder.glob("*") if folder.is_dir() else ():
+    for path in folder.iterdir():
         if path.name in ("spec.yaml", "report.html", "README.md") or path.match("shard-[0-9]*.*"):
             path.unlink()
 

@@ -163,7 +163,7 @@ made = [run_seeds(job, s) for s in plan(job.spec)]
 print("ready", flush=True)
 while True:
     folder = make(job, made, Path(sys.argv[2]))
-    wipe(folder)
+    _wipe(folder)
 """
 
 
