@@ -31,16 +31,18 @@ import webdataset as wds
 
 from reds_core import __version__
 from reds_core.errors import OutputError, RedsError, RunError
-from reds_core.models.config import file_sha256
 from reds_core.prepare import Job
 from reds_core.samples import SCHEMA, files_of, row_of
 from reds_core.seeds import plan
 from reds_core.spec import Spec, digest, dump, load_spec
 from reds_core.types import Candidate, Passes
-from reds_core.verify import intact, read_manifest, tar_problems
+from reds_core.verify import hash_of, indices, intact, read_manifest, seal, tar_problems
 
 PART = ".part-"
 KINDS = ("tar", "parquet", "json")
+USERS_MISTAKES = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP
+)  # fmt: skip
 
 
 @dataclass
@@ -100,9 +102,9 @@ def disk(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(f"the disk is full: {folder}. What is finished is kept; make room and run again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in USERS_MISTAKES:
             raise OutputError(f"{folder} cannot be written: {error.strerror}; choose another folder with --out") from error
-        raise
+        raise RunError(f"{error.filename or folder}: {error.strerror or error}. What is finished is kept; run again") from error
 
 
 def pending(folder: Path, spec: Spec) -> list[int]:
@@ -160,6 +162,7 @@ def write_shard(
                 "device": device_name(job.device),
                 "versions": versions(),
             }
+            manifest["manifest_sha256"] = seal(manifest)
             with _synced(parts["json"]) as file:
                 file.write(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode())
             problems = tar_problems(parts["tar"], manifest)
@@ -179,8 +182,8 @@ def write_shard(
 
 def manifests(folder: Path) -> Iterator[dict[str, Any]]:
     """The manifests of a run's finished shards, in order."""
-    for path in sorted(folder.glob("shard-*.json")):
-        manifest = read_manifest(folder, int(path.stem.removeprefix("shard-")))
+    for index in indices(folder, "json"):
+        manifest = read_manifest(folder, index)
         if manifest is not None:
             yield manifest
 
@@ -203,16 +206,22 @@ def totals(folder: Path) -> Totals:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, for a listing. `planned` is the number of shards that its spec asks for."""
+    """A run's folder, for a listing: its totals, what its spec asks for, and when it changed last (seconds since 1970)."""
 
     folder: Path
     totals: Totals
-    planned: int
+    planned: int  # shards; 0 if spec.yaml cannot be read
+    seeds: int
     changed: float
 
     @property
     def state(self) -> str:
-        return "complete" if self.totals.shards >= self.planned else f"partial, {self.totals.shards} of {self.planned} shards"
+        if not self.planned:
+            return "its spec.yaml is damaged"
+        if self.totals.shards < self.planned:
+            return f"partial, {self.totals.shards} of {self.planned} shards"
+        # All shards may be there and the last be short: a longer run that has not come to it yet.
+        return "complete" if self.totals.seeds >= self.seeds else f"partial, {self.totals.seeds} of {self.seeds} seeds"
 
 
 def runs(out: Path) -> list[Run]:
@@ -220,8 +229,15 @@ def runs(out: Path) -> list[Run]:
     folders = [path.parent for path in ([out / "spec.yaml"] if (out / "spec.yaml").is_file() else out.glob("*/*/spec.yaml"))]
     found = []
     for folder in folders:
-        newest = max((p.stat().st_mtime for p in folder.glob("shard-*.json")), default=(folder / "spec.yaml").stat().st_mtime)
-        found.append(Run(folder, totals(folder), len(plan(load_spec(folder / "spec.yaml"))), newest))
+        times = []
+        for path in (folder / "spec.yaml", *folder.glob("shard-*.json")):
+            with contextlib.suppress(FileNotFoundError):  # a shard that is being made anew
+                times.append(path.stat().st_mtime)
+        try:
+            planned = plan(load_spec(folder / "spec.yaml"))
+        except RedsError:
+            planned = []  # one damaged run must not hide the others
+        found.append(Run(folder, totals(folder), len(planned), sum(map(len, planned)), max(times, default=0.0)))
     return sorted(found, key=lambda run: run.changed, reverse=True)
 
 
@@ -250,15 +266,21 @@ def device_name(device: torch.device) -> str:
 
 
 def _hashes(tar: Path, table: Path) -> dict[str, Any]:
-    return {"sha256": file_sha256(tar), "bytes": tar.stat().st_size, "parquet_sha256": file_sha256(table)}
+    return {"sha256": hash_of(tar), "bytes": tar.stat().st_size, "parquet_sha256": hash_of(table)}
 
 
 def _write_tar(path: Path, accepted: Iterable[Candidate], job: Job, run_digest: str) -> None:
     with _synced(path) as file:
         writer = wds.TarWriter(file, encoder=False, mtime=0)
-        for candidate in accepted:
-            writer.write({"__key__": candidate.key, **files_of(candidate, job, run_digest)})
-        writer.close()
+        try:
+            for candidate in accepted:
+                writer.write({"__key__": candidate.key, **files_of(candidate, job, run_digest)})
+            writer.close()
+        except BaseException:
+            # Left open, it would write again when it is collected, to a file long closed, and say so on the terminal.
+            with contextlib.suppress(OSError):
+                writer.close()
+            raise
 
 
 def _write_table(path: Path, candidates: Sequence[Candidate]) -> None:
@@ -269,9 +291,13 @@ def _write_table(path: Path, candidates: Sequence[Candidate]) -> None:
 def write_small(folder: Path, name: str, content: bytes) -> None:
     """A small file, all or nothing."""
     part = folder / f"{PART}{name}"
-    with _synced(part) as file:
-        file.write(content)
-    os.replace(part, folder / name)
+    try:
+        with _synced(part) as file:
+            file.write(content)
+        os.replace(part, folder / name)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -305,7 +331,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _clear(folder: Path) -> None:
     """Removes unfinished files: those of a killed run, and tars and tables without a manifest."""
     for path in folder.glob(f"{PART}*"):
-        path.unlink()
+        path.unlink(missing_ok=True)  # a report that is being written may have taken its own away
     for path in (*folder.glob("shard-[0-9]*.tar"), *folder.glob("shard-[0-9]*.parquet")):
         if not path.with_suffix(".json").is_file():
             path.unlink()

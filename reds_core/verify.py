@@ -10,6 +10,7 @@ import io
 import json
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,28 @@ DIGEST = re.compile("[0-9a-f]{16}")
 FIELDS: dict[str, Any] = {
     "schema": int, "digest": str, "index": int, "first_seed": int, "seeds": int, "samples": int, "accepted": int,
     "rejected": dict, "labels": dict, "spreads": dict, "sha256": str, "bytes": int, "passes": dict, "seconds": (int, float),
-    "device": str, "versions": dict, "parquet_sha256": str,
+    "device": str, "versions": dict, "parquet_sha256": str, "manifest_sha256": str,
 }  # fmt: skip
+NAME = re.compile(r"shard-(\d{5,})\.(tar|parquet|json)")
+STRAY = -1  # in verify_run's answer: tars that are no shard of the run
+
+
+def seal(manifest: dict[str, Any]) -> str:
+    """The hash of what a manifest says, but for its time, by which equal runs may differ."""
+    said = {k: v for k, v in manifest.items() if k not in ("seconds", "manifest_sha256")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def hash_of(path: Path) -> str:
+    """A file's sha256 as it is on the disk now, in constant memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def indices(folder: Path, kind: str = "*") -> list[int]:
+    """The shards of which there is a file of this kind, in order. A copy by another name is no shard."""
+    matches = [NAME.fullmatch(p.name) for p in folder.glob(f"shard-*.{kind}")]
+    return sorted({int(m[1]) for m in matches if m and m[1] == f"{int(m[1]):05d}"})
 
 
 def read_manifest(folder: Path, index: int) -> dict[str, Any] | None:
@@ -40,7 +61,8 @@ def read_manifest(folder: Path, index: int) -> dict[str, Any] | None:
         return None
     # A folder that was given another name still is a run; one with a digest for a name must hold that run.
     foreign = DIGEST.fullmatch(folder.name) and found["digest"] != folder.name
-    return None if foreign or found["index"] != index else found
+    damaged = found["manifest_sha256"] != seal(found)
+    return None if foreign or damaged or found["index"] != index else found
 
 
 def intact(folder: Path, index: int, manifest: dict[str, Any]) -> bool:
@@ -70,17 +92,32 @@ def verify_shard(folder: Path, index: int) -> list[str]:
 
 
 def verify_run(folder: Path) -> dict[int, list[str]]:
-    """Every shard of a run, or that should be there, with what is wrong with it.
+    """Every shard of a run, or that should be there, with what is wrong with it; under STRAY, tars that are none of its shards.
 
     Raises:
         OutputError: the folder is no run.
     """
     try:
-        planned = len(plan(load_spec(folder / "spec.yaml")))
+        planned = plan(load_spec(folder / "spec.yaml"))
     except RedsError as error:
         raise OutputError(f"{folder} is no run: {error}") from error
-    there = {int(p.stem.removeprefix("shard-")) for p in folder.glob("shard-[0-9]*.*") if p.stem.removeprefix("shard-").isdigit()}
-    return {index: verify_shard(folder, index) for index in sorted(there | set(range(planned)))}
+    found = {index: verify_shard(folder, index) for index in sorted({*indices(folder), *range(len(planned))})}
+    digests = Counter(m["digest"] for index in found if (m := read_manifest(folder, index)))
+    for index, problems in found.items():
+        manifest = read_manifest(folder, index)
+        if manifest and manifest["digest"] != digests.most_common(1)[0][0]:
+            problems.append(f"shard-{index:05d}: is of the run {manifest['digest']}, most are of {digests.most_common(1)[0][0]}")
+        if manifest and index < len(planned):
+            held, asked = range(manifest["first_seed"], manifest["first_seed"] + manifest["seeds"]), planned[index]
+            if held.start != asked.start or held.stop < asked.stop:
+                problems.append(
+                    f"shard-{index:05d}: holds {len(held)} seeds from {held.start}, not {len(asked)} from {asked.start}"
+                )
+    strays = sorted({p.name for p in folder.glob("*.tar")} - {f"shard-{index:05d}.tar" for index in found})
+    strays = [name for name in strays if not name.startswith(".")]
+    return found | (
+        {STRAY: [f"{name}: is no shard of this run; readers of *.tar would take it for one" for name in strays]} if strays else {}
+    )
 
 
 def tar_problems(path: Path, manifest: dict[str, Any]) -> list[str]:
@@ -134,7 +171,8 @@ def _sample_problems(files: dict[str, bytes]) -> Iterator[str]:
             else:
                 with Image.open(io.BytesIO(content)) as image:
                     image.load()
-        except (OSError, ValueError, EOFError, SyntaxError, RecursionError) as error:
+        # Decoders raise whatever they like on damaged bytes: struct.error, TokenError, DecompressionBombError, ...
+        except Exception as error:
             yield f"its .{extension} cannot be read: {error}"
 
 
@@ -145,10 +183,12 @@ def _hash_problems(folder: Path, index: int, manifest: dict[str, Any]) -> list[s
         if not path.is_file():
             problems.append(f"{path.name}: is missing")
             continue
-        size = path.stat().st_size
-        if kind == "tar" and size != manifest["bytes"]:
-            problems.append(f"{path.name}: has {size} bytes, the manifest says {manifest['bytes']}")
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != manifest[key]:
+        try:
+            size = path.stat().st_size
+            if kind == "tar" and size != manifest["bytes"]:
+                problems.append(f"{path.name}: has {size} bytes, the manifest says {manifest['bytes']}")
+            if hash_of(path) != manifest[key]:
                 problems.append(f"{path.name}: its hash differs from the manifest's")
+        except OSError as error:
+            problems.append(f"{path.name}: cannot be read: {error.strerror}")
     return problems
