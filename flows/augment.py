@@ -18,8 +18,8 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.engines import Engine, Manifest, Request, let_code_in, open_engine
-from reds_core.errors import RedsError, RunError, SpecError, UserError
-from reds_core.seeds import plan
+from reds_core.errors import RedsError, RunError, UserError
+from reds_core.seeds import plan, shard_range
 from reds_core.shards import Totals, as_dict, opened, pending, totals
 from reds_core.spec import Spec, check_files, digest, load_spec
 
@@ -134,19 +134,6 @@ def _make_all(todo: list[int], request: Request, engine: str, workers: int | Non
     finally:
         maker.close()
     return failures
-
-
-def shard_range(text: str | None, count: int) -> range:
-    """ "A:B" -> the shards A <= k < B of `count`; either end may be left out."""
-    if text is None:
-        return range(count)
-    match = re.fullmatch(r"(\d*):(\d*)", text.strip())
-    if not match:
-        raise SpecError("--shards", [f"{text!r} is not of the form A:B"])
-    first, end = int(match[1] or 0), int(match[2] or count)
-    if first >= end or first >= count:
-        raise SpecError("--shards", [f"{text!r} names no shard; the spec has {count}: 0:{count}"])
-    return range(first, min(end, count))
 
 
 def _show_totals(spec: Spec, summed: Totals) -> None:

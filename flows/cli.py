@@ -58,11 +58,12 @@ def run(
     """
     from flows import home
     from flows.progress import Progress
+    from reds_core.seeds import plan, shard_range
 
     embedded = home.settle()
     progress = Progress(sys.stderr)
     signal.signal(signal.SIGINT, lambda *_: _interrupted(progress))
-    _check_early(spec, set_ or [], allow_code)
+    shard_range(shards, len(plan(_check_early(spec, set_ or [], allow_code))))
     with progress:
         progress.say("starting Prefect" + ("'s embedded API" if embedded else f" with the API at {os.environ['PREFECT_API_URL']}"))
         with home.first_start() if embedded else contextlib.nullcontext():

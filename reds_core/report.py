@@ -34,7 +34,7 @@ def write_report(folder: Path) -> Path:
     """Writes report.html and README.md into a run's folder and returns the report's path.
 
     Raises:
-        OutputError: the folder is no run, or cannot be written.
+        OutputError: the folder is no run, or cannot be written. ShardDamaged: a shard differs from its manifest.
     """
     summary = summarise(folder)
     with disk(folder):

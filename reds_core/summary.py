@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reds_core.errors import OutputError, SpecError
+from reds_core.errors import OutputError, ShardDamaged, SpecError
 from reds_core.seeds import plan
 from reds_core.shards import Totals, manifests, stem, totals
 from reds_core.spec import Spec, load_spec
+from reds_core.verify import intact
 
 BIN = 0.005
 BINS = 800  # up to 4 spreads; what lies beyond counts in the last bin
@@ -87,7 +88,7 @@ class Summary:
 
 
 def summarise(folder: Path) -> Summary:
-    """Reads a run's manifests and tables. Raises OutputError if the folder is no run."""
+    """Reads a run's manifests and tables. Raises OutputError if the folder is no run, ShardDamaged for a damaged one."""
     try:
         spec = load_spec(folder / "spec.yaml")
     except SpecError as error:
@@ -96,6 +97,8 @@ def summarise(folder: Path) -> Summary:
     attributes += [Attribute(n, "varied", g.minimum) for n, g in spec.varied.items()]
     s = Summary(folder, spec, totals(folder), len(plan(spec)), {}, attributes, Counter(), Counter(), Counter(), 0, 0, 0, 0)
     for manifest in manifests(folder):
+        if not intact(folder, manifest["index"], manifest):
+            raise ShardDamaged(f"{folder / stem(manifest['index'])}: differs from its manifest; run the spec again to make it anew")
         s.manifest = manifest
         for a in attributes:
             a.spread = manifest["spreads"].get(a.name, a.spread)

@@ -84,6 +84,7 @@ def test_check_says_what_a_run_would_do_and_writes_nothing(reds: Reds, tmp_path:
         (["run", "none.yaml"], "cannot be read: No such file"),
         (["check", "world/spec.yaml", "--set", "held.nobody=1"], "no attribute has this name"),
         (["run", "world/spec.yaml", "--set", "generator.path=gone.pt"], "there is no file"),
+        (["run", "world/spec.yaml", "--shards", "7:9"], "names no shard; the spec has 3: 0:3"),
         (["check", "world/spec.yaml", "--device", "tpu9"], "cannot be used"),
         (["check", "world/spec.yaml", "--batch", "0"], "give 1 or more"),
         (["verify", "."], "is no run"),
@@ -99,12 +100,6 @@ def test_a_mistake_is_named_without_a_traceback(reds: Reds, tmp_path: Path, word
     assert done.returncode == 2, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "outputs").exists()
-
-
-def test_a_mistake_that_only_a_run_can_see_still_ends_with_2(reds: Reds, tmp_path: Path) -> None:
-    spec = world(tmp_path / "world")
-    done = reds("run", spec, "--shards", "7:9")
-    assert done.returncode == 2 and "names no shard; the spec has 3: 0:3" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_run_that_accepts_nothing_ends_with_1_and_says_why(reds: Reds, tmp_path: Path) -> None:

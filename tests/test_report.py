@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from reds_core import sheet
-from reds_core.errors import OutputError
+from reds_core.errors import OutputError, ShardDamaged
 from reds_core.prepare import prepare
 from reds_core.report import write_report
 from reds_core.seeds import plan
@@ -97,6 +97,17 @@ def test_the_contact_sheet_is_one_picture(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is no run"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_damaged_shard_is_named_before_anything_is_written(tmp_path: Path, kind: str) -> None:
+    folder = run(tmp_path)
+    before = text(folder)
+    path = folder / f"shard-00001.{kind}"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ShardDamaged, match="shard-00001: differs from its manifest"):
+        write_report(folder)
+    assert text(folder) == before
 
 
 def test_quantiles_of_a_histogram_are_right_to_a_bin() -> None:
