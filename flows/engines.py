@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +57,16 @@ class Local:
 
     def __init__(self, request: Request, device: str) -> None:
         self.request, self.device = request, device
-        self.turn = threading.Lock()
-        _job(request, device, cores())  # a network that does not fit is found before the first task
+        # One thread for all shards: torch keeps buffers for every thread that ever computed, and tasks come from many.
+        self.thread = ThreadPoolExecutor(1)
+        # A network that does not fit is found before the first task.
+        self.thread.submit(_job, request, device, cores()).result()
 
     def __call__(self, index: int) -> Manifest:
-        with self.turn:
-            return make(self.request, self.device, cores(), index)
+        return self.thread.submit(make, self.request, self.device, cores(), index).result()
 
     def close(self) -> None:
+        self.thread.shutdown(wait=False, cancel_futures=True)
         _jobs.clear()
 
 
