@@ -59,16 +59,19 @@ class Walkable:
     def clamped(self, latents: Latents, labels: Labels) -> float:
         low, high = self.output_range
         raw, margin = self.raw(latents, labels), OVERSHOOT * (high - low)
-        return float(((raw < low - margin) | (raw > high + margin)).float().mean())
+        return float(((raw < low - margin) | (raw > high + margin)).double().mean())
 
     def raw(self, latents: Latents, labels: Labels) -> Tensor:
         """Points of the space walked -> images (n, c, h, w) as the network gives them."""
         if self.space == "z" and self.mapping is not None:
             latents = self.mapping(latents, labels)
         out = self.synthesis(latents, labels)
-        if self.image_shape and isinstance(out, Tensor):
+        if not isinstance(out, Tensor):
+            return out
+        # Images of four axes are left as they are: reshaping (n, h, w, c) would scramble them.
+        if self.image_shape and out.ndim != 4:
             out = out.reshape(len(out), *self.image_shape)
-        return out
+        return out.float()
 
     def _mapped(self, z: Tensor, labels: Labels) -> Latents:
         if self.mapping is None:
@@ -110,7 +113,7 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
     """
     n = 8
     z = draw(MEAN_SEEDS[:n], generator.z_dim, generator.latent).to(generator.device)
-    labels = torch.arange(n, device=generator.device) % max(1, len(generator.class_names))
+    labels = torch.linspace(0, max(0, len(generator.class_names) - 1), n, device=generator.device).long()  # the last one too
     try:
         with torch.no_grad():
             latents = generator.latents(z, labels, 1.0)
@@ -130,8 +133,10 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
     if len(shape) != 4 or shape[0] != n or shape[1] not in (1, 3):
         raise ModelError(
             f"the generator {generator.name} gives {shape} for {n} latents; (n, c, h, w) with 1 or 3 channels is needed"
-            + ("; give image_shape: [c, h, w] for flat outputs" if len(shape) == 2 else "")
+            + ("; give image_shape: [c, h, w] for flat outputs" if len(shape) in (2, 3) else "")
         )
+    if generator.image_shape and shape[1:] != generator.image_shape:
+        raise ModelError(f"the generator {generator.name} gives images {shape[1:]}, but image_shape is {generator.image_shape}")
     if not bool(torch.isfinite(raw).all()):
         raise ModelError(f"the generator {generator.name} gives images that hold NaN or infinity")
     share = generator.clamped(latents, labels)

@@ -2,7 +2,7 @@
 
 builtin       shipped with the package            builtin.py, fashion.py; trained by reds_core.train
 torchscript   torch.jit.save                      torchscript.py
-exported      torch.export.save                   exported.py
+exported      torch.export.save                   exported.py; archive.py checks the file first
 factory       a Python function of the user's     factory.py
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationInfo
+from torch import nn
 
 from reds_core.errors import ModelError
 
@@ -35,7 +37,12 @@ class Access:
 def _from_base(path: Path, info: ValidationInfo) -> Path:
     """Relative paths are relative to the spec's file, whose folder is the validation context's `base`."""
     base = (info.context or {}).get("base", Path.cwd())
-    return Path(base) / path.expanduser()
+    if "\0" in str(path):
+        raise ValueError("a path holds no zero byte")
+    try:
+        return Path(base) / path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path} names a home folder that does not exist") from error
 
 
 # Strict: YAML's `yes` must not become 1.0. An integer is fine for a number.
@@ -66,3 +73,12 @@ def check_file(path: Path, pinned: str | None) -> None:
     found = file_sha256(path)
     if pinned and found != pinned:
         raise ModelError(f"{path} has sha256 {found}, the spec asks for {pinned}; the file is another one than was meant")
+
+
+def frozen(network: nn.Module, device: torch.device) -> nn.Module:
+    """A network ready to run: on its device, in evaluation mode, its parameters fixed."""
+    for parameter in network.parameters():  # a script module has no requires_grad_ of its own
+        parameter.requires_grad_(False)
+    with contextlib.suppress(NotImplementedError):  # an exported program has only the mode it was exported in
+        network.eval()
+    return network.to(device)

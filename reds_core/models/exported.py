@@ -1,17 +1,10 @@
-"""Networks saved by `torch.export.save` (.pt2). Pickles inside are read first, by an unpickler that runs nothing.
-
-`torch.export.load` falls back to a plain unpickler for the archive's sample inputs, which runs whatever they name; so every
-member that it would unpickle must pass `weights_only` before the archive is opened at all, and compiled code is refused.
-"""
+"""Networks saved by `torch.export.save` (.pt2), opened only after `archive.py` has found that nothing in them can run."""
 
 from __future__ import annotations
 
-import io
-import json
-import pickle
-import re
-import warnings
-import zipfile
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -20,14 +13,8 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from reds_core.errors import ModelError
-from reds_core.models.config import Access, Config, File, Sha256, check_file
-
-# Every member of a plain exported program, below the archive's own folder; the last two lines are those of older versions.
-HARMLESS = re.compile(
-    r"^([^/]+/)?(archive_(format|version)|byteorder|version|\.data/[\w.]+|models/[\w.]+\.json|extra/[\w.]+"
-    r"|data/(weights|constants)/[\w.]+|data/sample_inputs/[\w.]+\.pt"
-    r"|serialized_\w+\.(json|pt))$"
-)
+from reds_core.models.archive import checked_copy
+from reds_core.models.config import Access, Config, File, Sha256, check_file, frozen
 
 
 class Exported(Config):
@@ -42,92 +29,81 @@ class Exported(Config):
 
     def load(self, access: Access) -> nn.Module:
         check_file(self.path, self.sha256)
-        if not access.allow_code:
-            self._refuse_foreign_code()
         try:
-            program = torch.export.load(self.path)
-            network = move_to_device_pass(program, str(access.device)).module()
+            with self.path.open("rb") if access.allow_code else checked_copy(self.path) as file, _torch_silent():
+                program = torch.export.load(file)
+            module = move_to_device_pass(program, str(access.device)).module()
+            sizes = _batch_sizes(program)
+        except ModelError:
+            raise
         # Whatever torch makes of a broken archive is the archive's fault.
         except Exception as error:
             reason = str(error).strip().splitlines()
-            raise ModelError(f"{self.path} is no torch.export archive: {reason[0] if reason else type(error).__name__}") from error
-        for parameter in network.parameters():
-            parameter.requires_grad_(False)
-        batch = _fixed_batch(program)
-        return network if batch is None else FixedBatch(network, batch)
+            raise ModelError(
+                f"{self.path} is no torch.export archive that torch {torch.__version__} can read: "
+                f"{reason[0] if reason else type(error).__name__}"
+            ) from error
+        network = frozen(module, access.device)
+        return network if sizes is None else InChunks(network, *sizes)
 
     def arity(self, network: nn.Module) -> int:
         """How many inputs the network takes."""
-        inner = network.network if isinstance(network, FixedBatch) else network
+        inner = network.network if isinstance(network, InChunks) else network
         return len(_inputs(inner))
 
-    def _refuse_foreign_code(self) -> None:
-        """Raises ModelError if anything inside could run code when the archive is opened."""
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                for member in archive.namelist():
-                    if not HARMLESS.search(member):
-                        raise ModelError(
-                            f"{self.path} holds {member}, which is no part of a plain exported program and may be code. "
-                            "Pass --allow-code if you trust the file"
-                        )
-                for member in _pickles(archive):
-                    self._try_safely(member, archive.read(member))
-        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-            raise ModelError(f"{self.path} is no torch.export archive: {error}") from error
 
-    def _try_safely(self, member: str, content: bytes) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about unusual pickle protocols; what matters here is an error
-                torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise ModelError(
-                f"{self.path} holds a pickle, {member}, that names something other than tensors: it could run code of its own. "
-                "Pass --allow-code if you trust the file"
-            ) from error
-        except (RuntimeError, EOFError, AttributeError, IndexError) as error:
-            raise ModelError(f"{self.path}: its member {member} cannot be read: {error}") from error
+class InChunks(nn.Module):
+    """A network exported for some batch sizes, made to take any: in chunks of `most`, filled up with the first row to `least`."""
 
-
-def _pickles(archive: zipfile.ZipFile) -> list[str]:
-    """The members that torch would unpickle: by their names, or because the archive's own tables say so."""
-    found = [name for name in archive.namelist() if name.endswith((".pt", ".pkl", ".pickle"))]
-    for name in archive.namelist():
-        if not name.endswith("_config.json"):
-            continue
-        folder = name.rpartition("/")[0]
-        for entry in json.loads(archive.read(name)).get("config", {}).values():
-            if entry.get("use_pickle", True):
-                found.append(f"{folder}/{entry['path_name']}")
-    return found
-
-
-class FixedBatch(nn.Module):
-    """A network exported for one batch size, made to take any: in chunks, the last one filled up with its own first row."""
-
-    def __init__(self, network: nn.Module, batch: int) -> None:
+    def __init__(self, network: nn.Module, least: int, most: int) -> None:
         super().__init__()
         self.network = network
-        self.batch = batch
+        self.least, self.most = least, most
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        n = len(inputs[0])
         chunks = []
-        for at in range(0, n, self.batch):
-            rows = [x[at : at + self.batch] for x in inputs]
-            short = self.batch - len(rows[0])
+        for rows in zip(*(x.split(self.most) for x in inputs), strict=True):
+            n = len(rows[0])
+            short = max(0, self.least - n)
             full = [torch.cat([x, x[:1].expand(short, *x.shape[1:])]) for x in rows] if short else rows
-            chunks.append(self.network(*full)[: self.batch - short])
+            out = self.network(*full)
+            if not isinstance(out, Tensor):
+                raise ModelError(f"an exported network gives {type(out).__name__}; a tensor is needed")
+            chunks.append(out[:n] if short else out)
         return torch.cat(chunks)
+
+
+@contextlib.contextmanager
+def _torch_silent() -> Iterator[None]:
+    """torch logs what it also raises, as a warning with a traceback."""
+    loggers = [
+        logging.getLogger(name) for name in ("torch.export", "torch.export.pt2_archive._package", "torch._export.serde.serialize")
+    ]
+    before = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def _inputs(network: Any) -> list[Any]:
     return [node for node in network.graph.nodes if node.op == "placeholder"]
 
 
-def _fixed_batch(program: torch.export.ExportedProgram) -> int | None:
-    """The one batch size that a program takes, or None if it takes any."""
+def _batch_sizes(program: torch.export.ExportedProgram) -> tuple[int, int] | None:
+    """The smallest and largest batch that a program takes, or None if it takes any."""
     names = set(program.graph_signature.user_inputs)
     shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
-    return shapes[0][0] if shapes and len(shapes[0]) and isinstance(shapes[0][0], int) else None
+    if not shapes or not len(shapes[0]):
+        return None
+    size = shapes[0][0]
+    if isinstance(size, int):
+        return size, size
+    allowed = program.range_constraints.get(size.node.expr)
+    if allowed is None or not allowed.upper.is_Integer:
+        return None
+    # torch itself notes 2 for a size that may also be 1.
+    return (int(allowed.lower) if allowed.lower > 2 else 1), int(allowed.upper)

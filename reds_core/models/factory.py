@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
+import inspect
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +14,11 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reds_core.errors import ModelError
-from reds_core.models.config import Access, Config, File, Sha256, check_file
+from reds_core.models.config import Access, Config, File, Sha256, check_file, frozen
 
 TARGET = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 
@@ -42,19 +43,19 @@ class Factory(Config):
         try:
             network = build(**self.options)
         # The user's own code: whatever it raises is shown as its own.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ModelError(f"{self.target}({self._arguments()}) failed: {type(error).__name__}: {error}") from error
         if not isinstance(network, nn.Module):
             raise ModelError(f"{self.target} returned {type(network).__name__}; a torch.nn.Module is needed")
         if self.weights:
             check_file(self.weights, self.sha256)
             self._fill(network, read_state_dict(self.weights))
-        return network.to(access.device).eval().requires_grad_(False)
+        return frozen(network, access.device)
 
     def arity(self, network: nn.Module) -> int:
         """How many inputs the network takes."""
-        import inspect
-
+        if isinstance(network, torch.jit.ScriptModule):
+            return len(network.forward.schema.arguments) - 1  # type: ignore[attr-defined]
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         parameters = inspect.signature(network.forward).parameters.values()
         if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
@@ -85,7 +86,7 @@ def import_target(target: str, access: Access) -> Callable[..., Any]:
         for part in name.split("."):
             found = getattr(found, part)
     # The user's own module: whatever its import raises is shown as its own.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"{target} cannot be imported: {type(error).__name__}: {error}; it must be importable from the working directory or "
             "installed"
@@ -100,8 +101,8 @@ def target_sha256(target: str) -> str:
     module = target.partition(":")[0]
     try:
         # A parent package would be imported by find_spec: only its folders are looked at here.
-        parent, _, last = module.rpartition(".")
-        spec = importlib.util.find_spec(module) if not parent else _find_inside(parent, last)
+        top, *rest = module.split(".")
+        spec = _find_inside(importlib.util.find_spec(top), rest)
     except (ImportError, ValueError) as error:
         raise ModelError(f"{target}: its module cannot be found: {error}") from error
     if spec is None or not spec.origin or not Path(spec.origin).is_file():
@@ -109,14 +110,13 @@ def target_sha256(target: str) -> str:
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
 
 
-def _find_inside(package: str, name: str) -> importlib.machinery.ModuleSpec | None:
-    """The spec of `package.name`, found by the packages' folders, without importing any of them."""
-    places: list[str] | None = None
-    for part in [*package.split("."), name]:
-        spec = importlib.machinery.PathFinder.find_spec(part, places)
-        if spec is None:
+def _find_inside(spec: importlib.machinery.ModuleSpec | None, rest: list[str]) -> importlib.machinery.ModuleSpec | None:
+    """The spec of a module below a top-level one, found by the packages' folders, without importing any of them."""
+    for part in rest:
+        places = spec.submodule_search_locations if spec else None
+        if not places:
             return None
-        places = list(spec.submodule_search_locations or [])
+        spec = importlib.machinery.PathFinder.find_spec(part, list(places))
     return spec
 
 
@@ -126,8 +126,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path} holds more than tensors and is not opened; save network.state_dict() as safetensors") from error
-    except (SafetensorError, RuntimeError, ValueError, OSError, EOFError) as error:
-        raise ModelError(f"{path} cannot be read as a state dict: {str(error).splitlines()[0]}") from error
+    # torch raises anything for a broken file: a KeyError for its first byte, an IndexError for an empty one.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"{path} cannot be read as a state dict: {type(error).__name__}: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(f"{path} is no state dict (names -> tensors); save network.state_dict()")
     return state

@@ -1,4 +1,4 @@
-"""Networks saved by `torch.jit.save`. A TorchScript file is a program, but one that can only compute with tensors."""
+"""Networks saved by `torch.jit.save`: programs of tensors. They run no Python and no commands, but can read and write files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from reds_core.errors import ModelError
-from reds_core.models.config import Access, Config, File, Sha256, check_file
+from reds_core.models.config import Access, Config, File, Sha256, check_file, frozen
 
 
 class TorchScript(Config):
@@ -30,13 +30,14 @@ class TorchScript(Config):
                 warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, about TorchScript's future
                 network: nn.Module = torch.jit.load(str(self.path), map_location=access.device)
         except (RuntimeError, ValueError, OSError) as error:
+            # What follows the first sentence is torch's own guess, that the file is corrupted.
+            reason = str(error).strip().partition(". This is an internal")[0].partition("\n")[0]
             raise ModelError(
-                f"{self.path} is no TorchScript file: {str(error).strip().splitlines()[0]}; write it with "
-                "torch.jit.save(torch.jit.trace(network, example), path)"
+                f"{self.path} is no TorchScript file: {reason}; write it with torch.jit.save(torch.jit.trace(network, example), path)"
             ) from error
-        for parameter in network.parameters():  # a script module has no requires_grad_ of its own
-            parameter.requires_grad_(False)
-        return network.eval()
+        if not hasattr(network, "forward"):
+            raise ModelError(f"{self.path} has no forward method; export the network's call as `forward`")
+        return frozen(network, access.device)
 
     def arity(self, network: nn.Module) -> int:
         """How many inputs the network takes."""
