@@ -40,13 +40,18 @@ def decide(scores: Features) -> Decisions:
     return Decisions(label.tolist(), confidence.tolist(), torch.isfinite(scores).all(1).tolist())
 
 
+def all_distances(rows: Features) -> Tensor:
+    """Distances (n, n) between all rows, in their own units."""
+    # The exact form: the faster one by inner products loses all digits of close pairs.
+    return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def median_distance(vectors: Features) -> float:
     """The median distance between all pairs of rows, (n, p). NaN rows count for nothing; NaN if fewer than two are left."""
     rows = vectors[torch.isfinite(vectors).all(1)]
     if len(rows) < 2:
         return float("nan")
-    # The exact form: the faster one by inner products loses all digits of close pairs.
-    distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = all_distances(rows)
     i, j = torch.triu_indices(len(rows), len(rows), 1, device=rows.device)
     return float(distances[i, j].double().quantile(0.5))
 

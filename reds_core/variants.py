@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from reds_core import directions
-from reds_core.acceptance import Decisions, decide, distance, verdicts
+from reds_core.acceptance import Decisions, all_distances, decide, distance, verdicts
 from reds_core.images import as_stored, encode, to_bytes
 from reds_core.jacobian import Measure, grams
 from reds_core.prepare import Job, features_of, prepare, role_names
@@ -264,7 +264,7 @@ def _judged(
     if judged and origins.judged:
         expected = origins.labels[s] if origins.labels[s] >= 0 else origins.judged.labels[s]
         agrees = [label == expected and fit for label, fit in zip(labels, judged.finite[mine], strict=True)]
-    apart = torch.stack([torch.cdist(features[n], features[n]) / job.spreads[n] for n in spec.varied]).amax(0)
+    apart = torch.stack([all_distances(features[n]) / job.spreads[n] for n in spec.varied]).amax(0)
     reasons = verdicts(drifts, effects, agrees, apart, spec.held, spec.varied, spec.duplicates)
     blank = _blank(job, origins, s)
     return [
