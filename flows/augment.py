@@ -19,8 +19,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.engines import Engine, Manifest, Request, let_code_in, open_engine
 from reds_core.errors import RedsError, RunError, UserError
+from reds_core.runs import Totals, as_dict, totals
 from reds_core.seeds import plan, shard_range
-from reds_core.shards import Totals, as_dict, opened, pending, totals
+from reds_core.shards import opened, pending
 from reds_core.spec import Spec, check_files, digest, load_spec
 
 Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures

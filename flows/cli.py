@@ -111,7 +111,7 @@ def check(
 @app.command()
 def verify(folder: RunFolder) -> None:
     """Hash and decode every shard of a run, and name each damaged or missing one."""
-    from reds_core.shards import totals
+    from reds_core.runs import totals
     from reds_core.verify import verify_run
 
     found = verify_run(_existing(folder))
@@ -138,7 +138,7 @@ def report(folder: RunFolder) -> None:
 def list_(out: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of all runs.")] = Path("outputs")) -> None:
     """The runs under a folder, newest first, with their state and totals."""
     from flows.show import show_runs
-    from reds_core.shards import runs
+    from reds_core.runs import runs
 
     show_runs(runs(_existing(out)), out)
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from reds_core.check import QUANTILES, Forecast
 from reds_core.errors import UserError
 from reds_core.prepare import Job
-from reds_core.shards import Run
+from reds_core.runs import Run
 
 # Tables that go to a file or a pipe need not fit a terminal.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)

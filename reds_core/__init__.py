@@ -8,13 +8,17 @@ Reading order, which is also the order of import (a module imports only what sta
     models/              networks from files, and the ones that ship with the package
     generators/          latent -> image
     features/            image -> vector
-    spec, seeds          the YAML as frozen models, and its digest; integer -> latent
+    strict_yaml, spec    the YAML as frozen models, and its digest
+    seeds                integer -> latent
     directions           Gram, null space, REDs and the ablations
     jacobian             Grams of many points at once, by reverse mode, forward mode or differences
     trajectory           linear and local walks
     images, acceptance   the image as stored; drift, effect, judge -> verdict with a reason
-    prepare, variants    what a run needs once; seeds -> variants and rejects: the whole method on one page
-    shards, report       tars and manifests; pictures and tables for people
+    prepare              what a run needs once: networks on a device, spreads
+    origins, walks       a shard's seeds and what their variants are compared with; its trajectories
+    variants             seeds -> variants and rejects: the whole method on one page
+    verify, shards       is a shard whole; tars, tables, manifests
+    runs, report         what shards add up to; pictures and tables for people
 
 An attribute is what a person names; a feature measures it. Held attributes must not move, varied ones must. A trajectory leads
 from a seed along a direction, from waypoint to waypoint. Drift and effect are distances to the seed in spreads: 0 is identical,

@@ -79,7 +79,6 @@ def card(s: Summary) -> str:
     judge = "There was no independent judge."
     if s.judged:
         judge = f"An independent judge agreed with the label on {s.agreed / s.judged:.1%} of them before any filter, and on all accepted."
-    missing = s.planned - s.totals.shards
     text = TEXT.format(
         name=s.spec.name, accepted=s.totals.accepted, seeds=s.seeds, shards=s.totals.shards, samples=s.totals.samples,
         version=s.manifest.get("versions", {}).get("reds", ""), generator=_generator(s), attributes="\n".join(rows),
@@ -87,7 +86,7 @@ def card(s: Summary) -> str:
         labels="\n".join(["| label | samples |", "|---|---|", *labels]) if labels else "The samples have no labels.",
         label_file="cls" if s.spec.label != "none" else "latent.npy",
         cls="its label index (`.cls`), " if s.spec.label != "none" else "", spec=dump(s.spec),
-        partial=f"\n\n**Partial: {missing} of {s.planned} shards are not made yet.**" if missing > 0 else "",
+        partial=f"\n\n**Partial: {s.progress} are finished.**" if s.progress else "",
     )  # fmt: skip
     return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n{text}"
 

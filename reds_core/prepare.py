@@ -63,6 +63,7 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     if spec.label == "condition" and not generator.class_names:
         raise ModelError("label: condition needs a generator that takes classes; declare generator.classes, or label otherwise")
     shape = check_images(generator)
+    generator = generator.truncated(spec.seeds.truncation)
     features, label_names = _load_features(spec, access, shape, generator)
     judge = spec.judge.load_network(access) if spec.judge else None
     if batch is not None and batch < 1:
@@ -72,7 +73,7 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     z = latents_of(REFERENCE_SEEDS, generator, access.device)
     conditions = conditions_of(REFERENCE_SEEDS, classes, access.device)
     with torch.no_grad():
-        latents = generator.latents(z, conditions, spec.seeds.truncation)
+        latents = generator.latents(z, conditions)
     bare = Job(spec, access.device, batch, generator, features, judge, classes, label_names, shape, 1.0, {}, "differences")
     stored = _reference_images(bare, latents, conditions)
     _try_networks(bare, stored[:2])

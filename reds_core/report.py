@@ -67,10 +67,8 @@ def _head(s: Summary) -> str:
         f'<p class="soft">{escape(s.spec.name)}: {escape(held)}; {escape(varied)} spreads. A spread is the distance between two '
     )
     text += "unrelated images: 0 is identical, 1 as different as those.</p>"
-    if s.totals.shards < s.planned:
-        text += (
-            f'<p class="warn">A partial run: {s.totals.shards} of {s.planned} shards are finished. Run it again to continue.</p>'
-        )
+    if s.progress:
+        text += f'<p class="warn">A partial run: {s.progress} are finished. Run it again to continue.</p>'
     if not s.totals.accepted:
         text += '<p class="warn">Nothing was accepted. The verdicts below say why; <code>reds check</code> suggests tolerances.</p>'
     return text

@@ -6,7 +6,8 @@
 
 Every file is written under a `.part-` name, synced, and checked before it gets its own; the manifest goes last. So a kill at any
 instant leaves nothing that looks finished, and a shard that is made anew replaces the old one only when it is complete. Shard k
-always holds the same seeds, whatever else a run makes. What reads and checks shards is in `reds_core.verify`.
+always holds the same seeds, whatever else a run makes. What reads and checks shards is in `reds_core.verify`; what a
+run's shards add up to, in `reds_core.runs`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from reds_core.samples import SCHEMA, files_of, row_of
 from reds_core.seeds import plan
 from reds_core.spec import Spec, digest, dump, load_spec
 from reds_core.types import Candidate, Passes
-from reds_core.verify import hash_of, indices, intact, read_manifest, seal, tar_problems
+from reds_core.verify import hash_of, intact, read_manifest, seal, stem, tar_problems
 
 PART = ".part-"
 KINDS = ("tar", "parquet", "json")
@@ -45,33 +45,9 @@ USERS_MISTAKES = (
 )  # fmt: skip
 
 
-@dataclass
-class Totals:
-    """A run's shards, summed up from their manifests."""
-
-    shards: int = 0
-    seeds: int = 0
-    samples: int = 0
-    accepted: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    labels: Counter[str] = field(default_factory=Counter)
-    passes: Passes = field(default_factory=Passes)
-    bytes: int = 0
-    seconds: float = 0.0
-
-    @property
-    def candidates(self) -> int:
-        """Variants tried: accepted and rejected."""
-        return self.accepted + sum(self.rejected.values())
-
-
 def run_folder(spec: Spec, out: Path) -> Path:
     """Where a run of this spec lives: out/name/digest."""
     return out / spec.name / digest(spec)
-
-
-def stem(index: int) -> str:
-    return f"shard-{index:05d}"
 
 
 @contextlib.contextmanager
@@ -180,67 +156,6 @@ def write_shard(
     return manifest
 
 
-def manifests(folder: Path) -> Iterator[dict[str, Any]]:
-    """The manifests of a run's finished shards, in order."""
-    for index in indices(folder, "json"):
-        manifest = read_manifest(folder, index)
-        if manifest is not None:
-            yield manifest
-
-
-def totals(folder: Path) -> Totals:
-    """A run's figures, from its manifests alone."""
-    t = Totals()
-    for m in manifests(folder):
-        t.shards += 1
-        t.seeds += m["seeds"]
-        t.samples += m["samples"]
-        t.accepted += m["accepted"]
-        t.rejected.update(m["rejected"])
-        t.labels.update(m["labels"])
-        t.bytes += m["bytes"]
-        t.seconds += m["seconds"]
-        t.passes = Passes(**{k: v + m["passes"][k] for k, v in t.passes.as_dict().items()})
-    return t
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's folder, for a listing: its totals, what its spec asks for, and when it changed last (seconds since 1970)."""
-
-    folder: Path
-    totals: Totals
-    planned: int  # shards; 0 if spec.yaml cannot be read
-    seeds: int
-    changed: float
-
-    @property
-    def state(self) -> str:
-        if not self.planned:
-            return "its spec.yaml is damaged"
-        if self.totals.shards < self.planned:
-            return f"partial, {self.totals.shards} of {self.planned} shards"
-        # All shards may be there and the last be short: a longer run that has not come to it yet.
-        return "complete" if self.totals.seeds >= self.seeds else f"partial, {self.totals.seeds} of {self.seeds} seeds"
-
-
-def runs(out: Path) -> list[Run]:
-    """The runs under a folder, or the folder itself if it is one; newest first."""
-    folders = [path.parent for path in ([out / "spec.yaml"] if (out / "spec.yaml").is_file() else out.glob("*/*/spec.yaml"))]
-    found = []
-    for folder in folders:
-        times = []
-        for path in (folder / "spec.yaml", *folder.glob("shard-*.json")):
-            with contextlib.suppress(FileNotFoundError):  # a shard that is being made anew
-                times.append(path.stat().st_mtime)
-        try:
-            planned = plan(load_spec(folder / "spec.yaml"))
-        except RedsError:
-            planned = []  # one damaged run must not hide the others
-        found.append(Run(folder, totals(folder), len(planned), sum(map(len, planned)), max(times, default=0.0)))
-    return sorted(found, key=lambda run: run.changed, reverse=True)
-
-
 def _wipe(folder: Path) -> None:
     """Removes a run's own files, and nothing else, from its folder."""
     for path in folder.iterdir():
@@ -345,8 +260,3 @@ def _longest(spec: Spec, folder: Path) -> Spec:
         before = 0  # damaged: written anew
     count = max(spec.seeds.count, before)
     return spec.model_copy(update={"seeds": spec.seeds.model_copy(update={"count": count})})
-
-
-def as_dict(t: Totals) -> dict[str, Any]:
-    """Totals as plain JSON values."""
-    return {**asdict(t), "rejected": dict(t.rejected), "labels": dict(t.labels), "candidates": t.candidates}

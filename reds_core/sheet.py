@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from reds_core.shards import manifests, stem
-from reds_core.verify import samples
+from reds_core.runs import manifests
+from reds_core.verify import samples, stem
 
 MOST_SEEDS = 24
 MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
+from reds_core import strict_yaml
 from reds_core.errors import ModelError, SpecError
 from reds_core.features import AnyFeature, NetworkInput
 from reds_core.generators import AnyGenerator
@@ -124,11 +124,11 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """
     path = Path(path)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        raw = strict_yaml.parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(str(path), [f"cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SpecError(str(path), [_yaml_mistake(error)]) from error
+    except ValueError as error:
+        raise SpecError(str(path), [str(error)]) from error
     if not isinstance(raw, dict):
         raise SpecError(str(path), ["is no mapping of keys to values; see `reds schema` and augment_specs/ for the form"])
     for override in overrides:
@@ -188,35 +188,6 @@ def check_files(spec: Spec) -> None:
         raise ModelError("\n".join(problems))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without its two traps: a key given twice is an error, and 1e-3 is a number."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
-    seen: dict[Any, yaml.Mark] = {}
-    loader.flatten_mapping(node)
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-        if not isinstance(key, str):
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is no text; quote it", key_node.start_mark)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} is given twice, first in line {seen[key].line + 1}", key_node.start_mark
-            )
-        seen[key] = key_node.start_mark
-    return {loader.construct_object(k, deep=True): loader.construct_object(v, deep=True) for k, v in node.value}  # type: ignore[no-untyped-call]
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
-
-
-def _yaml_mistake(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return f"{where}{getattr(error, 'problem', None) or error}"
-
-
 def _override(raw: dict[str, Any], text: str) -> None:
     """Sets one "key.path=value" in the raw spec."""
     key, equals, value = text.partition("=")
@@ -224,9 +195,9 @@ def _override(raw: dict[str, Any], text: str) -> None:
     if not equals or not all(keys):
         raise SpecError("--set", [f"{text!r} is not of the form key.path=value"])
     try:
-        parsed = yaml.load(value, _Loader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SpecError("--set", [f"{text!r}: {_yaml_mistake(error)}"]) from error
+        parsed = strict_yaml.parse(value)
+    except ValueError as error:
+        raise SpecError("--set", [f"{text!r}: {error}"]) from error
     target = raw
     for k in keys[:-1]:
         if not isinstance(target.setdefault(k, {}), dict):

@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 
 from reds_core.errors import OutputError, ShardDamaged, SpecError
-from reds_core.seeds import plan
-from reds_core.shards import Totals, manifests, stem, totals
+from reds_core.runs import Totals, manifests, progress, totals
 from reds_core.spec import Spec, load_spec
-from reds_core.verify import intact
+from reds_core.verify import intact, stem
 
 BIN = 0.005
 BINS = 800  # up to 4 spreads; what lies beyond counts in the last bin
@@ -66,7 +65,7 @@ class Summary:
     folder: Path
     spec: Spec
     totals: Totals
-    planned: int
+    progress: str  # "1 of 2 shards"; "" if the run is complete
     manifest: dict[str, Any]  # the last one, for versions and device
     attributes: list[Attribute]
     tried_by_waypoint: Counter[int]
@@ -95,7 +94,8 @@ def summarise(folder: Path) -> Summary:
         raise OutputError(f"{folder} is no run: {error}") from error
     attributes = [Attribute(n, "held", t) for n, t in spec.held.items()]
     attributes += [Attribute(n, "varied", g.minimum) for n, g in spec.varied.items()]
-    s = Summary(folder, spec, totals(folder), len(plan(spec)), {}, attributes, Counter(), Counter(), Counter(), 0, 0, 0, 0)
+    summed = totals(folder)
+    s = Summary(folder, spec, summed, progress(spec, summed), {}, attributes, Counter(), Counter(), Counter(), 0, 0, 0, 0)
     for manifest in manifests(folder):
         if not intact(folder, manifest["index"], manifest):
             raise ShardDamaged(f"{folder / stem(manifest['index'])}: differs from its manifest; run the spec again to make it anew")

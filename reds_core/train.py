@@ -255,8 +255,9 @@ def measure(data: Path) -> None:
     with torch.no_grad():
         real = torch.cat([judge.embed(x) for x in images.split(500)])  # type: ignore[operator]
         for psi in (0.7, 1.0):
-            latents = generator.latents(draw(range(len(images)), generator.z_dim, "normal"), asked, psi)
-            made = torch.cat([generator.images(w, y) for w, y in zip(latents.split(500), asked.split(500), strict=True)])
+            truncated = generator.truncated(psi)
+            latents = truncated.latents(draw(range(len(images)), generator.z_dim, "normal"), asked)
+            made = torch.cat([truncated.images(w, y) for w, y in zip(latents.split(500), asked.split(500), strict=True)])
             seen = torch.cat([judge(x).argmax(1) for x in made.split(500)])
             fake = torch.cat([judge.embed(x) for x in made.split(500)])  # type: ignore[operator]
             density, coverage = density_and_coverage(real[:5000], fake[:5000])

@@ -39,6 +39,11 @@ def seal(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
+def stem(index: int) -> str:
+    """The name that a shard's files share."""
+    return f"shard-{index:05d}"
+
+
 def hash_of(path: Path) -> str:
     """A file's sha256 as it is on the disk now, in constant memory."""
     with path.open("rb") as file:
@@ -54,7 +59,7 @@ def indices(folder: Path, kind: str = "*") -> list[int]:
 def read_manifest(folder: Path, index: int) -> dict[str, Any] | None:
     """A shard's manifest; None if there is none, or what is there is no manifest of this shard of this run."""
     try:
-        found = json.loads((folder / f"shard-{index:05d}.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / f"{stem(index)}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or not all(isinstance(found.get(k), t) for k, t in FIELDS.items()):
@@ -72,13 +77,20 @@ def intact(folder: Path, index: int, manifest: dict[str, Any]) -> bool:
 
 def verify_shard(folder: Path, index: int) -> list[str]:
     """What is wrong with a shard, in words; empty if it is whole."""
-    name = f"shard-{index:05d}"
+    return _examined(folder, index)[1]
+
+
+def _examined(folder: Path, index: int) -> tuple[dict[str, Any] | None, list[str]]:
+    """A shard's manifest, if it has one that can be trusted, and what is wrong with the shard."""
+    name = stem(index)
     if not (folder / f"{name}.json").is_file():
         there = [p.name for p in (folder / f"{name}.tar", folder / f"{name}.parquet") if p.exists()]
-        return [f"{name}: has no manifest, so it is not finished (found {', '.join(there)})" if there else f"{name}: is missing"]
+        return None, [
+            f"{name}: has no manifest, so it is not finished (found {', '.join(there)})" if there else f"{name}: is missing"
+        ]
     manifest = read_manifest(folder, index)
     if manifest is None:
-        return [f"{name}.json: is damaged, or the manifest of another shard or run"]
+        return None, [f"{name}.json: is damaged, or the manifest of another shard or run"]
     problems = _hash_problems(folder, index, manifest)
     tar, table = folder / f"{name}.tar", folder / f"{name}.parquet"
     if tar.is_file():
@@ -88,7 +100,7 @@ def verify_shard(folder: Path, index: int) -> list[str]:
         expected = manifest["seeds"] + manifest["accepted"] + sum(manifest["rejected"].values())
         if rows != expected:
             problems.append(f"{table.name}: has {rows} rows, the manifest counts {expected} candidates")
-    return problems
+    return manifest, problems
 
 
 def verify_run(folder: Path) -> dict[int, list[str]]:
@@ -101,23 +113,22 @@ def verify_run(folder: Path) -> dict[int, list[str]]:
         planned = plan(load_spec(folder / "spec.yaml"))
     except RedsError as error:
         raise OutputError(f"{folder} is no run: {error}") from error
-    found = {index: verify_shard(folder, index) for index in sorted({*indices(folder), *range(len(planned))})}
-    digests = Counter(m["digest"] for index in found if (m := read_manifest(folder, index)))
-    for index, problems in found.items():
-        manifest = read_manifest(folder, index)
-        if manifest and manifest["digest"] != digests.most_common(1)[0][0]:
-            problems.append(f"shard-{index:05d}: is of the run {manifest['digest']}, most are of {digests.most_common(1)[0][0]}")
+    found = {index: _examined(folder, index) for index in sorted({*indices(folder), *range(len(planned))})}
+    ((most, _),) = Counter(m["digest"] for m, _ in found.values() if m).most_common(1) or [("", 0)]
+    for index, (manifest, problems) in found.items():
+        if manifest and manifest["digest"] != most:
+            problems.append(f"{stem(index)}: is of the run {manifest['digest']}, most are of {most}")
         if manifest and index < len(planned):
             held, asked = range(manifest["first_seed"], manifest["first_seed"] + manifest["seeds"]), planned[index]
             if held.start != asked.start or held.stop < asked.stop:
-                problems.append(
-                    f"shard-{index:05d}: holds {len(held)} seeds from {held.start}, not {len(asked)} from {asked.start}"
-                )
-    strays = sorted({p.name for p in folder.glob("*.tar")} - {f"shard-{index:05d}.tar" for index in found})
-    strays = [name for name in strays if not name.startswith(".")]
-    return found | (
-        {STRAY: [f"{name}: is no shard of this run; readers of *.tar would take it for one" for name in strays]} if strays else {}
+                problems.append(f"{stem(index)}: holds {len(held)} seeds from {held.start}, not {len(asked)} from {asked.start}")
+    answer = {index: problems for index, (_, problems) in found.items()}
+    strays = sorted(
+        {p.name for p in folder.glob("*.tar") if not p.name.startswith(".")} - {f"{stem(index)}.tar" for index in found}
     )
+    if strays:
+        answer[STRAY] = [f"{name}: is no shard of this run; readers of *.tar would take it for one" for name in strays]
+    return answer
 
 
 def tar_problems(path: Path, manifest: dict[str, Any]) -> list[str]:
@@ -179,7 +190,7 @@ def _sample_problems(files: dict[str, bytes]) -> Iterator[str]:
 def _hash_problems(folder: Path, index: int, manifest: dict[str, Any]) -> list[str]:
     problems = []
     for kind, key in (("tar", "sha256"), ("parquet", "parquet_sha256")):
-        path = folder / f"shard-{index:05d}.{kind}"
+        path = folder / f"{stem(index)}.{kind}"
         if not path.is_file():
             problems.append(f"{path.name}: is missing")
             continue

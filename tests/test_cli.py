@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reds_core.shards import totals
+from reds_core.runs import totals
 from reds_core.verify import verify_run
 from tests.worlds import world
 

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from reds_core.errors import OutputError, RunError
-from reds_core.shards import opened, run_folder, stem
-from reds_core.verify import verify_run, verify_shard
+from reds_core.shards import opened, run_folder
+from reds_core.verify import stem, verify_run, verify_shard
 from tests.test_shards import KINDS, contents, make_run, spec_of, write
 from tests.worlds import world
 

@@ -70,8 +70,8 @@ def test_a_seed_s_latent_is_that_of_the_published_tools() -> None:
 def test_without_a_mapping_truncation_shrinks_z(tmp_path: Path, latent: str) -> None:
     g = own(tmp_path, TinyGenerator(), latent=latent)
     z = draw(range(4), D, g.latent)
-    torch.testing.assert_close(g.latents(z, NO_CLASS, 0.7), 0.7 * z)
-    assert torch.equal(g.latents(z, NO_CLASS, 1.0), z) and (g.space, g.dim, g.z_dim) == ("z", D, D)
+    torch.testing.assert_close(g.truncated(0.7).latents(z, NO_CLASS), 0.7 * z)
+    assert torch.equal(g.latents(z, NO_CLASS), z) and (g.space, g.dim, g.z_dim) == ("z", D, D)
 
 
 def test_truncation_moves_to_the_mean_of_the_class_given(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_truncation_moves_to_the_mean_of_the_class_given(tmp_path: Path) -> None
     z, y = torch.randn(6, D), torch.tensor([0, 1, 2, 2, 1, 0])
     w = mapping(z, y)
     means = torch.stack([mean_of(partial(of_class, mapping, c)) for c in range(3)])
-    torch.testing.assert_close(g.latents(z, y, 0.3), means[y] + 0.3 * (w - means[y]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(g.truncated(0.3).latents(z, y), means[y] + 0.3 * (w - means[y]), atol=1e-5, rtol=1e-5)
 
 
 def test_a_mean_over_thousands_of_latents_is_measured_once_and_only_if_needed(tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_a_mean_over_thousands_of_latents_is_measured_once_and_only_if_needed(tm
         return mapping(z, labels)
 
     g.mapping = counted
-    g.latents(torch.randn(4, D), NO_CLASS, 1.0)
+    g.latents(torch.randn(4, D), NO_CLASS)
     assert calls == [4]
-    first, second = g.latents(torch.ones(4, D), NO_CLASS, 0.5), g.latents(torch.ones(4, D), NO_CLASS, 0.5)
+    first, second = (g.truncated(0.5).latents(torch.ones(4, D), NO_CLASS) for _ in range(2))
     assert sum(calls) == 4 + 4 + len(MEAN_SEEDS) + 4 and torch.equal(first, second)
 
 
@@ -107,7 +107,7 @@ def test_in_w_plus_every_row_moves_to_its_own_mean(tmp_path: Path) -> None:
     z = torch.randn(4, D)
     mean = mean_of(lambda x: mapping(x).flatten(1))
     w = mapping(z).flatten(1)
-    torch.testing.assert_close(g.latents(z, NO_CLASS, 0.5), mean + 0.5 * (w - mean), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(g.truncated(0.5).latents(z, NO_CLASS), mean + 0.5 * (w - mean), atol=1e-5, rtol=1e-5)
 
 
 def test_in_w_one_row_feeds_every_layer_s_derivative(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_class_goes_to_whichever_network_takes_one(tmp_path: Path) -> None:
     for who, (mapping, net) in both.items():
         g = own(tmp_path, net, mapping, classes=3)
         w = mapping(z, y) if "mapping" in who else nn.Module.__call__(mapping, z)
-        torch.testing.assert_close(g.latents(z, y, 1.0), w)
+        torch.testing.assert_close(g.latents(z, y), w)
         image = net(w, y) if "synthesis" in who else nn.Module.__call__(net, w)
         torch.testing.assert_close(g.images(w, y), (image + 1) / 2, msg=who)
         assert check_images(g) == (1, 8, 8)
@@ -212,7 +212,7 @@ def test_an_exported_mapping_and_synthesis_work_together_at_any_batch(tmp_path: 
     net = exported(RowsGenerator(), (torch.randn(4, 3, D),), tmp_path / "g.pt2", False)
     g = generator(kind="exported", path=net, mapping={"kind": "exported", "path": mapping}).load(SAFE)
     z = torch.randn(4, D)
-    torch.testing.assert_close(g.latents(z, NO_CLASS, 1.0), TinyMapping()(z))
+    torch.testing.assert_close(g.latents(z, NO_CLASS), TinyMapping()(z))
     assert check_images(g) == (1, 8, 8) and (g.space, g.dim) == ("w", D)
 
 
@@ -353,6 +353,7 @@ def test_fields_that_contradict_each_other_are_all_reported() -> None:
     empty, space = config.mistakes()
     assert "output_range [1.0, 1.0] is empty" in empty and "space w needs a mapping" in space
     assert generator(kind="torchscript", path="g.pt").mistakes() == []
+    assert len(generator(kind="factory", target="a:b", output_range=[1, 1], sha256="0" * 64).mistakes()) == 2
 
 
 # The shipped generator
@@ -364,12 +365,11 @@ def shipped(space: str) -> Walkable:
     return loaded
 
 
-def test_the_shipped_generator_shows_the_same_seeds_in_z_and_in_w() -> None:
-    by_z, by_w = shipped("z"), shipped("w")
+@pytest.mark.parametrize("psi", [1.0, 0.7])
+def test_the_same_seeds_look_the_same_in_z_and_in_w(psi: float) -> None:
+    by_z, by_w = shipped("z").truncated(psi), shipped("w").truncated(psi)
     z, y = draw(range(4), by_z.z_dim, "normal"), torch.tensor([0, 3, 7, 9])
-    torch.testing.assert_close(
-        by_z.images(by_z.latents(z, y, 1.0), y), by_w.images(by_w.latents(z, y, 1.0), y), atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(by_z.images(by_z.latents(z, y), y), by_w.images(by_w.latents(z, y), y), atol=1e-5, rtol=1e-4)
     assert (by_z.dim, by_w.dim) == (by_z.z_dim, 128)
 
 
@@ -379,5 +379,5 @@ def test_the_means_in_the_shipped_file_are_those_of_its_mapping() -> None:
     for label in (0, 9):
         y = torch.full((len(z),), label)
         with torch.no_grad():
-            w = g.latents(z, y, 1.0)
+            w = g.latents(z, y)
         assert float((w.mean(0) - g.means[label]).norm()) < 0.1 * float((w - g.means[label]).norm(dim=1).mean())

@@ -82,12 +82,12 @@ def test_a_mapping_makes_w_the_space_walked_and_truncation_moves_to_its_mean(tmp
     mapping = TinyMapping()
     g = mapped(tmp_path, TinyGenerator(), mapping)
     z, y = torch.randn(4, D), torch.zeros(4, dtype=torch.long)
-    w = g.latents(z, y, 1.0)
+    w = g.latents(z, y)
     torch.testing.assert_close(w, mapping(z))
     torch.testing.assert_close(g.images(w, y), (TinyGenerator()(w) + 1) / 2)
     draws = torch.from_numpy(np.stack([np.random.RandomState(2**31 + i).randn(D) for i in range(4096)])).float()
     mean = mapping(draws).mean(0)
-    torch.testing.assert_close(g.latents(z, y, 0.5), mean + 0.5 * (w - mean), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(g.truncated(0.5).latents(z, y), mean + 0.5 * (w - mean), atol=1e-5, rtol=1e-5)
 
 
 def test_rows_of_w_are_walked_as_one_or_side_by_side(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_rows_of_w_are_walked_as_one_or_side_by_side(tmp_path: Path) -> None:
     one = mapped(tmp_path, RowsGenerator(), TinyMapping(rows=3))
     every = mapped(tmp_path, RowsGenerator(), TinyMapping(rows=3, different=True), space="w+")
     assert (one.space, one.dim, every.space, every.dim) == ("w", D, "w+", 3 * D)
-    torch.testing.assert_close(one.images(one.latents(z, y, 1), y), (TinyGenerator()(TinyMapping()(z)) + 1) / 2)
-    torch.testing.assert_close(every.images(every.latents(z, y, 1), y), (TinyGenerator()(2 * TinyMapping()(z)) + 1) / 2)
+    torch.testing.assert_close(one.images(one.latents(z, y), y), (TinyGenerator()(TinyMapping()(z)) + 1) / 2)
+    torch.testing.assert_close(every.images(every.latents(z, y), y), (TinyGenerator()(2 * TinyMapping()(z)) + 1) / 2)
     with pytest.raises(ModelError, match="rows are equal; these differ"):
         mapped(tmp_path, RowsGenerator(), TinyMapping(rows=3, different=True))
 
@@ -105,7 +105,7 @@ def test_space_z_walks_before_the_mapping(tmp_path: Path) -> None:
     for net, mapping in ((TinyGenerator(), TinyMapping()), (RowsGenerator(), TinyMapping(rows=2, different=True))):
         g = mapped(tmp_path, net, mapping, space="z")
         z, y = torch.randn(4, D), torch.zeros(4, dtype=torch.long)
-        torch.testing.assert_close(g.latents(z, y, 0.5), z / 2)
+        assert torch.equal(g.latents(z, y), z)
         torch.testing.assert_close(g.images(z, y), (net(mapping(z)) + 1) / 2)
 
 
@@ -262,7 +262,7 @@ def test_shipped_networks_load_and_truncate_towards_the_mean_of_the_class() -> N
     g = TypeAdapter(AnyGenerator).validate_python({"kind": "builtin", "name": "fashion-mnist"}).load(SAFE)
     assert g.space == "w" and g.dim >= 128 and len(g.class_names) == 10 and check_images(g) == (1, 32, 32)
     z, y = torch.randn(10, g.z_dim), torch.arange(10)
-    none = g.latents(z, y, 1e-9)
+    none = g.truncated(1e-9).latents(z, y)
     torch.testing.assert_close(none, torch.stack([g.means[c] for c in range(10)]), atol=1e-4, rtol=1e-4)
     assert float((none[0] - none[1]).norm()) > 0.1
     for name in ("fashion-mnist-classifier", "fashion-mnist-judge"):

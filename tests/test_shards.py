@@ -25,13 +25,14 @@ import webdataset as wds
 from reds_core.errors import RunError
 from reds_core.images import ImageFormat, decode, encode
 from reds_core.prepare import Job, prepare
+from reds_core.runs import Totals, runs, totals
 from reds_core.samples import files_of
 from reds_core.seeds import plan
-from reds_core.shards import Totals, opened, pending, run_folder, runs, stem, totals, write_shard
+from reds_core.shards import opened, pending, run_folder, write_shard
 from reds_core.spec import Spec, digest, load_spec
 from reds_core.types import Candidate, Passes, key_of
 from reds_core.variants import run_seeds
-from reds_core.verify import read_manifest, samples, verify_run, verify_shard
+from reds_core.verify import read_manifest, samples, stem, verify_run, verify_shard
 from tests.worlds import D, world
 
 KINDS = ("tar", "parquet", "json")

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from reds_core.errors import OutputError
-from reds_core.shards import opened, pending, totals
+from reds_core.runs import totals
+from reds_core.shards import opened, pending
 from reds_core.verify import STRAY, intact, read_manifest, seal, verify_run, verify_shard
 from tests.test_shards import KINDS, TIME, contents, make_run, spec_of
 from tests.worlds import world

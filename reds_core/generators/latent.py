@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ Layers = Callable[[Tensor, Labels], Tensor]
 
 @dataclass
 class Walkable:
-    """A generator on one device: `types.LoadedGenerator`.
+    """A generator on one device.
 
     `mapping` is z [, class] -> w, None where there is none; `synthesis` goes from the space walked to raw images. In `w+` a point
     is `rows` rows of w, one after the other; a mapping that gives (n, rows, w) is walked by its first row in `w`.
@@ -39,18 +39,22 @@ class Walkable:
     synthesis: Layers
     mapping: Layers | None
     image_shape: tuple[int, int, int] | None = None
-    means: dict[int, Tensor] = field(default_factory=dict)  # class -> (dim,), where truncation moves to; measured when needed
+    truncation: float = 1.0
+    means: dict[int, Tensor] = field(default_factory=dict)  # class -> mean output of the mapping; measured when needed
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def latents(self, z: Tensor, labels: Labels, truncation: float) -> Latents:
-        """(n, z) -> (n, dim), truncated: towards the mean latent of the class in w, towards zero in z."""
-        if self.space == "z" or self.mapping is None:
-            return z * truncation if truncation != 1 else z
+    def truncated(self, psi: float) -> Walkable:
+        """The same generator, truncated: towards the mean w of the class where there is a mapping, else towards zero."""
+        return replace(self, truncation=psi)
+
+    def latents(self, z: Tensor, labels: Labels) -> Latents:
+        """(n, z) -> (n, dim). Walked in z before a mapping, a latent stays as it is: its w is what gets truncated."""
+        if self.mapping is None:
+            return z * self.truncation if self.truncation != 1 else z
+        if self.space == "z":
+            return z
         w = self._mapped(z, labels)
-        if truncation == 1:
-            return w
-        mean = torch.stack([self._mean(c) for c in labels.tolist()])
-        return mean + truncation * (w - mean)
+        return w if w.ndim == 2 else w.flatten(1) if self.space == "w+" else w[:, 0]
 
     def images(self, latents: Latents, labels: Labels) -> Images:
         low, high = self.output_range
@@ -64,7 +68,7 @@ class Walkable:
     def raw(self, latents: Latents, labels: Labels) -> Tensor:
         """Points of the space walked -> images (n, c, h, w) as the network gives them."""
         if self.space == "z" and self.mapping is not None:
-            latents = self.mapping(latents, labels)
+            latents = self._mapped(latents, labels)
         out = self.synthesis(latents, labels)
         if not isinstance(out, Tensor):
             return out
@@ -73,22 +77,24 @@ class Walkable:
             out = out.reshape(len(out), *self.image_shape)
         return out.float()
 
-    def _mapped(self, z: Tensor, labels: Labels) -> Latents:
+    def _mapped(self, z: Tensor, labels: Labels) -> Tensor:
+        """What the mapping gives, (n, w) or (n, rows, w), truncated."""
         if self.mapping is None:
             raise ModelError(f"the generator {self.name} has no mapping; its space is z")
         w = self.mapping(z, labels)
-        if w.ndim == 2:
+        if self.truncation == 1:
             return w
-        return w.flatten(1) if self.space == "w+" else w[:, 0]
+        mean = torch.stack([self._mean(c) for c in labels.tolist()])
+        return mean + self.truncation * (w - mean)
 
     def _mean(self, label: int) -> Tensor:
-        """The mean mapped latent of a class (of all latents, where there are no classes), over fixed seeds of their own."""
+        """The mapping's mean output for a class (for all latents, where there are no classes), over fixed seeds of their own."""
         label = label if self.class_names else 0
-        if label not in self.means:
+        if label not in self.means and self.mapping is not None:
             with torch.no_grad():
                 z = draw(MEAN_SEEDS, self.z_dim, self.latent).to(self.device)
                 labels = torch.full((len(z),), label, dtype=torch.long, device=self.device)
-                parts = [self._mapped(a, b) for a, b in zip(z.split(512), labels.split(512), strict=True)]
+                parts = [self.mapping(a, b) for a, b in zip(z.split(512), labels.split(512), strict=True)]
             self.means[label] = torch.cat(parts).mean(0)
         return self.means[label]
 
@@ -116,7 +122,7 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
     labels = torch.linspace(0, max(0, len(generator.class_names) - 1), n, device=generator.device).long()  # the last one too
     try:
         with torch.no_grad():
-            latents = generator.latents(z, labels, 1.0)
+            latents = generator.latents(z, labels)
             raw = generator.raw(latents, labels)
     except ModelError:
         raise

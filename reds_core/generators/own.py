@@ -65,6 +65,9 @@ class ExportedGenerator(Exported, LatentOptions):
 class FactoryGenerator(Factory, LatentOptions):
     """A generator that a Python function of yours returns; needs --allow-code."""
 
+    def mistakes(self) -> list[str]:
+        return [*Factory.mistakes(self), *LatentOptions.mistakes(self)]
+
     def load(self, access: Access) -> Walkable:  # type: ignore[override]
         return assemble(self.target.partition(":")[2], Factory.load(self, access), self, self, access)
 

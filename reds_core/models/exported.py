@@ -16,6 +16,8 @@ from reds_core.errors import ModelError
 from reds_core.models.archive import checked_copy
 from reds_core.models.config import Access, Config, File, Sha256, check_file, frozen
 
+ANY_BATCH = 2**20  # larger than any batch of images
+
 
 class Exported(Config):
     """A program saved by torch.export.save."""
@@ -44,7 +46,7 @@ class Exported(Config):
                 f"{reason[0] if reason else type(error).__name__}"
             ) from error
         network = frozen(module, access.device)
-        return network if sizes is None else InChunks(network, *sizes)
+        return network if sizes is None else InChunks(network, sizes)
 
     def arity(self, network: nn.Module) -> int:
         """How many inputs the network takes."""
@@ -53,18 +55,18 @@ class Exported(Config):
 
 
 class InChunks(nn.Module):
-    """A network exported for some batch sizes, made to take any: in chunks of `most`, filled up with the first row to `least`."""
+    """A network exported for some batch sizes (a Python range), made to take any: in chunks, filled up with the first row."""
 
-    def __init__(self, network: nn.Module, least: int, most: int) -> None:
+    def __init__(self, network: nn.Module, sizes: range) -> None:
         super().__init__()
         self.network = network
-        self.least, self.most = least, most
+        self.sizes = sizes
 
     def forward(self, *inputs: Tensor) -> Tensor:
         chunks = []
-        for rows in zip(*(x.split(self.most) for x in inputs), strict=True):
+        for rows in zip(*(x.split(self.sizes[-1]) for x in inputs), strict=True):
             n = len(rows[0])
-            short = max(0, self.least - n)
+            short = max(self.sizes[0], n + -n % self.sizes.step) - n
             full = [torch.cat([x, x[:1].expand(short, *x.shape[1:])]) for x in rows] if short else rows
             out = self.network(*full)
             if not isinstance(out, Tensor):
@@ -93,17 +95,23 @@ def _inputs(network: Any) -> list[Any]:
     return [node for node in network.graph.nodes if node.op == "placeholder"]
 
 
-def _batch_sizes(program: torch.export.ExportedProgram) -> tuple[int, int] | None:
-    """The smallest and largest batch that a program takes, or None if it takes any."""
+def _batch_sizes(program: torch.export.ExportedProgram) -> range | None:
+    """The batch sizes that a program takes, or None if it takes any."""
     names = set(program.graph_signature.user_inputs)
     shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
     if not shapes or not len(shapes[0]):
         return None
     size = shapes[0][0]
     if isinstance(size, int):
-        return size, size
-    allowed = program.range_constraints.get(size.node.expr)
-    if allowed is None or not allowed.upper.is_Integer:
+        return range(size, size + 1)
+    expression = size.node.expr
+    # A size that is bound to a multiple is written 4*s; anything more involved is left to torch's own message.
+    (symbol,) = expression.free_symbols if len(expression.free_symbols) == 1 else (expression,)
+    step = expression.coeff(symbol) if symbol != expression else 1
+    allowed = program.range_constraints.get(symbol)
+    if allowed is None or expression != step * symbol:
         return None
     # torch itself notes 2 for a size that may also be 1.
-    return (int(allowed.lower) if allowed.lower > 2 else 1), int(allowed.upper)
+    least = int(allowed.lower) if allowed.lower > 2 else 1
+    most = int(allowed.upper) if allowed.upper.is_Integer else ANY_BATCH
+    return None if (least, most, step) == (1, ANY_BATCH, 1) else range(int(step) * least, int(step) * most + 1, int(step))

@@ -1,0 +1,104 @@
+"""What a run's shards add up to, from their manifests alone: totals, whether it is finished, the list of all runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reds_core.errors import RedsError
+from reds_core.seeds import plan
+from reds_core.spec import Spec, load_spec
+from reds_core.types import Passes
+from reds_core.verify import indices, read_manifest
+
+
+@dataclass
+class Totals:
+    """A run's shards, summed up from their manifests."""
+
+    shards: int = 0
+    seeds: int = 0
+    samples: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    passes: Passes = field(default_factory=Passes)
+    bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def candidates(self) -> int:
+        """Variants tried: accepted and rejected."""
+        return self.accepted + sum(self.rejected.values())
+
+
+def as_dict(t: Totals) -> dict[str, Any]:
+    """Totals as plain JSON values."""
+    return {**asdict(t), "rejected": dict(t.rejected), "labels": dict(t.labels), "candidates": t.candidates}
+
+
+def manifests(folder: Path) -> Iterator[dict[str, Any]]:
+    """The manifests of a run's finished shards, in order."""
+    for index in indices(folder, "json"):
+        manifest = read_manifest(folder, index)
+        if manifest is not None:
+            yield manifest
+
+
+def totals(folder: Path) -> Totals:
+    """A run's figures, from its manifests alone."""
+    t = Totals()
+    for m in manifests(folder):
+        t.shards += 1
+        t.seeds += m["seeds"]
+        t.samples += m["samples"]
+        t.accepted += m["accepted"]
+        t.rejected.update(m["rejected"])
+        t.labels.update(m["labels"])
+        t.bytes += m["bytes"]
+        t.seconds += m["seconds"]
+        t.passes = Passes(**{k: v + m["passes"][k] for k, v in t.passes.as_dict().items()})
+    return t
+
+
+def progress(spec: Spec, t: Totals) -> str:
+    """How far a partial run has come, in words; "" if it is complete."""
+    planned = plan(spec)
+    if t.shards < len(planned):
+        return f"{t.shards} of {len(planned)} shards"
+    # All shards may be there and the last be short: a longer run that has not come to it yet.
+    seeds = sum(map(len, planned))
+    return f"{t.seeds} of {seeds} seeds" if t.seeds < seeds else ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, for a listing: its totals, its state in words, and when it changed last (seconds since 1970)."""
+
+    folder: Path
+    totals: Totals
+    state: str
+    changed: float
+
+
+def runs(out: Path) -> list[Run]:
+    """The runs under a folder, or the folder itself if it is one; newest first."""
+    folders = [path.parent for path in ([out / "spec.yaml"] if (out / "spec.yaml").is_file() else out.glob("*/*/spec.yaml"))]
+    found = []
+    for folder in folders:
+        times = []
+        for path in (folder / "spec.yaml", *folder.glob("shard-*.json")):
+            with contextlib.suppress(FileNotFoundError):  # a shard that is being made anew
+                times.append(path.stat().st_mtime)
+        summed = totals(folder)
+        try:
+            so_far = progress(load_spec(folder / "spec.yaml"), summed)
+            state = f"partial, {so_far}" if so_far else "complete"
+        except RedsError:
+            state = "its spec.yaml is damaged"  # one damaged run must not hide the others
+        found.append(Run(folder, summed, state, max(times, default=0.0)))
+    return sorted(found, key=lambda run: run.changed, reverse=True)
