@@ -21,12 +21,13 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(prefect_home: Path) -> Iterator[None]:
-    """Prefect's test server, for flows that run in this process."""
+def prefect_api(prefect_home: Path) -> Iterator[str]:
+    """Prefect's test server, and its URL."""
     os.environ["REDS_PREFECT_HOME"] = str(prefect_home)
     os.environ.pop("PREFECT_API_URL", None)
     home.settle()
+    from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):
-        yield
+        yield str(PREFECT_API_URL.value())

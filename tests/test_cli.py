@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli import main
 from reds_core.runs import totals
 from reds_core.verify import verify_run
 from tests.worlds import world
@@ -22,16 +23,37 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def environment(prefect_home: Path, tmp_path: Path) -> dict[str, str]:
+def embedded(prefect_home: Path) -> dict[str, str]:
+    """What the program finds on a machine without a Prefect server."""
     keep = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     return keep | {"REDS_PREFECT_HOME": str(prefect_home), "PYTHONPATH": str(ROOT), "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
-def reds(environment: dict[str, str], tmp_path: Path) -> Reds:
+def served(embedded: dict[str, str], prefect_api: str) -> dict[str, str]:
+    """The same beside a server, which saves the time to start one."""
+    return embedded | {"PREFECT_API_URL": prefect_api}
+
+
+@pytest.fixture
+def reds(served: dict[str, str], tmp_path: Path) -> Reds:
     def call(*words: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "flows", *map(str, words)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+        return subprocess.run(command, cwd=tmp_path, env=served, capture_output=True, text=True, timeout=240)
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Reds:
+    """The program's `main` in this process, which has torch at hand; not for `run`, which settles in a process of its own."""
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["reds", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), *capsys.readouterr())
 
     return call
 
@@ -44,9 +66,10 @@ def test_help_is_there_for_every_verb(reds: Reds) -> None:
         assert option in reds("run", "--help").stdout
 
 
-def test_a_run_from_start_to_finish(reds: Reds, tmp_path: Path) -> None:
+def test_a_run_from_start_to_finish(reds: Reds, here: Reds, embedded: dict[str, str], tmp_path: Path) -> None:
     spec = world(tmp_path / "world")
-    done = reds("run", spec)
+    command = [sys.executable, "-m", "flows", "run", str(spec)]
+    done = subprocess.run(command, cwd=tmp_path, env=embedded, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
     folder = tmp_path / last.partition(": ")[0]
@@ -58,20 +81,20 @@ def test_a_run_from_start_to_finish(reds: Reds, tmp_path: Path) -> None:
     assert again.returncode == 0 and "nothing was left to do" in again.stdout
     assert before == {p: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
 
-    assert reds("verify", folder).returncode == 0
-    assert "complete" in reds("list").stdout
+    assert here("verify", folder).returncode == 0
+    assert "complete" in here("list").stdout
     (folder / "report.html").unlink()
-    assert reds("report", folder).returncode == 0 and (folder / "report.html").is_file()
+    assert here("report", folder).returncode == 0 and (folder / "report.html").is_file()
     tar = folder / "shard-00001.tar"
     tar.write_bytes(tar.read_bytes()[:-512])
-    damaged = reds("verify", folder)
+    damaged = here("verify", folder)
     assert damaged.returncode == 1 and "shard-00001.tar" in damaged.stdout
 
 
-def test_check_says_what_a_run_would_do_and_writes_nothing(reds: Reds, tmp_path: Path) -> None:
+def test_check_says_what_a_run_would_do_and_writes_nothing(here: Reds, tmp_path: Path) -> None:
     spec = world(tmp_path / "world")
     before = sorted(tmp_path.rglob("*"))
-    done = reds("check", spec)
+    done = here("check", spec)
     assert done.returncode == 0, done.stderr
     for words in ("class scores (L2)", "pixel values", "accepted", "forward equivalents", "tolerance of"):
         assert words in done.stdout
@@ -94,9 +117,9 @@ def test_check_says_what_a_run_would_do_and_writes_nothing(reds: Reds, tmp_path:
         (["fly"], "fly"),
     ],
 )
-def test_a_mistake_is_named_without_a_traceback(reds: Reds, tmp_path: Path, words: list[str], message: str) -> None:
+def test_a_mistake_is_named_without_a_traceback(reds: Reds, here: Reds, tmp_path: Path, words: list[str], message: str) -> None:
     world(tmp_path / "world")
-    done = reds(*words)
+    done = reds(*words) if words[0] == "run" else here(*words)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "outputs").exists()
@@ -107,9 +130,9 @@ def test_a_run_that_accepts_nothing_ends_with_1_and_says_why(reds: Reds, tmp_pat
     assert done.returncode == 1 and "accepted nothing of 24 candidates: varied:look" in done.stderr
 
 
-def test_the_schema_is_json_and_kinds_name_their_fields(reds: Reds) -> None:
-    assert json.loads(reds("schema").stdout)["properties"]["held"]
-    assert "lowpass" in reds("kinds", "pixels").stdout
+def test_the_schema_is_json_and_kinds_name_their_fields(here: Reds) -> None:
+    assert json.loads(here("schema").stdout)["properties"]["held"]
+    assert "lowpass" in here("kinds", "pixels").stdout
 
 
 def many_shards(tmp_path: Path) -> Path:
@@ -143,9 +166,11 @@ def gone(pids: set[int]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("engine", ["local", "processes"])
-def test_ctrl_c_stops_at_once_and_what_is_finished_stays(environment: dict[str, str], tmp_path: Path, engine: str) -> None:
-    with started(environment, tmp_path, many_shards(tmp_path), "--engine", engine) as process:
+@pytest.mark.parametrize(("engine", "api"), [("local", "served"), ("processes", "embedded")])
+def test_ctrl_c_stops_at_once_and_what_is_finished_stays(
+    request: pytest.FixtureRequest, tmp_path: Path, engine: str, api: str
+) -> None:
+    with started(request.getfixturevalue(api), tmp_path, many_shards(tmp_path), "--engine", engine) as process:
         children = descendants(process.pid)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
@@ -158,16 +183,17 @@ def test_ctrl_c_stops_at_once_and_what_is_finished_stays(environment: dict[str, 
     assert finished > 0 and sum(not p for p in problems.values()) == finished
 
 
-def test_sigkill_of_the_program_leaves_no_processes_and_no_half_shards(environment: dict[str, str], tmp_path: Path) -> None:
+def test_sigkill_of_the_program_leaves_no_processes_and_no_half_shards(
+    reds: Reds, embedded: dict[str, str], tmp_path: Path
+) -> None:
     spec = many_shards(tmp_path)
-    with started(environment, tmp_path, spec, "--engine", "processes", "--workers", "2") as process:
+    with started(embedded, tmp_path, spec, "--engine", "processes", "--workers", "2") as process:
         children = descendants(process.pid)
         process.kill()
     assert len(children) >= 3 and gone(children)
     (folder,) = tmp_path.glob("outputs/tiny/*")
     kept = {p.name: p.read_bytes() for p in folder.glob("shard-*.tar") if p.with_suffix(".json").exists()}
     assert kept
-    command = [sys.executable, "-m", "flows", "run", str(spec), "--set", "seeds.count=8"]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=200)
+    assert reds("run", spec, "--set", "seeds.count=8").returncode == 0
     assert not list(folder.glob(".part-*"))
     assert all((folder / name).read_bytes() == content for name, content in kept.items())
