@@ -59,8 +59,7 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
                 f"Half of the candidates would meet a tolerance of {half:.2g} for {escape(a.name)}, three quarters {most:.2g}."
             )
     console.print()
-    seeds = f.tried // max(1, 2 * job.spec.trajectory.directions * job.spec.trajectory.waypoints)
-    table = _table(f"Of {f.tried} candidates of {seeds} seeds", "verdict", ">count", ">share")
+    table = _table(f"Of {f.tried} candidates of {f.tried_seeds} seeds", "verdict", ">count", ">share")
     for reason, count in [("accepted", f.accepted), *f.rejected.most_common()]:
         table.add_row(escape(reason), str(count), f"{count / max(1, f.tried):.0%}")
     console.print(table)
@@ -79,6 +78,11 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
         f"{f.bytes / 1e6:.1f} MB",
     )
     console.print(table)
+    if f.short_seeds:
+        console.print(
+            f"[bold red]{f.short_seeds} of {f.tried_seeds} seeds had fewer than {job.spec.trajectory.directions} directions[/bold red]: what "
+            "is held leaves no more."
+        )
     if not f.accepted:
         console.print("[bold red]Nothing was accepted of these seeds.[/bold red] Widen a tolerance, or change trajectory.step.")
 

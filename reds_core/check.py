@@ -41,6 +41,8 @@ class Forecast:
 
     attributes: list[AttributeCheck]
     tried: int
+    tried_seeds: int
+    short_seeds: int  # that had fewer directions than the spec asks for
     accepted: int
     rejected: Counter[str]
     by_waypoint: list[tuple[int, float]]  # waypoint, accepted share
@@ -64,12 +66,15 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
     variants = [c for c in candidates if c.role == "variant"]
     accepted = [c for c in candidates if c.accepted]
     scale = job.spec.seeds.count / len(seeds)
+    asked = 2 * job.spec.trajectory.directions * job.spec.trajectory.waypoints
     waypoints = range(1, job.spec.trajectory.waypoints + 1)
     # A tar rounds every member up to 512 bytes and gives it a header of as much: four members a sample.
     size = sum(len(c.image) + c.latent.nbytes + 4 * 512 + 4 * 256 + 1100 for c in accepted)
     return Forecast(
         attributes=_attributes(job, variants),
         tried=len(variants),
+        tried_seeds=len(seeds),
+        short_seeds=sum(Counter(c.seed for c in variants)[s] < asked for s in seeds),
         accepted=sum(c.accepted for c in variants),
         rejected=Counter(c.reason for c in variants if c.reason),
         by_waypoint=[(w, _share([c for c in variants if c.waypoint == w])) for w in waypoints],

@@ -69,6 +69,11 @@ def _head(s: Summary) -> str:
     text += "unrelated images: 0 is identical, 1 as different as those.</p>"
     if s.progress:
         text += f'<p class="warn">A partial run: {s.progress} are finished. Run it again to continue.</p>'
+    if s.seeds_short:
+        text += (
+            f'<p class="warn">{s.seeds_short:,} of {s.seeds:,} seeds had fewer than the {s.spec.trajectory.directions} directions that the '
+            "spec asks for: what is held leaves no more.</p>"
+        )
     if not s.totals.accepted:
         text += '<p class="warn">Nothing was accepted. The verdicts below say why; <code>reds check</code> suggests tolerances.</p>'
     return text

@@ -66,15 +66,16 @@ class Summary:
     spec: Spec
     totals: Totals
     progress: str  # "1 of 2 shards"; "" if the run is complete
-    manifest: dict[str, Any]  # the last one, for versions and device
     attributes: list[Attribute]
-    tried_by_waypoint: Counter[int]
-    accepted_by_waypoint: Counter[int]
-    accepted_labels: Counter[str]
-    judged: int  # candidates that the judge saw
-    agreed: int
-    seeds: int
-    seeds_dropped: int
+    manifest: dict[str, Any] = field(default_factory=dict)  # the last one, for versions and device
+    tried_by_waypoint: Counter[int] = field(default_factory=Counter)
+    accepted_by_waypoint: Counter[int] = field(default_factory=Counter)
+    accepted_labels: Counter[str] = field(default_factory=Counter)
+    judged: int = 0  # candidates that the judge saw
+    agreed: int = 0
+    seeds: int = 0
+    seeds_dropped: int = 0
+    seeds_short: int = 0  # that had fewer directions than the spec asks for
 
     @property
     def share(self) -> float:
@@ -95,7 +96,7 @@ def summarise(folder: Path) -> Summary:
     attributes = [Attribute(n, "held", t) for n, t in spec.held.items()]
     attributes += [Attribute(n, "varied", g.minimum) for n, g in spec.varied.items()]
     summed = totals(folder)
-    s = Summary(folder, spec, summed, progress(spec, summed), {}, attributes, Counter(), Counter(), Counter(), 0, 0, 0, 0)
+    s = Summary(folder, spec, summed, progress(spec, summed), attributes)
     for manifest in manifests(folder):
         if not intact(folder, manifest["index"], manifest):
             raise ShardDamaged(f"{folder / stem(manifest['index'])}: differs from its manifest; run the spec again to make it anew")
@@ -111,6 +112,8 @@ def _add(s: Summary, table: pd.DataFrame) -> None:
     seeds, rows = table[table.role == "seed"], table[table.role == "variant"]
     s.seeds += len(seeds)
     s.seeds_dropped += int((~seeds.accepted).sum())
+    trajectories = rows[rows.waypoint == 1].groupby("seed").size().reindex(seeds.seed, fill_value=0)
+    s.seeds_short += int((trajectories < 2 * s.spec.trajectory.directions).sum())
     s.tried_by_waypoint.update(rows.waypoint.tolist())
     s.accepted_by_waypoint.update(rows.waypoint[rows.accepted].tolist())
     s.accepted_labels.update(rows.label_name[rows.accepted].tolist())

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from reds_core import sheet
+from reds_core.check import forecast
 from reds_core.errors import OutputError, ShardDamaged
 from reds_core.prepare import prepare
 from reds_core.report import write_report
@@ -61,6 +62,15 @@ def test_a_partial_run_says_so(tmp_path: Path) -> None:
 def test_a_run_without_any_variant_still_has_a_report(tmp_path: Path) -> None:
     assert "Nothing was accepted" in text(run(tmp_path, varied={"look": 50.0}))
     assert "No candidates yet" in text(run(tmp_path / "none", first=0))
+
+
+def test_fewer_directions_than_asked_for_are_said(tmp_path: Path) -> None:
+    many = {"method": "linear", "directions": 6, "waypoints": 1}
+    assert "6 of 6 seeds had fewer than the 6 directions" in text(run(tmp_path, trajectory=many))
+    job = prepare(load_spec(world(tmp_path / "w", trajectory=many)), "cpu")
+    found = forecast(job, range(4))
+    assert (found.tried_seeds, found.short_seeds) == (4, 4) and 0 < found.tried < 4 * 12
+    assert "directions that the spec asks" not in text(run(tmp_path / "few"))
 
 
 def test_users_text_is_escaped(tmp_path: Path) -> None:
