@@ -16,9 +16,14 @@ ImageFormat = Literal["png", "jpg", "webp"]
 DEFAULT_QUALITY = 95
 
 
+def to_levels(images: Images) -> Tensor:
+    """Images in [0, 1] -> uint8, the same shape."""
+    return (images * 255).round().to(torch.uint8)
+
+
 def to_bytes(image: Tensor) -> np.ndarray:
     """One image (c, h, w) in [0, 1] -> uint8 (h, w, c)."""
-    levels: np.ndarray = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    levels: np.ndarray = to_levels(image).permute(1, 2, 0).cpu().numpy()
     return levels
 
 

@@ -27,6 +27,9 @@ Mode = Literal["differences", "reverse", "forward"]
 # Latents (n, d) and the trajectory that each belongs to (n,) -> the features of every attribute, [(n, p_i)].
 Measure = Callable[[Latents, Tensor], list[Features]]
 
+# The Jacobians of every attribute, (n, p_i, d), a few points at a time; arguments as for `grams`.
+Derivatives = Callable[[Measure, Latents, Tensor, float, bool, int, Passes], Iterator[list[Tensor]]]
+
 
 def grams(
     measure: Measure, points: Latents, rows: Tensor, mode: Mode, step: float, two_sided: bool, batch: int, passes: Passes
@@ -43,12 +46,18 @@ def grams(
     Returns:
         [(n, d, d)] float64. Not normalised; not finite where a feature could not be measured.
     """
-    chunks = {"reverse": _reverse, "forward": _forward, "differences": _differences}[mode]
-    parts = [
-        [gram(j) for j in jacobians]
-        for jacobians in chunks(measure, points, rows, step, two_sided, batch, passes)  # type: ignore[operator]
-    ]
-    return [torch.cat(part) for part in zip(*parts, strict=True)]
+    chunks = _by_mode(mode)(measure, points, rows, step, two_sided, batch, passes)
+    return [torch.cat(part) for part in zip(*([gram(j) for j in jacobians] for jacobians in chunks), strict=True)]
+
+
+def jacobians_and_grams(
+    measure: Measure, points: Latents, rows: Tensor, mode: Mode, step: float, kept: int, batch: int, passes: Passes
+) -> tuple[list[Tensor], list[Grams]]:
+    """The Jacobians (n, p, d) of the first `kept` attributes and the Grams of the others. Arguments as for `grams`; one-sided."""
+    chunks = _by_mode(mode)(measure, points, rows, step, False, batch, passes)
+    parts = [[j if i < kept else gram(j) for i, j in enumerate(jacobians)] for jacobians in chunks]
+    found = [torch.cat(part) for part in zip(*parts, strict=True)]
+    return found[:kept], found[kept:]
 
 
 def cheapest(sizes: Sequence[int], d: int, two_sided: bool, allowed: Sequence[Mode]) -> Mode:
@@ -93,6 +102,33 @@ def allowed_modes(measure: Measure, points: Latents, rows: Tensor, step: float) 
         worst = max(off)
         found[mode] = "" if worst < 0.25 else f"its derivatives are off by {worst:.0%} from differences"  # type: ignore[index]
     return found
+
+
+def pullbacks(measure: Measure, points: Latents, rows: Tensor, count: int, batch: int, passes: Passes) -> Tensor:
+    """J^T c for `count` random cotangents c of every attribute, all of J's rows if it has no more: (n, d, k).
+
+    Their span is the range of J^T but for what moves an attribute least (randomised range finding: Halko, Martinsson, Tropp 2011).
+    """
+    found = []
+    for z, r in _chunks(points, rows, batch):
+        leaf = z.detach().requires_grad_()
+        with torch.enable_grad():
+            features = measure(leaf, r)
+        products = []
+        for f in features:
+            p = f.shape[1]
+            draw = torch.Generator().manual_seed(0)
+            weights = torch.eye(p) if p <= count else torch.randn(count, p, generator=draw)
+            products += [torch.autograd.grad((f @ w.to(f)).sum(), leaf, retain_graph=True)[0] for w in weights]
+        passes.forward += len(z)
+        passes.reverse += len(z) * len(products)
+        found.append(torch.stack(products, 2))
+    return torch.cat(found)
+
+
+def _by_mode(mode: Mode) -> Derivatives:
+    ways: dict[Mode, Derivatives] = {"reverse": _reverse, "forward": _forward, "differences": _differences}
+    return ways[mode]
 
 
 def _chunks(points: Latents, rows: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:

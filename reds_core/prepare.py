@@ -7,7 +7,7 @@ changes. Spreads are measured here too, so that a run of ten seeds and one of te
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,14 +16,20 @@ from reds_core.acceptance import median_distance
 from reds_core.errors import ModelError
 from reds_core.features import Classifier
 from reds_core.generators import Walkable, check_images
+from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.images import as_stored
 from reds_core.jacobian import Mode, allowed_modes, cheapest
 from reds_core.models.config import Access
 from reds_core.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
 from reds_core.spec import Spec, check_files
+from reds_core.tangent import Cloud, axes, cloud_of, components
 from reds_core.types import Feature, Images, Passes
 
 Network = Callable[[Images], Tensor]
+
+LATENTS_PER_CLASS = 16
+COTANGENTS = 24  # of every attribute, for the basis of a seed in a large isotropic space
+MOST_AXES = 128  # that are walked without a smaller basis
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ class Job:
     latent_spread: float
     spreads: Mapping[str, float]
     mode: Mode
+    smooth: bool  # whether the features have derivatives at all
+    cloud: Cloud  # how sampled latents lie
+    tangent: Tensor | None  # (1, d, k), the basis that corrected trajectories move in; None: one for each seed
     passes_once: Passes = field(default_factory=Passes)
 
     @property
@@ -74,16 +83,18 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     conditions = conditions_of(REFERENCE_SEEDS, classes, access.device)
     with torch.no_grad():
         latents = generator.latents(z, conditions)
-    bare = Job(spec, access.device, batch, generator, features, judge, classes, label_names, shape, 1.0, {}, "differences")
+    cloud = _cloud(generator, classes)
+    bare = Job(
+        spec, access.device, batch, generator, features, judge, classes, label_names, shape, 1.0, {}, "differences", False,
+        cloud, _tangent(spec, generator, cloud),
+    )  # fmt: skip
     stored = _reference_images(bare, latents, conditions)
     _try_networks(bare, stored[:2])
     spreads = {name: _spread(bare, name, stored) for name in (*spec.held, *spec.varied)}
     passes = Passes(forward=len(REFERENCE_SEEDS))
     latent_spread = median_distance(latents)
-    mode = _pick_mode(bare, latents[:2], conditions[:2], stored[:2], latent_spread)
-    return Job(
-        spec, access.device, batch, generator, features, judge, classes, label_names, shape, latent_spread, spreads, mode, passes
-    )
+    job = replace(bare, latent_spread=latent_spread, spreads=spreads, passes_once=passes)
+    return _with_mode(job, latents[:2], conditions[:2], stored[:2])
 
 
 def pick_device(name: str) -> torch.device:
@@ -105,8 +116,28 @@ def default_batch(device: torch.device, shape: tuple[int, int, int]) -> int:
     return max(1, min(most, numbers // (c * h * w)))
 
 
+def _cloud(generator: Walkable, classes: Sequence[int]) -> Cloud:
+    """How latents lie, by thousands of reference seeds: it costs no image."""
+    seeds = range(MEAN_SEEDS.start, MEAN_SEEDS.start + max(len(MEAN_SEEDS), LATENTS_PER_CLASS * len(classes)))
+    z = latents_of(seeds, generator, generator.device)
+    conditions = conditions_of(seeds, classes, generator.device)
+    with torch.no_grad():
+        latents = torch.cat([generator.latents(a, b) for a, b in zip(z.split(512), conditions.split(512), strict=True)])
+    return cloud_of(latents, conditions, classes if generator.space != "z" else [])
+
+
+def _tangent(spec: Spec, generator: Walkable, cloud: Cloud) -> Tensor | None:
+    """The tangent basis by the kind of latent space: an isotropic one has no principal components."""
+    by = spec.trajectory.tangent
+    if by == "components" or (by == "auto" and generator.space != "z"):
+        return components(cloud.deviations, spec.trajectory.tangent_size)
+    if by == "axes" or (by == "auto" and generator.dim <= MOST_AXES):
+        return axes(cloud.deviations)
+    return None
+
+
 def role_names(spec: Spec) -> tuple[list[str], list[str]]:
-    """The held and the varied attributes whose Jacobians `directions_by` needs."""
+    """The held and the varied attributes that `directions_by` asks about."""
     by = spec.trajectory.directions_by
     held = [] if by in ("maxc", "rand") else list(spec.held)
     varied = [] if by in ("minf", "rand") else list(spec.varied)
@@ -208,12 +239,14 @@ def _spread(job: Job, name: str, images: Images) -> float:
     return spread
 
 
-def _pick_mode(job: Job, latents: Tensor, conditions: Tensor, images: Images, latent_spread: float) -> Mode:
-    """How Jacobians are taken: as the spec forces, or by what costs least at a waypoint."""
+def _with_mode(job: Job, latents: Tensor, conditions: Tensor, images: Images) -> Job:
+    """The job with the way Jacobians are taken: as the spec forces, or by what costs least at a waypoint."""
     held, varied = role_names(job.spec)
-    names = [*held, *varied]
+    # Corrected trajectories need the held Jacobians whatever chooses their directions.
+    is_corrected = job.spec.trajectory.method == "corrected"
+    names = [*(job.spec.held if is_corrected else held), *varied]
     if not names:
-        return "differences"
+        return job
     bound = {name: job.features[name].bind(images) for name in names}
 
     def measure(points: Tensor, rows: Tensor) -> list[Tensor]:
@@ -222,13 +255,21 @@ def _pick_mode(job: Job, latents: Tensor, conditions: Tensor, images: Images, la
         return [job.features[n](found, None if b is None else b[rows]) for n, b in kept]
 
     rows = torch.arange(len(latents), device=latents.device)
-    allowed = allowed_modes(measure, latents, rows, job.spec.trajectory.step * latent_spread)
+    allowed = allowed_modes(measure, latents, rows, job.spec.trajectory.step * job.latent_spread)
+    job = replace(job, smooth=not allowed["reverse"] or not allowed["forward"])
+    if is_corrected and job.tangent is None and allowed["reverse"]:
+        if job.spec.trajectory.tangent == "jacobian":
+            raise ModelError(f"trajectory.tangent: jacobian needs reverse mode, which does not work here: {allowed['reverse']}")
+        job = replace(job, tangent=axes(job.cloud.deviations))
     wanted = job.spec.trajectory.jacobian
     if wanted != "auto":
         if allowed[wanted]:
             raise ModelError(f"trajectory.jacobian: {wanted} mode does not work with these networks: {allowed[wanted]}")
-        return wanted
+        return replace(job, mode=wanted)
     with torch.no_grad():
         sizes = [f.shape[1] for f in measure(latents, rows)]
     usable = [mode for mode, problem in allowed.items() if not problem]
-    return cheapest(sizes, latents.shape[1], job.spec.trajectory.method == "linear", usable)
+    if not is_corrected:
+        return replace(job, mode=cheapest(sizes, latents.shape[1], job.spec.trajectory.method == "linear", usable))
+    k = sum(min(size, COTANGENTS) for size in sizes) if job.tangent is None else job.tangent.shape[2]
+    return replace(job, mode=cheapest(sizes, k, False, usable))

@@ -52,8 +52,10 @@ class Goal(Config):
 class Trajectory(Config):
     """How a trajectory moves through latent space."""
 
-    method: Literal["local", "linear"] = Field(
-        description="local: directions are found anew at every waypoint; linear: the seed's directions, straight on."
+    method: Literal["corrected", "local", "linear"] = Field(
+        "corrected",
+        description="corrected: every step is brought back to what is held; local: directions are found anew at every waypoint; "
+        "linear: the seed's directions, straight on.",
     )
     directions: Annotated[Count, Field(ge=1, le=100)] = Field(4, description="Directions; each is walked both ways.")
     waypoints: Annotated[Count, Field(ge=1, le=100)] = Field(4, description="Points after the seed; each is a candidate.")
@@ -62,10 +64,17 @@ class Trajectory(Config):
         "reds", description="How directions are chosen; reds is the published method, the others its ablations."
     )
     beta: dict[str, Share] = Field(
-        default_factory=dict, description="Per held attribute, the share of its squared eigenvalues that is held; 0.99."
+        default_factory=dict,
+        description="Per held attribute, the share of its squared eigenvalues that is held; 0.99. If corrected: all of a narrow attribute, 0.9999 of a wide one.",
     )
     beta_varied: Share = Field(0.999, description="Likewise, for the span of the varied directions.")
     tau: Positive = Field(1e-3, description="The ridge of directions_by: rayleigh, in units of the held Gram's trace.")
+    tangent: Literal["auto", "components", "axes", "jacobian"] = Field(
+        "auto",
+        description="Where corrected trajectories may go: principal components of mapped latents (auto in W), all axes, or what a seed's "
+        "image reacts to by its Jacobian (auto in a large Z).",
+    )
+    tangent_size: Annotated[Count, Field(ge=1)] = Field(64, description="How many principal components.")
     jacobian: Literal["auto", "differences", "reverse", "forward"] = Field(
         "auto", description="differences: as published; reverse, forward: derivatives; auto: what costs least."
     )

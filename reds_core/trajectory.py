@@ -25,11 +25,20 @@ FindDirections = Callable[[Latents, Tensor], tuple[Tensor, Tensor, list[Reason]]
 
 @dataclass
 class Trajectories:
-    """t trajectories of w waypoints. `reached` counts each one's waypoints; `ended` says why it has no more."""
+    """t trajectories of w waypoints. `reached` counts each one's waypoints; `ended` says why it has no more.
+
+    `images` are those of the waypoints, as bytes, where the walk had to render them anyway.
+    """
 
     latents: Tensor  # (t, w, d)
     reached: list[int]
     ended: list[Reason]
+    images: Tensor | None = None  # (t, w, c, h, w), uint8
+
+
+def nowhere(latents: Latents, waypoints: int) -> Trajectories:
+    """No trajectory at all, from any of the latents (n, d)."""
+    return Trajectories(latents.new_zeros(0, waypoints, latents.shape[1]), [], [])
 
 
 def linear(start: Latents, first: Latents, step: float, waypoints: int, find: FindDirections) -> Trajectories:

@@ -17,6 +17,7 @@ Labels = Int[Tensor, " n"]
 Jacobian = Float[Tensor, "_p d"]
 Grams = Float64[Tensor, "n d d"]
 
+Owner = tuple[int, int, int]  # whose a trajectory is: the seed's row, the direction, the sign
 Reason = str  # "" for an accepted candidate, else a reason of the contract, such as "held:class" or "judge"
 
 

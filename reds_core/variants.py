@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from reds_core.acceptance import Decisions, all_distances, decide, distance, verdicts
-from reds_core.images import encode, to_bytes
+from reds_core.images import as_stored, encode, to_bytes
 from reds_core.origins import Origins, origins_of, render
 from reds_core.prepare import Job, features_of, prepare
 from reds_core.spec import Spec
@@ -73,7 +73,11 @@ def _candidates(
     if places:
         t, j = (torch.tensor([p[i] for p in places], device=job.device) for i in (1, 2))
         latents = walk.latents[t, j]
-        images, encoded, finite = render(job, latents, origins.conditions[owners], passes)
+        if walk.images is None:
+            images, encoded, finite = render(job, latents, origins.conditions[owners], passes)
+        else:
+            images, files = as_stored(walk.images[t, j].float() / 255, job.spec.shards.image, job.spec.shards.quality)
+            encoded, finite = files or [b""] * len(places), torch.ones(len(places), dtype=torch.bool, device=job.device)
         bound = {name: None if b is None else b[owners] for name, b in origins.bound.items()}
         features = features_of(job, images, finite, bound)
         judged = decide(job.judge(images)) if job.judge else None

@@ -69,3 +69,52 @@ def published_local(f_held, f_varied, z: np.ndarray, direction: int, sign: int, 
 def subspace_angle(a: np.ndarray, b: np.ndarray) -> float:
     """The largest principal angle between two spans of equal size, in radians."""
     return float(scipy.linalg.subspace_angles(a, b).max())
+
+
+class LevelSet:
+    """Held features of points y (n, k) with a level set that is known in closed form: f(y) = 0 on it."""
+
+    def __init__(self, k: int, tolerances: list[float]) -> None:
+        self.k, self.tolerances = k, tolerances
+
+    def features(self, y: np.ndarray) -> list[np.ndarray]:
+        """A (n, p) for every attribute."""
+        raise NotImplementedError("a problem says what is held")
+
+
+class Sphere(LevelSet):
+    """|c + y| = |c|, in k dimensions."""
+
+    def __init__(self, k: int = 3, radius: float = 1.0, tolerance: float = 0.01) -> None:
+        super().__init__(k, [tolerance])
+        self.centre = radius * np.eye(k)[0]
+        self.radius = radius
+
+    def features(self, y: np.ndarray) -> list[np.ndarray]:
+        return [np.linalg.norm(self.centre + y, axis=1, keepdims=True) - self.radius]
+
+
+class Torus(LevelSet):
+    """A tube of radius 0.5 around a circle of radius 2; y = 0 lies on its outer equator."""
+
+    def __init__(self, tolerance: float = 0.01) -> None:
+        super().__init__(3, [tolerance])
+
+    def features(self, y: np.ndarray) -> list[np.ndarray]:
+        p = y + np.array([2.5, 0, 0])
+        ring = np.linalg.norm(p[:, :2], axis=1) - 2
+        return [(np.sqrt(ring**2 + p[:, 2] ** 2) - 0.5)[:, None]]
+
+
+class Product(LevelSet):
+    """Two attributes at once, in units a million times apart: a sphere in the first three coordinates, one in the last three."""
+
+    def __init__(self, tolerance: float = 0.01) -> None:
+        super().__init__(6, [tolerance, 1e6 * tolerance])
+
+    def features(self, y: np.ndarray) -> list[np.ndarray]:
+        pole = np.array([1.0, 0, 0])
+        return [
+            np.linalg.norm(pole + y[:, :3], axis=1, keepdims=True) - 1,
+            1e6 * (np.linalg.norm(pole + y[:, 3:], axis=1, keepdims=True) - 1),
+        ]

@@ -36,7 +36,7 @@ def test_every_shipped_spec_loads(path: Path) -> None:
         ({"shards": {"quality": 50}}, "shards.quality: png is lossless"),
         ({"seeds": {"count": 0}}, "seeds.count"),
         ({"seeds": {"first": -1, "count": 1}}, "seeds.first"),
-        ({"trajectory": {"method": "corrected"}}, "trajectory.method"),
+        ({"trajectory": {"method": "curved"}}, "trajectory.method"),
         ({"trajectory": {"method": "local", "beta": {"look": 0.9}}}, "trajectory.beta.look: is no held attribute"),
         ({"trajectory": {"method": "local", "step": 0}}, "trajectory.step"),
         ({"varied": {"look": {"minimum": 0.1, "wait": 2}}}, "varied.look.wait: is no key here"),

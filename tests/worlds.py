@@ -67,12 +67,13 @@ class RowsGenerator(TinyGenerator):
 
 
 class TinyClassifier(nn.Module):
-    """(n, 1, 8, 8) in [0, 1] -> (n, 3) scores, of the left half's brightness in three places."""
+    """(n, 1, 8, 8) in [0, 1] -> (n, 3) scores, of brightness in three places, in the left half alone or everywhere."""
 
-    def __init__(self, seed: int = 4) -> None:
+    def __init__(self, seed: int = 4, everywhere: bool = False) -> None:
         super().__init__()
         weight = torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
-        weight[:, :, SIZE // 2 :] = 0
+        if not everywhere:
+            weight[:, :, SIZE // 2 :] = 0
         self.weight = nn.Parameter(weight)
 
     def forward(self, x: Tensor) -> Tensor:

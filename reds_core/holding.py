@@ -1,0 +1,166 @@
+"""What `corrected` trajectories hold, at every seed: the residual, its Jacobian, the directions inside its null space.
+
+Everything happens in the coordinates of a tangent basis (reds_core.tangent), and in units of the tolerances: a residual of length 1
+is a drift at its limit. The features of a wide attribute, such as the pixels of a region, are compressed to the k numbers that a
+move in the basis can change to first order; whether it is within its tolerance is measured on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reds_core.choice import both_ways, columns_by, drawn_at, features_at, measure_of, unusable
+from reds_core.corrected import Held, Residual, corrected, held_space
+from reds_core.directions import gram
+from reds_core.images import to_levels
+from reds_core.jacobian import evaluate, jacobians_and_grams, pullbacks
+from reds_core.origins import Origins
+from reds_core.prepare import COTANGENTS, Job, role_names
+from reds_core.tangent import Tangent, tangent_at
+from reds_core.trajectory import SHORTEST_PROJECTION, Trajectories, nowhere
+from reds_core.types import Latents, Owner, Passes, Reason
+
+# Differences are taken over this share of a step: far above rounding and well within curvature; further where features round.
+DIFFERENCE, ROUGH_DIFFERENCE = 0.02, 0.25
+# A narrow attribute is held whole. A wide one reacts at least a little to everything, and holding all of it would leave nothing.
+WIDE_BETA = 0.9999
+ROWS_AT_ONCE = 8  # of a wide attribute's compression: (8, p, k) numbers
+
+
+@dataclass(frozen=True)
+class Level:
+    """The held level sets of n seeds. Lists have an entry per held attribute."""
+
+    start: list[Tensor]  # features (n, p_i) at the seeds, not rounded
+    scale: list[float]  # feature units -> tolerances
+    compress: list[Tensor | None]  # (n, p_i, k) orthonormal columns
+    jacobian: Tensor  # (n, m, k), all attributes' rows one after another
+    sizes: list[int]
+    betas: list[float]
+
+
+def hold(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> tuple[list[Owner], Trajectories, list[Reason]]:
+    """Corrected trajectories of the seeds in `rows`: whose they are, their waypoints as latents, and for every seed in `rows` the
+    reason why it has none, or ""."""
+    spec = job.spec.trajectory
+    step = spec.step * job.latent_spread
+    where = _tangent(job, origins, rows, passes)
+    level, varied, reasons = _at_seeds(job, origins, rows, where, step, passes)
+    columns, count, reasons = _columns(job, origins, rows, where, level, varied, reasons)
+    owners, first = both_ways(columns, count, reasons, spec.directions)
+    if not owners:
+        return [], nowhere(origins.latents, spec.waypoints), reasons
+    seeds = torch.tensor([i for i, _, _ in owners], dtype=torch.long, device=job.device)
+    held = Held(
+        _residual(job, origins, rows, where, level, seeds, passes),
+        lambda y, t: where.plausible(y, seeds[t]),
+        level.sizes,
+        level.betas,
+        where.scale,
+        DIFFERENCE if job.smooth else ROUGH_DIFFERENCE,
+    )
+    walk = corrected(first, level.jacobian[seeds], held, step, spec.waypoints)
+    walk.latents = torch.stack([where.latents(walk.latents[:, j], seeds) for j in range(spec.waypoints)], 1)
+    return [(int(rows[i]), k, sign) for i, k, sign in owners], walk, reasons
+
+
+def _tangent(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> Tangent:
+    latents = origins.latents[rows]
+    basis = job.tangent
+    if basis is None:
+        measure = measure_of(job, origins, [*job.spec.held, *job.spec.varied])
+        basis = torch.linalg.qr(pullbacks(measure, latents, rows, COTANGENTS, job.batch, passes).double())[0].to(latents.dtype)
+    return tangent_at(latents, job.cloud.mean(origins.conditions[rows]), basis, job.cloud.deviations)
+
+
+def _at_seeds(
+    job: Job, origins: Origins, rows: Tensor, where: Tangent, step: float, passes: Passes
+) -> tuple[Level, list[Tensor], list[Reason]]:
+    """The level sets of the seeds, the Grams of the varied attributes, and for every seed the reason why it has none of it."""
+    held, varied = list(job.spec.held), role_names(job.spec)[1]
+    measure = measure_of(job, origins, [*held, *varied])
+    own = torch.arange(len(rows), device=job.device)
+    k = where.basis.shape[2]
+
+    def along(y: Tensor, i: Tensor) -> list[Tensor]:
+        return measure(where.latents(y, i), rows[i])
+
+    zero = where.origin.new_zeros(len(rows), k)
+    h = (DIFFERENCE if job.smooth else ROUGH_DIFFERENCE) * step / float(where.scale.square().mean().sqrt())
+    jacobians, grams = jacobians_and_grams(along, zero, own, job.mode, h, len(held), job.batch, passes)
+    names = [*(f"held:{n}" for n in held), *(f"varied:{n}" for n in varied)]
+    reasons = unusable([*(gram(j) for j in jacobians), *grams], names)
+    bad = torch.tensor([bool(r) for r in reasons], device=job.device)[:, None, None]
+    scale = [1 / (job.spec.held[n] * job.spreads[n]) for n in held]
+    compress, parts = [], []
+    for j, s in zip(jacobians, scale, strict=True):
+        j = torch.where(bad, 0.0, j.double() * s)
+        basis = None
+        if j.shape[1] > k:
+            q, j = torch.linalg.qr(j)
+            basis = q.to(where.origin.dtype)
+        compress.append(basis)
+        parts.append(j)
+    start = evaluate(measure_of(job, origins, held), where.origin, rows, job.batch, passes)
+    betas = [
+        job.spec.trajectory.beta.get(n, 1.0 if 2 * j.shape[1] <= k else WIDE_BETA) for n, j in zip(held, jacobians, strict=True)
+    ]
+    level = Level(start, scale, compress, torch.cat(parts, 1), [p.shape[1] for p in parts], betas)
+    eye = torch.eye(k, dtype=torch.float64, device=job.device)
+    return level, [torch.where(bad, eye, a) for a in grams], reasons
+
+
+def _columns(
+    job: Job, origins: Origins, rows: Tensor, where: Tangent, level: Level, varied: Sequence[Tensor], reasons: Sequence[Reason]
+) -> tuple[Tensor, Tensor, list[Reason]]:
+    """Directions (n, k, m) in tangent coordinates, inside the null space, how many are meant (n,), and why there are none."""
+    space = held_space(level.jacobian, level.sizes, level.betas)
+    if job.spec.trajectory.directions_by == "rand":
+        columns = where.basis.double().mT @ drawn_at(job, origins, rows)
+        count = torch.full((len(rows),), columns.shape[2], device=job.device)
+    else:
+        # The projector on the held space is the Gram of an attribute that all of it moves alike.
+        columns, count = columns_by(job.spec, [space @ space.mT], list(varied), [WIDE_BETA])
+    free = columns - space @ (space.mT @ columns)
+    # Directions that were not chosen inside the null space may have little left there; the others move up.
+    shares = torch.linalg.vector_norm(free, dim=1) / torch.linalg.vector_norm(columns, dim=1)
+    meant = torch.arange(columns.shape[2], device=job.device) < count[:, None]
+    kept = meant & (shares >= SHORTEST_PROJECTION)
+    order = (~kept).int().argsort(dim=1, stable=True)
+    free, count = free.gather(2, order[:, None, :].expand_as(free)), kept.sum(1)
+    found = [reason or ("turned" if not n else "") for reason, n in zip(reasons, count.tolist(), strict=True)]
+    # The sign that makes the largest component of the latent, not of its coordinates, positive.
+    latent = where.basis.double() @ free
+    signs = latent.gather(1, latent.abs().argmax(1, keepdim=True)).sign()
+    return free * torch.where(signs == 0, 1.0, signs), count, found
+
+
+def _residual(job: Job, origins: Origins, rows: Tensor, where: Tangent, level: Level, seeds: Tensor, passes: Passes) -> Residual:
+    """The residual of trajectories whose seeds (indices into `rows`) are given."""
+
+    def shown(points: Latents, at: Tensor) -> list[Tensor]:
+        images = job.generator.images(points, origins.conditions[at])
+        spoilt = ~torch.isfinite(images).flatten(1).all(1)
+        found = features_at(job, origins, list(job.spec.held), images, at)
+        return [*(f.masked_fill(spoilt[:, None], torch.nan) for f in found), to_levels(torch.nan_to_num(images))]
+
+    def residual(y: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        i = seeds[index]
+        *found, images = evaluate(shown, where.latents(y, i), rows[i], job.batch, passes)
+        parts, lengths = [], []
+        for f, start, scale, basis in zip(found, level.start, level.scale, level.compress, strict=True):
+            change = (f - start[i]) * scale
+            lengths.append(torch.linalg.vector_norm(change, dim=1))
+            parts.append(change if basis is None else _compressed(change, basis, i))
+        return torch.cat(parts, 1), torch.stack(lengths).amax(0), images
+
+    return residual
+
+
+def _compressed(change: Tensor, basis: Tensor, i: Tensor) -> Tensor:
+    pairs = zip(change.split(ROWS_AT_ONCE), i.split(ROWS_AT_ONCE), strict=True)
+    return torch.cat([(basis[at].mT @ c[:, :, None]).squeeze(2) for c, at in pairs])

@@ -1,0 +1,104 @@
+r"""Where a corrected trajectory may go: coordinates y around every seed, z = z_seed + B y, and how far out is still plausible.
+
+    components   in W, the leading principal components of mapped latents, each in units of its standard deviation: steps stay where
+                 the generator was trained, and what is rare there is far away
+    axes         the latent axes, where they are few
+    jacobian     in a large isotropic space, which has no principal components: what the seed's image reacts to at all, the range of
+                 its transposed Jacobian, found with random cotangents (reds_core.holding)
+
+Where a class is given, latents are taken relative to the mean of their class: what differs between classes is no variation of one.
+Plausible is a latent within the radius, in these coordinates, that holds 99.9 % of sampled latents, or the seed's own radius if that
+is larger. All of it comes from latents of reference seeds, which cost no image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reds_core.types import Labels, Latents
+
+PLAUSIBLE_SHARE = 0.999
+NEGLIGIBLE = 1e-4  # of the largest standard deviation: no component
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """How sampled latents lie: the mean of every class that a run uses (c, d), or one for all, and deviations from it (s, d)."""
+
+    means: Latents
+    deviations: Latents
+    row_of: dict[int, int]  # class -> row of `means`; empty if there is one for all
+
+    def mean(self, conditions: Labels) -> Latents:
+        """The mean that latents of these classes (n,) lie around: (n, d)."""
+        return self.means[[self.row_of.get(c, 0) for c in conditions.tolist()]]
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """The coordinates of n seeds: bases (n, d, k) with orthogonal columns at latents (n, d)."""
+
+    origin: Latents
+    basis: Tensor
+    scale: Tensor  # (k,): the lengths of the columns
+    centre: Tensor  # (n, k): the seed's own coordinates from the mean
+    radius: Tensor  # (n,)
+
+    def latents(self, y: Tensor, rows: Tensor) -> Latents:
+        """Coordinates (m, k) of the seeds `rows` -> latents (m, d)."""
+        return self.origin[rows] + (self.basis[rows] @ y.to(self.origin.dtype)[:, :, None]).squeeze(2)
+
+    def plausible(self, y: Tensor, rows: Tensor) -> Tensor:
+        """Which coordinates (m, k) of the seeds `rows` are plausible."""
+        distance: Tensor = torch.linalg.vector_norm(y + self.centre[rows], dim=1)
+        return distance <= self.radius[rows]
+
+
+def tangent_at(origin: Latents, means: Latents, basis: Tensor, deviations: Latents) -> Tangent:
+    """Coordinates at n latents that lie around `means` (n, d), by bases (n, d, k), or one for all (1, d, k)."""
+    n = len(origin)
+    columns = basis.double()
+    squares = columns.square().sum(1, keepdim=True)
+    dual = columns / squares  # basis^T's pseudo-inverse: the columns are orthogonal
+    spread = torch.linalg.vector_norm(deviations.double() @ dual, dim=2)  # (n | 1, s)
+    centre = ((origin - means).double()[:, None] @ dual).squeeze(1)
+    own = torch.linalg.vector_norm(centre, dim=1)
+    radius = torch.maximum(spread.quantile(PLAUSIBLE_SHARE, dim=1).expand(n), own * (1 + 1e-6))
+    return Tangent(origin, basis.expand(n, -1, -1), squares[0, 0].sqrt(), centre, radius)
+
+
+def cloud_of(latents: Latents, conditions: Labels, by_class: Sequence[int]) -> Cloud:
+    """The distribution of sampled latents (s, d); `by_class` are the classes that have a mean of their own, if any."""
+    if not by_class:
+        mean = latents.mean(0, keepdim=True)
+        return Cloud(mean, latents - mean, {})
+    row_of = {c: row for row, c in enumerate(dict.fromkeys(by_class))}
+    rows = torch.tensor([row_of[c] for c in conditions.tolist()], device=latents.device)
+    counts = rows.bincount(minlength=len(row_of))[:, None]
+    means = (
+        torch.zeros(len(row_of), latents.shape[1], dtype=latents.dtype, device=latents.device).index_add_(0, rows, latents) / counts
+    )
+    return Cloud(means, latents - means[rows], row_of)
+
+
+def components(deviations: Latents, size: int) -> Tensor:
+    """The leading principal components of deviations (s, d), each as long as its standard deviation: (1, d, k), k at most `size`."""
+    centred = deviations.double() / len(deviations) ** 0.5
+    if centred.shape[0] >= centred.shape[1]:
+        variances, columns = torch.linalg.eigh(centred.mT @ centred)
+    else:
+        variances, left = torch.linalg.eigh(centred @ centred.mT)
+        columns = torch.nn.functional.normalize(centred.mT @ left, dim=0)
+    lengths = variances.flip(0).clamp_min(0).sqrt()
+    keep = min(size, int((lengths > NEGLIGIBLE * lengths[0]).sum()))
+    leading: Tensor = (columns.flip(1)[:, :keep] * lengths[:keep])[None].to(deviations.dtype)
+    return leading
+
+
+def axes(deviations: Latents) -> Tensor:
+    """All latent axes: (1, d, d)."""
+    return torch.eye(deviations.shape[1], dtype=deviations.dtype, device=deviations.device)[None]
