@@ -27,6 +27,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 a run failed, accepted nothing, or verify found damage; 2 the input is wrong; 130 interrupted.",
 )
 
+ALL_METHODS = "corrected,local,linear,maxc,rand,pca,sefa,interfacegan"
 Engine = Literal["local", "processes"]
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, outputs/NAME/DIGEST.", show_default=False)]
@@ -106,6 +107,36 @@ def check(
     job = prepare(loaded, device, batch, allow_code)
     first = loaded.seeds.first
     show_forecast(job, forecast(job, range(first, first + min(seeds, loaded.seeds.count))), len(plan(loaded)))
+
+
+@app.command()
+def compare(
+    spec: SpecPath,
+    methods: Annotated[
+        str, typer.Option(metavar="A,B", help="Methods; the first is what the others are compared with.")
+    ] = ALL_METHODS,
+    out: Out = Path("outputs"),
+    device: Device = "auto",
+    batch: Batch = None,
+    set_: Overrides = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Compare the methods on the seeds of SPEC, at equal effect: drift, flipped labels, cost.
+
+    Writes compare.csv, compare.png and compare.md to DIR/NAME/compare.
+    """
+    from reds_core.compare import compare as run_comparison
+    from reds_core.shards import disk
+    from reds_core.versus import write_comparison
+
+    loaded = _check_early(spec, set_ or [], allow_code)
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    found = run_comparison(loaded, names, device, batch, allow_code, lambda line: print(line, file=sys.stderr))
+    folder = out / loaded.name / "compare"
+    with disk(folder):
+        written = write_comparison(found, folder)
+    print(written.read_text(encoding="utf-8"))
+    print(f"{folder}: compare.csv, compare.png, compare.md")
 
 
 @app.command()

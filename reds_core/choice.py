@@ -73,8 +73,10 @@ def both_ways(columns: Tensor, count: Tensor, reasons: Sequence[Reason], wanted:
     return owners, torch.stack(first) if first else columns.new_zeros(0, columns.shape[1])
 
 
-def drawn_at(job: Job, origins: Origins, rows: Tensor) -> Tensor:
-    """Random directions of the seeds in `rows`, (n, d, m)."""
+def given_at(job: Job, origins: Origins, rows: Tensor) -> Tensor:
+    """Directions of the seeds in `rows` that depend on no Gram, (n, d, m): drawn at random, or fitted once."""
+    if job.fixed is not None:
+        return job.fixed.expand(len(rows), -1, -1)
     count = job.spec.trajectory.directions
     drawn = [random_directions(origins.seeds[s], job.generator, count) for s in rows.tolist()]
     return torch.stack(drawn).to(job.device)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reds_core.choice import both_ways, columns_by, drawn_at, features_at, measure_of, unusable
+from reds_core.choice import both_ways, columns_by, features_at, given_at, measure_of, unusable
 from reds_core.corrected import Held, Residual, corrected, held_space
 from reds_core.directions import gram
 from reds_core.images import to_levels
 from reds_core.jacobian import evaluate, jacobians_and_grams, pullbacks
 from reds_core.origins import Origins
-from reds_core.prepare import COTANGENTS, Job, role_names
+from reds_core.prepare import COTANGENTS, UNASKED, Job, role_names
 from reds_core.tangent import Tangent, tangent_at
 from reds_core.trajectory import SHORTEST_PROJECTION, Trajectories, nowhere
 from reds_core.types import Latents, Owner, Passes, Reason
@@ -119,8 +119,8 @@ def _columns(
 ) -> tuple[Tensor, Tensor, list[Reason]]:
     """Directions (n, k, m) in tangent coordinates, inside the null space, how many are meant (n,), and why there are none."""
     space = held_space(level.jacobian, level.sizes, level.betas)
-    if job.spec.trajectory.directions_by == "rand":
-        columns = where.basis.double().mT @ drawn_at(job, origins, rows)
+    if job.spec.trajectory.directions_by in UNASKED:
+        columns = where.basis.double().mT @ given_at(job, origins, rows)
         count = torch.full((len(rows),), columns.shape[2], device=job.device)
     else:
         # The projector on the held space is the Gram of an attribute that all of it moves alike.

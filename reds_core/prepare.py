@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from reds_core import straight
 from reds_core.acceptance import median_distance
 from reds_core.errors import ModelError
 from reds_core.features import Classifier
@@ -26,6 +27,8 @@ from reds_core.tangent import Cloud, axes, cloud_of, components
 from reds_core.types import Feature, Images, Passes
 
 Network = Callable[[Images], Tensor]
+
+UNASKED = ("rand", *straight.METHODS)  # ways to choose directions that look at no Gram
 
 LATENTS_PER_CLASS = 16
 COTANGENTS = 24  # of every attribute, for the basis of a seed in a large isotropic space
@@ -50,6 +53,7 @@ class Job:
     mode: Mode
     smooth: bool  # whether the features have derivatives at all
     cloud: Cloud  # how sampled latents lie
+    fixed: Tensor | None  # (d, m), the directions of a straight-line method
     tangent: Tensor | None  # (1, d, k), the basis that corrected trajectories move in; None: one for each seed
     passes_once: Passes = field(default_factory=Passes)
 
@@ -86,7 +90,7 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     cloud = _cloud(generator, classes)
     bare = Job(
         spec, access.device, batch, generator, features, judge, classes, label_names, shape, 1.0, {}, "differences", False,
-        cloud, _tangent(spec, generator, cloud),
+        cloud, None, _tangent(spec, generator, cloud),
     )  # fmt: skip
     stored = _reference_images(bare, latents, conditions)
     _try_networks(bare, stored[:2])
@@ -94,6 +98,7 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     passes = Passes(forward=len(REFERENCE_SEEDS))
     latent_spread = median_distance(latents)
     job = replace(bare, latent_spread=latent_spread, spreads=spreads, passes_once=passes)
+    job = replace(job, fixed=_fixed(job))
     return _with_mode(job, latents[:2], conditions[:2], stored[:2])
 
 
@@ -136,11 +141,34 @@ def _tangent(spec: Spec, generator: Walkable, cloud: Cloud) -> Tensor | None:
     return None
 
 
+def _fixed(job: Job) -> Tensor | None:
+    """The directions of a straight-line method, if the spec asks for one."""
+    by = job.spec.trajectory.directions_by
+    if by not in straight.METHODS:
+        return None
+
+    def sample(count: int) -> tuple[Tensor, Images]:
+        seeds = range(MEAN_SEEDS.start, MEAN_SEEDS.start + count)
+        conditions = conditions_of(seeds, job.classes, job.device)
+        job.passes_once.forward += count
+        with torch.no_grad():
+            latents = job.generator.latents(latents_of(seeds, job.generator, job.device), conditions)
+        return latents, _reference_images(job, latents, conditions)
+
+    def measure(name: str, images: Images) -> Tensor:
+        bound = job.features[name].bind(images)
+        one = replace(job, features={name: job.features[name]})
+        finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        return features_of(one, images, finite, {name: bound})[name]
+
+    return straight.fit(by, job.generator, job.cloud, sample, measure, list(job.spec.held), list(job.spec.varied))
+
+
 def role_names(spec: Spec) -> tuple[list[str], list[str]]:
     """The held and the varied attributes that `directions_by` asks about."""
     by = spec.trajectory.directions_by
-    held = [] if by in ("maxc", "rand") else list(spec.held)
-    varied = [] if by in ("minf", "rand") else list(spec.varied)
+    held = [] if by in ("maxc", *UNASKED) else list(spec.held)
+    varied = [] if by in ("minf", *UNASKED) else list(spec.varied)
     return held, varied
 
 

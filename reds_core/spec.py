@@ -60,8 +60,10 @@ class Trajectory(Config):
     directions: Annotated[Count, Field(ge=1, le=100)] = Field(4, description="Directions; each is walked both ways.")
     waypoints: Annotated[Count, Field(ge=1, le=100)] = Field(4, description="Points after the seed; each is a candidate.")
     step: Positive = Field(0.1, description="Distance between waypoints, in latent spreads.")
-    directions_by: Literal["reds", "rayleigh", "maxc", "minf", "rand"] = Field(
-        "reds", description="How directions are chosen; reds is the published method, the others its ablations."
+    directions_by: Literal["reds", "rayleigh", "maxc", "minf", "rand", "pca", "sefa", "interfacegan"] = Field(
+        "reds",
+        description="How directions are chosen; reds is the published method, the next four its ablations, the last three other tools' "
+        "directions, fitted once and the same for every seed.",
     )
     beta: dict[str, Share] = Field(
         default_factory=dict,

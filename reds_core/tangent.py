@@ -22,6 +22,7 @@ from torch import Tensor
 from reds_core.types import Labels, Latents
 
 PLAUSIBLE_SHARE = 0.999
+MOST_COMPONENTS = 64
 NEGLIGIBLE = 1e-4  # of the largest standard deviation: no component
 
 
@@ -36,6 +37,14 @@ class Cloud:
     def mean(self, conditions: Labels) -> Latents:
         """The mean that latents of these classes (n,) lie around: (n, d)."""
         return self.means[[self.row_of.get(c, 0) for c in conditions.tolist()]]
+
+    def plausible(self, latents: Latents, conditions: Labels) -> Tensor:
+        """Which latents (n, d) lie within the radius, in the leading components, that holds 99.9 % of sampled ones: (n,)."""
+        basis = components(self.deviations, MOST_COMPONENTS)[0].double()
+        dual = basis / basis.square().sum(0)
+        radius = torch.linalg.vector_norm(self.deviations.double() @ dual, dim=1).quantile(PLAUSIBLE_SHARE)
+        inside: Tensor = torch.linalg.vector_norm((latents - self.mean(conditions)).double() @ dual, dim=1) <= radius
+        return inside
 
 
 @dataclass(frozen=True)

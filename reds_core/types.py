@@ -59,7 +59,7 @@ class Candidate:
     """One image that was tried: a seed's own (role "seed") or a waypoint of a trajectory (role "variant").
 
     `label` and `condition` are -1 where there is none. Drifts and effects are in spreads, NaN where nothing could be
-    measured. `image` is the encoded file and `latent` the (d,) float32 point; both are empty unless accepted.
+    measured. `latent` is the (d,) float32 point, empty if it was never reached, `image` the encoded file, empty unless accepted.
     """
 
     key: str

@@ -91,11 +91,12 @@ def _candidates(
         if count:
             made = _judged(job, origins, s, {k: v[mine] for k, v in features.items()}, judged, mine)
             for i, candidate in enumerate(made):
+                candidate = replace(candidate, latent=latents[at - count + i].float().cpu().numpy())
                 if candidate.accepted:
                     file = encoded[at - count + i] or encode(
                         to_bytes(images[at - count + i]), job.spec.shards.image, job.spec.shards.quality
                     )
-                    candidate = replace(candidate, image=file, latent=latents[at - count + i].float().cpu().numpy())
+                    candidate = replace(candidate, image=file)
                 reached[places[at - count + i][1:]] = candidate
         candidates += _in_order(job, origins, s, plan, walk, ts, reached)
     return candidates

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from reds_core import directions
-from reds_core.choice import both_ways, columns_by, drawn_at, measure_of, unusable
+from reds_core.choice import both_ways, columns_by, given_at, measure_of, unusable
 from reds_core.holding import hold
 from reds_core.jacobian import grams
 from reds_core.origins import Origins
-from reds_core.prepare import Job, role_names
+from reds_core.prepare import UNASKED, Job, role_names
 from reds_core.trajectory import FindDirections, Trajectories, linear, local, nowhere
 from reds_core.types import Latents, Owner, Passes, Reason
 
@@ -69,8 +69,8 @@ def _finder(job: Job, origins: Origins, rows: Tensor, step: float, at_seed: bool
     measure = measure_of(job, origins, [*held, *varied])
 
     def find(points: Latents, index: Tensor) -> tuple[Tensor, Tensor, list[Reason]]:
-        if by == "rand":
-            columns = drawn_at(job, origins, rows[index])
+        if by in UNASKED:
+            columns = given_at(job, origins, rows[index])
             return columns, torch.full((len(points),), columns.shape[2], device=job.device), [""] * len(points)
         found = grams(measure, points, rows[index], job.mode, step, at_seed, job.batch, passes)
         reasons = unusable(found, [*(f"held:{n}" for n in held), *(f"varied:{n}" for n in varied)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 
 from reds_core.generators.latent import Walkable
@@ -30,8 +31,10 @@ class BuiltinGenerator(Config):
         mapping, synthesis = network.mapping, network.synthesis
         w_dim = mapping.mean.shape[1]
         z_dim = mapping.embed.shape[1]
+        layers = [*synthesis.first, *synthesis.second, *synthesis.to_image]
+        affine = torch.cat([layer.affine.weight.detach() for layer in layers]) if self.space == "w" else None
         return Walkable(
             name=self.name, space=self.space, z_dim=z_dim, dim=w_dim if self.space == "w" else z_dim, latent="normal",
             class_names=shipped.class_names, output_range=(-1.0, 1.0), synthesis=lambda w, labels: synthesis(w),
-            mapping=mapping, means=dict(enumerate(mapping.mean)), device=access.device,
+            mapping=mapping, means=dict(enumerate(mapping.mean)), style_weight=affine, device=access.device,
         )  # fmt: skip

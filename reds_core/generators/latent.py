@@ -41,6 +41,7 @@ class Walkable:
     image_shape: tuple[int, int, int] | None = None
     truncation: float = 1.0
     means: dict[int, Tensor] = field(default_factory=dict)  # class -> mean output of the mapping; measured when needed
+    style_weight: Tensor | None = None  # (rows, dim): all weights that w meets first, where they are known
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def truncated(self, psi: float) -> Walkable:
