@@ -21,13 +21,18 @@ def columns_by(spec: Spec, held: list[Grams], varied: list[Grams], betas: Sequen
     walk = spec.trajectory
     if walk.directions_by == "minf":
         return directions.minf_batched(held, betas)
-    weights = [goal.weight for goal in spec.varied.values()]
-    total = torch.stack([w * directions.normalised(a) for w, a in zip(weights, varied, strict=True)]).sum(0)
+    total = varied_gram(spec, varied)
     if walk.directions_by == "maxc":
         return directions.maxc_batched(total, walk.beta_varied)
     if walk.directions_by == "rayleigh":
         return directions.rayleigh_batched(held, total, walk.tau)
     return directions.reds_batched(held, total, betas, walk.beta_varied)
+
+
+def varied_gram(spec: Spec, varied: list[Grams]) -> Grams:
+    """The weighted sum of the varied attributes' normalised Grams, (n, d, d)."""
+    weights = [goal.weight for goal in spec.varied.values()]
+    return torch.stack([w * directions.normalised(a) for w, a in zip(weights, varied, strict=True)]).sum(0)
 
 
 def unusable(found: list[Grams], zero_reasons: list[Reason]) -> list[Reason]:

@@ -1,18 +1,21 @@
 r"""Predictor-corrector trajectories: every waypoint is brought back to what is held.
 
     r(y)        the held features' change since the seed, each attribute's divided by its tolerance: |r_i| <= 1 is within it
-    J = dr/dy   y are coordinates in a tangent basis P (d, k): z = z_seed + P y
-    Q           held space: the top eigenvectors of every attribute's J_i^T J_i (as in reds_core.directions), orthonormalised
+    J = dr/dy   y are coordinates in a tangent basis B (d, k): z = z_seed + B y
 
-    back(r)     -Q (M^T M + l I)^-1 M^T r,  M = J Q              damped Newton; in Q alone, since anything else undoes the step
+    back(r)     -(J^T J + l I)^-1 J^T r                          damped Newton: the move that takes r away
     predict     y <- y + s v + back(r)                           r: what the last sub-step left
-    correct     y <- y + back(r)
+    correct     y <- y + back(r), but for its part along v       which would undo the step
     transport   v <- v + back(J v), to unit length
+
+l draws the line between what is held and what is free. A direction of y that moves r by much more than sqrt(l) is held: corrections
+use it, steps leave it alone. One that moves r by much less is free: a correction does not go far for little, and a step may take it.
+(With hard null spaces by explained variance, a wide attribute is either left to move by many tolerances, or holds everything.)
 
 Every evaluation of r also tells how r changed along the last move, and Broyden's rank-one update, J <- J + (dr - J dy) dy^T / |dy|^2,
 takes that in: an iteration costs one forward pass. The curvature of the level set makes a prediction miss by about s^2, so each
 sub-step's length is chosen by how far the one before came out; one that does not come back within the tolerances is tried again,
-shorter, and at last with J Q measured anew. Waypoint j lies at arc length j h whatever the sub-steps.
+shorter, and at last with J measured anew in the directions that are held. Waypoint j lies at arc length j h whatever the sub-steps.
 
 All trajectories of a shard are one pool in which each has exactly one point to evaluate; those that have ended leave it, so that
 no batch carries idle rows. The course of a trajectory depends on no other.
@@ -26,7 +29,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reds_core.directions import SAME_DIRECTION
 from reds_core.trajectory import SHORTEST_PROJECTION, Trajectories
 from reds_core.types import Reason
 
@@ -45,21 +47,18 @@ MOST_CORRECTIONS = 4
 ROUNDING = 1e-6  # of the distance between waypoints: of sums of sub-steps
 SHORTEST = 1 / 8  # of the distance between waypoints: the shortest sub-step
 MOST_REFRESHES = 1  # between two waypoints
-DAMPING = 0.3  # (tolerances per unit of y)^2: what moves r by less is no use to a correction, and no harm to a step
+DAMPING = 0.1  # l, in (tolerances per unit of y)^2; y is in standard deviations of sampled latents
 
 
 @dataclass(frozen=True)
 class Held:
     """What is held along trajectories.
 
-    `sizes` are the numbers that each attribute has in r, `betas` the shares of their squared eigenvalues that are held. `scale` (k,)
-    is the latent length of a unit of each coordinate. `difference` is the share of a sub-step over which J Q is measured.
+    `scale` (k,) is the latent length of a unit of each coordinate, `difference` the share of a sub-step over which J is measured.
     """
 
     residual: Residual
     plausible: Plausible
-    sizes: list[int]
-    betas: list[float]
     scale: Tensor
     difference: float
 
@@ -77,7 +76,6 @@ class _Pool:
     base: Tensor  # the last point that holds, (n, k)
     base_r: Tensor
     base_j: Tensor  # J there, (n, m, k)
-    space: Tensor  # Q there, (n, k, q)
     direction: Tensor  # v there
     done: Tensor  # arc length of `base`
     size: Tensor  # of the sub-step
@@ -108,7 +106,7 @@ def corrected(first: Tensor, jacobian: Tensor, held: Held, step: float, waypoint
     zero, still, none = first.new_zeros(t), torch.zeros_like(first), first.new_zeros(t, jacobian.shape[1])
     pool = _Pool(
         index=torch.arange(t, device=first.device), base=still, base_r=none, base_j=jacobian,
-        space=held_space(jacobian, held.sizes, held.betas), direction=first, done=zero, size=zero + step, trial=still,
+        direction=first, done=zero, size=zero + step, trial=still,
         jacobian=jacobian, last=still, last_r=none, worst=zero, corrections=zero, predicted=zero, refreshes=zero,
     )  # fmt: skip
     _predict(pool, zero == 0)
@@ -136,39 +134,19 @@ def corrected(first: Tensor, jacobian: Tensor, held: Held, step: float, waypoint
     return walk
 
 
-def held_space(jacobian: Tensor, sizes: list[int], betas: list[float]) -> Tensor:
-    """Orthonormal columns (t, k, q) that span where the held attributes move; zero columns where a trajectory has fewer.
-
-    Args:
-        jacobian: (t, m, k), the rows of all attributes one after another, `sizes` of each.
-        betas: per attribute, the share of its squared eigenvalues that is held.
-    """
-    spans = []
-    for j, beta in zip(jacobian.split(sizes, 1), betas, strict=True):
-        values, vectors = _right_vectors(j)
-        squares = values.square()
-        share = squares / squares.sum(1, keepdim=True).clamp_min(torch.finfo(squares.dtype).tiny)
-        rank = ((share.cumsum(1) <= beta).sum(1) + 1).clamp(max=values.shape[1])
-        meant = torch.arange(values.shape[1], device=j.device) < rank[:, None]
-        spans.append((vectors * meant[:, None, :])[:, :, : int(rank.max())])
-    if len(spans) == 1:
-        return spans[0]
-    together = torch.cat(spans, 2)
-    return _right_vectors(together.mT)[1][:, :, : together.shape[2]]
+def back(jacobian: Tensor, r: Tensor) -> Tensor:
+    """The damped Newton moves (n, k, q) that take changes r (n, m, q) away."""
+    m, k = jacobian.shape[1:]
+    # (J^T J + l)^-1 J^T = J^T (J J^T + l)^-1: whichever is smaller.
+    a = jacobian.mT @ jacobian if k <= m else jacobian @ jacobian.mT
+    a = a + DAMPING * torch.eye(min(m, k), dtype=a.dtype, device=a.device)
+    solved: Tensor = torch.linalg.solve(a, jacobian.mT @ r) if k <= m else jacobian.mT @ torch.linalg.solve(a, r)
+    return -solved
 
 
-def _right_vectors(j: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (t, s), descending, and eigenvectors (t, k, s) of J^T J for J (t, m, k), by way of its smaller side."""
-    _, m, k = j.shape
-    if m >= k:
-        values, vectors = torch.linalg.eigh(j.mT @ j)
-        values, vectors = values.flip(1), vectors.flip(2)
-    else:
-        values, left = torch.linalg.eigh(j @ j.mT)
-        values = values.flip(1).clamp_min(0)
-        vectors = j.mT @ left.flip(2) / values.sqrt().clamp_min(torch.finfo(j.dtype).tiny)[:, None, :]
-    real = values > SAME_DIRECTION**2 * values[:, :1]
-    return torch.where(real, values, 0.0), vectors * real[:, None, :]
+def _back(jacobian: Tensor, r: Tensor) -> Tensor:
+    """`back` of one change each, (n, m)."""
+    return back(jacobian, r[:, :, None]).squeeze(2)
 
 
 def _learn(pool: _Pool, r: Tensor, finite: Tensor) -> None:
@@ -183,7 +161,9 @@ def _learn(pool: _Pool, r: Tensor, finite: Tensor) -> None:
 
 def _correct(pool: _Pool, r: Tensor, worst: Tensor, going: Tensor, held: Held) -> None:
     """The next trial of those that are still on their way back."""
-    move = _back(pool.jacobian, pool.space, r)
+    move = _back(pool.jacobian, torch.where(going[:, None], r, 0.0))
+    along = pool.direction / torch.linalg.vector_norm(pool.direction, dim=1, keepdim=True)
+    move = move - along * (along * move).sum(1, keepdim=True)
     # No further than the step itself: beyond that the Jacobian says nothing.
     move = move * (pool.size / torch.maximum(held.length(move), pool.size))[:, None]
     here = going[:, None]
@@ -191,15 +171,6 @@ def _correct(pool: _Pool, r: Tensor, worst: Tensor, going: Tensor, held: Held) -
     pool.trial = torch.where(here, pool.trial + move, pool.trial)
     pool.worst = torch.where(going, worst, pool.worst)
     pool.corrections = pool.corrections + going
-
-
-def _back(jacobian: Tensor, space: Tensor, r: Tensor) -> Tensor:
-    """The damped Newton move inside `space` that takes r (n, m) away: (n, k)."""
-    m = jacobian @ space
-    a = m.mT @ m
-    a = a + DAMPING * torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
-    inside: Tensor = torch.linalg.solve(a, m.mT @ torch.nan_to_num(r)[:, :, None])
-    return -(space @ inside).squeeze(2)
 
 
 def _arrive(pool: _Pool, r: Tensor, arrived: Tensor, step: float) -> None:
@@ -227,7 +198,7 @@ def _shorten(pool: _Pool, failed: Tensor, aimed: Tensor, step: float) -> Tensor:
 
 
 def _refresh(pool: _Pool, which: Tensor, held: Held, step: float) -> None:
-    """Measures J Q anew where those that are marked hold, by differences along the columns of Q, for half a step.
+    """Measures J anew where those that are marked hold, by differences along the directions that are held, for half a step.
 
     What J does elsewhere matters to no correction, and along the trajectory it has just been learnt.
     """
@@ -236,31 +207,28 @@ def _refresh(pool: _Pool, which: Tensor, held: Held, step: float) -> None:
         return
     pool.refreshes = pool.refreshes + which
     pool.size = torch.where(which, _left(pool, step).clamp(max=step / 2), pool.size)
-    space = pool.space[rows]
-    q = space.shape[2]
+    j = pool.base_j[rows]
+    singular, axes = torch.linalg.svd(j, full_matrices=False)[1:]
+    meant = singular.square() >= DAMPING
+    q = max(1, int(meant.sum(1).max()))
+    meant, axes = meant[:, :q], axes[:, :q]
     h = held.difference * pool.size[rows] * torch.linalg.vector_norm(pool.direction[rows], dim=1)
-    moved = (pool.base[rows][:, None] + h[:, None, None] * space.mT).flatten(0, 1)
-    r = held.residual(moved, pool.index[rows].repeat_interleave(q))[0].double().unflatten(0, (len(rows), q)).mT
-    along = (r - pool.base_r[rows][:, :, None]) / h[:, None, None]
-    # Columns of zeros fill up narrower spaces; where nothing could be measured, what was learnt stays.
-    known = torch.isfinite(along) & (space.abs().amax(1, keepdim=True) > 0)
-    pool.base_j[rows] += torch.where(known, along - pool.base_j[rows] @ space, 0.0) @ space.mT
+    moved = (pool.base[rows][:, None] + h[:, None, None] * axes)[meant]
+    owner = meant.nonzero()[:, 0]
+    found = torch.zeros(len(rows), q, j.shape[1], dtype=j.dtype, device=j.device)
+    found[meant] = (held.residual(moved, pool.index[rows][owner])[0].double() - pool.base_r[rows][owner]) / h[owner][:, None]
+    # Where nothing could be measured, what was learnt stays.
+    known = meant[:, None, :] & torch.isfinite(found.mT)
+    pool.base_j[rows] += torch.where(known, found.mT - j @ axes.mT, 0.0) @ axes
 
 
 def _turn(pool: _Pool, which: Tensor, held: Held) -> Tensor:
-    """Finds Q anew where J changed and turns the direction out of what J says; marks those of which too little is left."""
-    lost = torch.zeros_like(which)
-    rows = which.nonzero().squeeze(1)
-    if not len(rows):
-        return lost
-    j, v = pool.base_j[rows], pool.direction[rows]
-    q = held_space(j, held.sizes, held.betas)
-    turned = v + _back(j, q, (j @ v[:, :, None]).squeeze(2))
-    lost[rows] = torch.linalg.vector_norm(turned, dim=1) < SHORTEST_PROJECTION * torch.linalg.vector_norm(v, dim=1)
-    pool.direction[rows] = turned / held.length(turned).clamp_min(torch.finfo(v.dtype).tiny)[:, None]
-    width = max(q.shape[2], pool.space.shape[2])
-    pool.space = torch.nn.functional.pad(pool.space, (0, width - pool.space.shape[2]))
-    pool.space[rows] = torch.nn.functional.pad(q, (0, width - q.shape[2]))
+    """Turns the direction out of what J says where J changed; marks those of which too little is left."""
+    v = pool.direction
+    turned = v + _back(pool.base_j, (pool.base_j @ v[:, :, None]).squeeze(2))
+    lost: Tensor = which & (torch.linalg.vector_norm(turned, dim=1) < SHORTEST_PROJECTION * torch.linalg.vector_norm(v, dim=1))
+    unit = turned / held.length(turned).clamp_min(torch.finfo(v.dtype).tiny)[:, None]
+    pool.direction = torch.where(which[:, None], unit, v)
     return lost
 
 
@@ -269,7 +237,7 @@ def _predict(pool: _Pool, which: Tensor) -> None:
     here, there = which[:, None], which[:, None, None]
     pool.last, pool.last_r = torch.where(here, pool.base, pool.last), torch.where(here, pool.base_r, pool.last_r)
     pool.jacobian = torch.where(there, pool.base_j, pool.jacobian)
-    ahead = pool.size[:, None] * pool.direction + _back(pool.base_j, pool.space, pool.base_r)
+    ahead = pool.size[:, None] * pool.direction + _back(pool.base_j, pool.base_r)
     pool.trial = torch.where(here, pool.base + ahead, pool.trial)
     pool.worst = torch.where(which, torch.inf, pool.worst)
     pool.corrections = torch.where(which, 0, pool.corrections)

@@ -113,8 +113,8 @@ def maxc_batched(varied: Grams, beta_varied: float) -> tuple[Tensor, Tensor]:
     return vectors, _rank(values, beta_varied)
 
 
-def rayleigh_batched(held: Sequence[Grams], varied: Grams, tau: float) -> tuple[Tensor, Tensor]:
-    """`rayleigh` for n points: columns (n, d, d), best first; all d of them are meant."""
+def rayleigh_batched(held: Sequence[Grams], varied: Grams, tau: float | Tensor) -> tuple[Tensor, Tensor]:
+    """`rayleigh` for n points, with one `tau` or one for each (n,): columns (n, d, d), best first; all d of them are meant."""
     total = sum((normalised(a) for a in held), torch.zeros_like(varied))
     d = total.shape[1]
     trace = total.diagonal(dim1=1, dim2=2).sum(1)

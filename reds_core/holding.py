@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reds_core.choice import both_ways, columns_by, features_at, given_at, measure_of, unusable
-from reds_core.corrected import Held, Residual, corrected, held_space
+from reds_core import directions
+from reds_core.choice import both_ways, columns_by, features_at, given_at, measure_of, unusable, varied_gram
+from reds_core.corrected import DAMPING, Held, Residual, back, corrected
 from reds_core.directions import gram
 from reds_core.images import to_levels
 from reds_core.jacobian import evaluate, jacobians_and_grams, pullbacks
@@ -26,8 +27,6 @@ from reds_core.types import Latents, Owner, Passes, Reason
 
 # Differences are taken over this share of a step: far above rounding and well within curvature; further where features round.
 DIFFERENCE, ROUGH_DIFFERENCE = 0.02, 0.25
-# A narrow attribute is held whole. A wide one reacts at least a little to everything, and holding all of it would leave nothing.
-WIDE_BETA = 0.9999
 ROWS_AT_ONCE = 8  # of a wide attribute's compression: (8, p, k) numbers
 
 
@@ -39,8 +38,6 @@ class Level:
     scale: list[float]  # feature units -> tolerances
     compress: list[Tensor | None]  # (n, p_i, k) orthonormal columns
     jacobian: Tensor  # (n, m, k), all attributes' rows one after another
-    sizes: list[int]
-    betas: list[float]
 
 
 def hold(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> tuple[list[Owner], Trajectories, list[Reason]]:
@@ -58,8 +55,6 @@ def hold(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> tuple[list
     held = Held(
         _residual(job, origins, rows, where, level, seeds, passes),
         lambda y, t: where.plausible(y, seeds[t]),
-        level.sizes,
-        level.betas,
         where.scale,
         DIFFERENCE if job.smooth else ROUGH_DIFFERENCE,
     )
@@ -106,26 +101,31 @@ def _at_seeds(
         compress.append(basis)
         parts.append(j)
     start = evaluate(measure_of(job, origins, held), where.origin, rows, job.batch, passes)
-    betas = [
-        job.spec.trajectory.beta.get(n, 1.0 if 2 * j.shape[1] <= k else WIDE_BETA) for n, j in zip(held, jacobians, strict=True)
-    ]
-    level = Level(start, scale, compress, torch.cat(parts, 1), [p.shape[1] for p in parts], betas)
+    level = Level(start, scale, compress, torch.cat(parts, 1))
     eye = torch.eye(k, dtype=torch.float64, device=job.device)
     return level, [torch.where(bad, eye, a) for a in grams], reasons
 
 
 def _columns(
-    job: Job, origins: Origins, rows: Tensor, where: Tangent, level: Level, varied: Sequence[Tensor], reasons: Sequence[Reason]
+    job: Job, origins: Origins, rows: Tensor, where: Tangent, level: Level, varied: list[Tensor], reasons: Sequence[Reason]
 ) -> tuple[Tensor, Tensor, list[Reason]]:
-    """Directions (n, k, m) in tangent coordinates, inside the null space, how many are meant (n,), and why there are none."""
-    space = held_space(level.jacobian, level.sizes, level.betas)
-    if job.spec.trajectory.directions_by in UNASKED:
-        columns = where.basis.double().mT @ given_at(job, origins, rows)
+    """Directions (n, k, m) in tangent coordinates, that leave what is held alone, how many are meant (n,), and why there are none."""
+    j, by = level.jacobian, job.spec.trajectory.directions_by
+    k = j.shape[2]
+    if by in UNASKED:
+        dual = where.basis.double() / where.basis.double().square().sum(1, keepdim=True)
+        columns = dual.mT @ given_at(job, origins, rows)
         count = torch.full((len(rows),), columns.shape[2], device=job.device)
     else:
-        # The projector on the held space is the Gram of an attribute that all of it moves alike.
-        columns, count = columns_by(job.spec, [space @ space.mT], list(varied), [WIDE_BETA])
-    free = columns - space @ (space.mT @ columns)
+        bad = torch.tensor([bool(r) for r in reasons], device=job.device)[:, None, None]
+        moves = torch.where(bad, torch.eye(k, dtype=j.dtype, device=job.device), j.mT @ j)
+        if by == "reds":
+            # The Rayleigh quotient of varied over held change, which damping keeps finite where nothing held moves.
+            tau = DAMPING / moves.diagonal(dim1=1, dim2=2).sum(1)
+            columns, count = directions.rayleigh_batched([moves], varied_gram(job.spec, varied), tau)
+        else:
+            columns, count = columns_by(job.spec, [moves], varied, [max(job.spec.beta(n) for n in job.spec.held)])
+    free = columns + back(j, j @ columns)
     # Directions that were not chosen inside the null space may have little left there; the others move up.
     shares = torch.linalg.vector_norm(free, dim=1) / torch.linalg.vector_norm(columns, dim=1)
     meant = torch.arange(columns.shape[2], device=job.device) < count[:, None]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reds_core import load_spec
-from reds_core.corrected import Held, corrected, held_space
+from reds_core.corrected import Held, back, corrected
 from reds_core.prepare import prepare
 from reds_core.trajectory import Trajectories
 from reds_core.variants import run_seeds
@@ -50,8 +50,7 @@ class Walker:
             return y.norm(dim=1) <= self.radius
 
         start = torch.zeros(len(first), self.problem.k, dtype=torch.float64)
-        sizes = [f.shape[1] for f in self.problem.features(start.numpy())]
-        held = Held(residual, plausible, sizes, [1.0] * len(sizes), torch.ones(self.problem.k, dtype=torch.float64), 0.02)
+        held = Held(residual, plausible, torch.ones(self.problem.k, dtype=torch.float64), 0.02)
         return corrected(first.double(), self.jacobian(start) if jacobian is None else jacobian, held, step, waypoints)
 
 
@@ -153,13 +152,18 @@ def test_a_direction_that_is_held_has_nowhere_to_go() -> None:
     assert walk.reached == [1] and walk.ended[0] in ("turned", "step_underflow")
 
 
-def test_the_held_space_of_two_attributes_holds_both_whatever_their_units() -> None:
+@pytest.mark.parametrize(("m", "k"), [(3, 7), (7, 3)])
+def test_a_correction_takes_away_what_it_can_reach(m: int, k: int) -> None:
     draw = torch.Generator().manual_seed(0)
-    j = torch.randn(2, 5, 9, generator=draw).double()
-    space = held_space(torch.cat([j[:, :2], 1e6 * j[:, 2:]], 1), [2, 3], [1.0, 1.0])
-    rows = j.mT / j.mT.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(space @ (space.mT @ rows), rows, rtol=0, atol=1e-6)
-    torch.testing.assert_close(space.mT @ space, torch.eye(5).double().expand(2, 5, 5), rtol=0, atol=1e-9)
+    j = 1e4 * torch.randn(2, m, k, generator=draw).double()
+    move = torch.randn(2, k, 1, generator=draw).double()
+    torch.testing.assert_close(j @ back(j, j @ move), -(j @ move), rtol=1e-6, atol=1e-3)
+
+
+def test_a_correction_does_not_go_far_for_little() -> None:
+    j = torch.tensor([[[100.0, 0], [0, 1e-3]]]).double()
+    move = back(j, torch.ones(1, 2, 1).double())[0, :, 0]
+    torch.testing.assert_close(move, torch.tensor([-0.01, 0.0]).double(), rtol=1e-4, atol=0.02)
 
 
 def entangled(folder: Path, **changes: object) -> Path:
@@ -238,7 +242,7 @@ def test_variants_do_not_depend_on_which_seeds_share_a_batch(tmp_path: Path) -> 
 def test_holding_everything_rejects_every_candidate_with_a_reason(tmp_path: Path) -> None:
     attributes = {"all": {"kind": "pixels"}, "look": {"kind": "pixels", "lowpass": 1}}
     changes = {"attributes": attributes, "label": "none", "held": {"all": 0.05}, "judge": None}
-    trajectory = {"directions": 2, "waypoints": 2, "step": 0.2, "beta": {"all": 1.0}}
+    trajectory = {"directions": 2, "waypoints": 2, "step": 0.2}
     path = world(tmp_path, **changes, varied={"look": 0.05}, trajectory=trajectory)
     candidates, _ = run_seeds(prepare(load_spec(path), "cpu"), range(3))
     variants = [c for c in candidates if c.role == "variant"]
