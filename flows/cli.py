@@ -222,10 +222,12 @@ def _exit_codes() -> Iterator[None]:
 
 def _check_early(spec: Path, overrides: list[str], allow_code: bool) -> Any:
     """Finds a mistake in the spec before anything slow starts."""
-    from reds_core.spec import check_files, load_spec
+    from reds_core.spec import check_files, doubts, load_spec
 
     loaded = load_spec(spec, overrides)
     check_files(loaded)
+    for doubt in doubts(loaded):
+        print(f"reds: warning: {doubt}", file=sys.stderr)
     if allow_code:
         from flows.engines import let_code_in
 

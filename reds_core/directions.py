@@ -28,6 +28,7 @@ from reds_core.types import Grams, Jacobian
 
 # Two held attributes share a direction when they differ there by no more than the rounding of float32 Jacobians.
 SAME_DIRECTION = 1e-6
+LEAST_TAU = 1e-12  # below it, rounding leaves a singular Gram singular
 
 
 def reds(held: Sequence[Jacobian], varied: Sequence[Jacobian], beta_held: float | Sequence[float], beta_varied: float) -> Tensor:
@@ -118,7 +119,7 @@ def rayleigh_batched(held: Sequence[Grams], varied: Grams, tau: float | Tensor) 
     total = sum((normalised(a) for a in held), torch.zeros_like(varied))
     d = total.shape[1]
     trace = total.diagonal(dim1=1, dim2=2).sum(1)
-    ridge = tau * torch.where(trace > 0, trace, 1.0)
+    ridge = torch.as_tensor(tau, dtype=total.dtype).clamp_min(LEAST_TAU).to(total.device) * torch.where(trace > 0, trace, 1.0)
     factor = torch.linalg.cholesky(total + ridge[:, None, None] * torch.eye(d, dtype=total.dtype, device=total.device))
     # With A_h + ridge = L L^T, the generalised problem is the symmetric one of L^-1 A_v L^-T, and x = L^-T y.
     left = torch.linalg.solve_triangular(factor, normalised(varied), upper=False)

@@ -172,6 +172,18 @@ def digest(spec: Spec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def doubts(spec: Spec) -> list[str]:
+    """What is allowed but hardly meant: a judge that is the network of a held attribute."""
+    if spec.judge is None:
+        return []
+    judge = _canonical(spec.judge)["model"]
+    return [
+        f"judge: is the network of the held attribute {name}, so it is not independent: it sees what is held, and nothing else"
+        for name in spec.held
+        if _canonical(spec.attributes[name]).get("model") == judge
+    ]
+
+
 def dump(spec: Spec) -> str:
     """The resolved spec as YAML: defaults filled in, paths absolute."""
     text: str = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from reds_core.errors import ModelError, SpecError
 from reds_core.seeds import plan
-from reds_core.spec import check_files, digest, dump, load_spec
-from tests.worlds import world
+from reds_core.spec import check_files, digest, doubts, dump, load_spec
+from tests.worlds import TinyClassifier, torchscript, world
 
 SPECS = sorted((Path(__file__).parent.parent / "augment_specs").glob("*.yaml"))
 
@@ -173,3 +173,11 @@ def test_no_value_anywhere_makes_the_loader_stumble(tmp_path_factory: pytest.Tem
         load_spec(other)
     except SpecError as error:
         assert error.problems
+
+
+def test_a_judge_that_is_what_holds_is_doubted(tmp_path: Path) -> None:
+    path = world(tmp_path, judge={"model": {"kind": "torchscript", "path": "c.pt"}})
+    (doubt,) = doubts(load_spec(path))
+    assert "judge" in doubt and "class" in doubt and "not independent" in doubt
+    torchscript(TinyClassifier(seed=7), tmp_path / "j.pt")
+    assert doubts(load_spec(path, [f"judge.model.path={tmp_path / 'j.pt'}"])) == []
