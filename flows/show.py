@@ -52,12 +52,15 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
         values = [f"{v:.3f}" for v in a.quantiles]
         table.add_row(escape(a.name), a.role, f"{a.spread:.4g}", escape(a.unit), limit, f"{a.passed:.0%}", *values)
     console.print(table)
-    for a in f.attributes:
-        if a.role == "held" and f.tried:
-            half, most = a.quantiles[1:3]
-            console.print(
-                f"Half of the candidates would meet a tolerance of {half:.2g} for {escape(a.name)}, three quarters {most:.2g}."
-            )
+    if job.spec.trajectory.method == "corrected":
+        _show_reached(f)
+    else:
+        for a in f.attributes:
+            if a.role == "held" and f.tried:
+                half, most = a.quantiles[1:3]
+                console.print(
+                    f"Half of the candidates would meet a tolerance of {half:.2g} for {escape(a.name)}, three quarters {most:.2g}."
+                )
     console.print()
     table = _table(f"Of {f.tried} candidates of {f.tried_seeds} seeds", "verdict", ">count", ">share")
     for reason, count in [("accepted", f.accepted), *f.rejected.most_common()]:
@@ -85,6 +88,21 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
         )
     if not f.accepted:
         console.print("[bold red]Nothing was accepted of these seeds.[/bold red] Widen a tolerance, or change trajectory.step.")
+
+
+def _show_reached(f: Forecast) -> None:
+    """How well corrected trajectories can hold: their drifts follow the tolerances, so what counts is where they got."""
+    ended = {reason: f.rejected[reason] for reason in ("step_underflow", "turned", "implausible") if f.rejected[reason]}
+    share = sum(ended.values()) / max(1, f.tried)
+    why = ", ".join(f"{reason} {count}" for reason, count in ended.items())
+    held = " and ".join(f"{escape(a.name)} within {a.limit:g}" for a in f.attributes if a.role == "held")
+    print_as = "[bold red]{}[/bold red]" if share > 0.5 else "{}"
+    console.print(
+        print_as.format(f"{share:.0%} of the candidates were not reached: no step leads there that holds {held}")
+        + (f" ({why})." if ended else ".")
+    )
+    if share > 0.1:
+        console.print("A larger tolerance, a shorter step or fewer held attributes reach more.")
 
 
 def show_runs(runs: list[Run], out: Path) -> None:
