@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from flows import home
 from reds_core.errors import OutputError, RedsError, UserError
 
 app = typer.Typer(
@@ -27,7 +28,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 a run failed, accepted nothing, or verify found damage; 2 the input is wrong; 130 interrupted.",
 )
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 ALL_METHODS = "corrected,local,linear,maxc,rand,pca,sefa,interfacegan"
 Engine = Literal["local", "processes"]
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.", show_default=False)]
@@ -58,7 +58,6 @@ def run(
 
     Stop it at any time and run it again: finished shards are kept, and the outcome is the same. The last line names the folder.
     """
-    from flows import home
     from flows.progress import Progress
     from reds_core.seeds import plan, shard_range
 
@@ -198,20 +197,9 @@ def main() -> None:
     # Read when torch is imported. Threads that spin while they wait cost a tenth less on an idle machine, and eight times more beside
     # another busy program, which is where a nightly job lives.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _return_memory()
+    home.return_memory()
     with _exit_codes():
         app(standalone_mode=True)
-
-
-def _return_memory() -> None:
-    """Lets glibc give large blocks back at once: batches of ever other sizes would break up its heap, and a long run would grow."""
-    if sys.platform == "linux":
-        import ctypes
-
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have no such function
-        if mallopt:
-            mallopt(M_MMAP_THRESHOLD, 2**20)
-            mallopt(M_TRIM_THRESHOLD, 2**24)
 
 
 class _NothingAcceptedError(RedsError):

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from flows.home import return_memory
 from reds_core.errors import ModelError, RunError
 from reds_core.spec import Spec
 
@@ -183,6 +184,7 @@ def _pool() -> ProcessPoolExecutor:
 
 def _start_worker(parent: int) -> None:
     """A worker leaves Ctrl-C to its parent, and ends when the parent does."""
+    return_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

@@ -6,9 +6,11 @@ Call `settle` before prefect is imported for the first time: it reads its settin
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +80,15 @@ def first_start() -> Iterator[None]:
     with (folder / ".reds-start").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def return_memory() -> None:
+    """Lets glibc give large blocks back at once: batches of ever other sizes would break up its heap, and a long run would grow."""
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have no such function
+        if mallopt:
+            mallopt(M_MMAP_THRESHOLD, 2**20)
+            mallopt(M_TRIM_THRESHOLD, 2**24)
