@@ -67,7 +67,7 @@ class Trajectory(Config):
     )
     beta: dict[str, Share] = Field(
         default_factory=dict,
-        description="Per held attribute, the share of its squared eigenvalues that is held; 0.99. If corrected: all of a narrow attribute, 0.9999 of a wide one.",
+        description="Per held attribute, the share of its squared eigenvalues that is held by local and linear; 0.99 if absent.",
     )
     beta_varied: Share = Field(0.999, description="Likewise, for the span of the varied directions.")
     tau: Positive = Field(1e-3, description="The ridge of directions_by: rayleigh, in units of the held Gram's trace.")
