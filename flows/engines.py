@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from flows.home import return_memory
 from reds_core.errors import ModelError, RunError
 from reds_core.spec import Spec
+from reds_core.types import Candidate, Passes
 
 Manifest = dict[str, Any]
 FIRST_PATIENCE = 6 * 3600.0  # seconds for a shard when none is finished yet to compare with
@@ -52,22 +53,26 @@ class Engine(Protocol):
 
 
 class Local:
-    """Shards one after another in this process, on all of its cores."""
+    """Shards one after another in this process, on all of its cores; while one is computed, the one before is written."""
 
     slots = 1
 
     def __init__(self, request: Request, device: str) -> None:
         self.request, self.device = request, device
-        # One thread for all shards: torch keeps buffers for every thread that ever computed, and tasks come from many.
-        self.thread = ThreadPoolExecutor(1)
+        # One thread computes all shards: torch keeps buffers for every thread that ever computed, and tasks come from many.
+        self.computing, self.writing = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self.room = threading.Semaphore(2)  # shards in memory: a slow disk must not let them pile up
         # A network that does not fit is found before the first task.
-        self.thread.submit(_job, request, device, cores()).result()
+        self.computing.submit(_job, request, device, cores()).result()
 
     def __call__(self, index: int) -> Manifest:
-        return self.thread.submit(make, self.request, self.device, cores(), index).result()
+        with self.room:
+            made = self.computing.submit(compute, self.request, self.device, cores(), index).result()
+            return self.writing.submit(write, self.request, made).result()
 
     def close(self) -> None:
-        self.thread.shutdown(wait=False, cancel_futures=True)
+        for threads in (self.computing, self.writing):
+            threads.shutdown(wait=False, cancel_futures=True)
         _jobs.clear()
 
 
@@ -150,17 +155,40 @@ def cores() -> int:
 _jobs: dict[tuple[str, str, int | None], Any] = {}  # networks, loaded once per process
 
 
+@dataclass(frozen=True)
+class Made:
+    """A shard that is computed and not written yet."""
+
+    job: Any
+    index: int
+    candidates: list[Candidate]
+    passes: Passes
+    seconds: float
+
+
 def make(request: Request, device: str, threads: int, index: int) -> Manifest:
     """Makes one shard, in the process that it is called in."""
+    return write(request, compute(request, device, threads, index))
+
+
+def compute(request: Request, device: str, threads: int, index: int) -> Made:
+    """Everything about a shard that needs the networks."""
     from reds_core.seeds import plan
-    from reds_core.shards import write_shard
     from reds_core.variants import run_seeds
 
     job = _job(request, device, threads)
     began = time.monotonic()
-    seeds = plan(request.spec)[index]
-    candidates, passes = run_seeds(job, seeds)
-    return write_shard(request.folder, job, request.digest, index, seeds, candidates, passes, time.monotonic() - began)
+    candidates, passes = run_seeds(job, plan(request.spec)[index])
+    return Made(job, index, candidates, passes, time.monotonic() - began)
+
+
+def write(request: Request, made: Made) -> Manifest:
+    """Encodes a shard's images and puts it on the disk."""
+    from reds_core.seeds import plan
+    from reds_core.shards import write_shard
+
+    seeds = plan(request.spec)[made.index]
+    return write_shard(request.folder, made.job, request.digest, made.index, seeds, made.candidates, made.passes, made.seconds)
 
 
 def _job(request: Request, device: str, threads: int) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reds_core.images import file_of
 from reds_core.prepare import Job
 from reds_core.seeds import plan
 from reds_core.types import Candidate
@@ -69,7 +70,9 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
     asked = 2 * job.spec.trajectory.directions * job.spec.trajectory.waypoints
     waypoints = range(1, job.spec.trajectory.waypoints + 1)
     # A tar rounds every member up to 512 bytes and gives it a header of as much: four members a sample.
-    size = sum(len(c.image) + c.latent.nbytes + 4 * 512 + 4 * 256 + 1100 for c in accepted)
+    shards = job.spec.shards
+    files = [file_of(c, shards.image, shards.quality) for c in accepted]
+    size = sum(len(f) + c.latent.nbytes + 4 * 512 + 4 * 256 + 1100 for c, f in zip(accepted, files, strict=True))
     return Forecast(
         attributes=_attributes(job, variants),
         tried=len(variants),

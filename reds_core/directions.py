@@ -132,9 +132,13 @@ def rayleigh_batched(held: Sequence[Grams], varied: Grams, tau: float | Tensor) 
 
 def oriented(columns: Tensor) -> Tensor:
     """Columns (..., d, m) with the component of largest magnitude made positive: an eigenvector has no sign of its own."""
-    largest = columns.abs().argmax(-2, keepdim=True)
-    signs = columns.gather(-2, largest).sign()
-    return columns * torch.where(signs == 0, 1.0, signs)
+    return columns * signs_of(columns)
+
+
+def signs_of(columns: Tensor) -> Tensor:
+    """The sign of each column's component of largest magnitude: (..., d, m) -> (..., 1, m)."""
+    signs = columns.gather(-2, columns.abs().argmax(-2, keepdim=True)).sign()
+    return torch.where(signs == 0, 1.0, signs)
 
 
 def _null_basis(held: Sequence[Grams], betas: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from reds_core.choice import both_ways, columns_by, features_at, given_at, measu
 from reds_core.corrected import DAMPING, Held, Residual, back, corrected
 from reds_core.directions import gram
 from reds_core.images import to_levels
-from reds_core.jacobian import evaluate, jacobians_and_grams, pullbacks
+from reds_core.jacobian import evaluate, features_jacobians_and_grams, pullbacks
 from reds_core.origins import Origins
 from reds_core.prepare import COTANGENTS, UNASKED, Job, role_names
 from reds_core.tangent import Tangent, tangent_at
@@ -86,7 +86,7 @@ def _at_seeds(
 
     zero = where.origin.new_zeros(len(rows), k)
     h = (DIFFERENCE if job.smooth else ROUGH_DIFFERENCE) * step / float(where.scale.square().mean().sqrt())
-    jacobians, grams = jacobians_and_grams(along, zero, own, job.mode, h, len(held), job.batch, passes)
+    start, jacobians, grams = features_jacobians_and_grams(along, zero, own, job.mode, h, len(held), job.batch, passes)
     names = [*(f"held:{n}" for n in held), *(f"varied:{n}" for n in varied)]
     reasons = unusable([*(gram(j) for j in jacobians), *grams], names)
     bad = torch.tensor([bool(r) for r in reasons], device=job.device)[:, None, None]
@@ -100,7 +100,6 @@ def _at_seeds(
             basis = q.to(where.origin.dtype)
         compress.append(basis)
         parts.append(j)
-    start = evaluate(measure_of(job, origins, held), where.origin, rows, job.batch, passes)
     level = Level(start, scale, compress, torch.cat(parts, 1))
     eye = torch.eye(k, dtype=torch.float64, device=job.device)
     return level, [torch.where(bad, eye, a) for a in grams], reasons
@@ -134,9 +133,7 @@ def _columns(
     free, count = free.gather(2, order[:, None, :].expand_as(free)), kept.sum(1)
     found = [reason or ("turned" if not n else "") for reason, n in zip(reasons, count.tolist(), strict=True)]
     # The sign that makes the largest component of the latent, not of its coordinates, positive.
-    latent = where.basis.double() @ free
-    signs = latent.gather(1, latent.abs().argmax(1, keepdim=True)).sign()
-    return free * torch.where(signs == 0, 1.0, signs), count, found
+    return free * directions.signs_of(where.basis.double() @ free), count, found
 
 
 def _residual(job: Job, origins: Origins, rows: Tensor, where: Tangent, level: Level, seeds: Tensor, passes: Passes) -> Residual:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reds_core.types import Images
+from reds_core.types import Candidate, Images
 
 ImageFormat = Literal["png", "jpg", "webp"]
 DEFAULT_QUALITY = 95
@@ -21,9 +21,9 @@ def to_levels(images: Images) -> Tensor:
     return (images * 255).round().to(torch.uint8)
 
 
-def to_bytes(image: Tensor) -> np.ndarray:
-    """One image (c, h, w) in [0, 1] -> uint8 (h, w, c)."""
-    levels: np.ndarray = to_levels(image).permute(1, 2, 0).cpu().numpy()
+def to_bytes(images: Images) -> np.ndarray:
+    """Images in [0, 1] -> uint8 (n, h, w, c), on the host."""
+    levels: np.ndarray = to_levels(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return levels
 
 
@@ -38,6 +38,11 @@ def encode(pixels: np.ndarray, image: ImageFormat, quality: int | None) -> bytes
     return file.getvalue()
 
 
+def file_of(candidate: Candidate, image: ImageFormat, quality: int | None) -> bytes:
+    """The encoded file of an accepted candidate."""
+    return candidate.image or encode(candidate.pixels, image, quality)
+
+
 def decode(file: bytes, channels: int) -> np.ndarray:
     """The bytes of a file -> uint8 (h, w, channels). Raises OSError if it is no image."""
     with Image.open(io.BytesIO(file)) as picture:
@@ -49,6 +54,6 @@ def as_stored(images: Images, image: ImageFormat, quality: int | None) -> tuple[
     """Images as a reader will see them, and their files if encoding them was needed to know (a lossy format)."""
     if image == "png":
         return (images * 255).round() / 255, []
-    files = [encode(to_bytes(x), image, quality) for x in images]
+    files = [encode(x, image, quality) for x in to_bytes(images)]
     pixels = np.stack([decode(f, images.shape[1]) for f in files])
     return torch.from_numpy(pixels).to(images.device).permute(0, 3, 1, 2).to(images.dtype) / 255, files

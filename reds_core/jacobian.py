@@ -27,8 +27,9 @@ Mode = Literal["differences", "reverse", "forward"]
 # Latents (n, d) and the trajectory that each belongs to (n,) -> the features of every attribute, [(n, p_i)].
 Measure = Callable[[Latents, Tensor], list[Features]]
 
-# The Jacobians of every attribute, (n, p_i, d), a few points at a time; arguments as for `grams`.
-Derivatives = Callable[[Measure, Latents, Tensor, float, bool, int, Passes], Iterator[list[Tensor]]]
+# The features (n, p_i) and Jacobians (n, p_i, d) of every attribute, a few points at a time; arguments as for `grams`. Two-sided
+# differences need no features at the points, and give none.
+Derivatives = Callable[[Measure, Latents, Tensor, float, bool, int, Passes], Iterator[tuple[list[Features], list[Tensor]]]]
 
 
 def grams(
@@ -47,17 +48,20 @@ def grams(
         [(n, d, d)] float64. Not normalised; not finite where a feature could not be measured.
     """
     chunks = _by_mode(mode)(measure, points, rows, step, two_sided, batch, passes)
-    return [torch.cat(part) for part in zip(*([gram(j) for j in jacobians] for jacobians in chunks), strict=True)]
+    return [torch.cat(part) for part in zip(*([gram(j) for j in jacobians] for _, jacobians in chunks), strict=True)]
 
 
-def jacobians_and_grams(
+def features_jacobians_and_grams(
     measure: Measure, points: Latents, rows: Tensor, mode: Mode, step: float, kept: int, batch: int, passes: Passes
-) -> tuple[list[Tensor], list[Grams]]:
-    """The Jacobians (n, p, d) of the first `kept` attributes and the Grams of the others. Arguments as for `grams`; one-sided."""
+) -> tuple[list[Features], list[Tensor], list[Grams]]:
+    """The features (n, p) and Jacobians (n, p, d) of the first `kept` attributes, and the Grams of the others.
+
+    Arguments as for `grams`; one-sided.
+    """
     chunks = _by_mode(mode)(measure, points, rows, step, False, batch, passes)
-    parts = [[j if i < kept else gram(j) for i, j in enumerate(jacobians)] for jacobians in chunks]
+    parts = [[*features[:kept], *jacobians[:kept], *(gram(j) for j in jacobians[kept:])] for features, jacobians in chunks]
     found = [torch.cat(part) for part in zip(*parts, strict=True)]
-    return found[:kept], found[kept:]
+    return found[:kept], found[kept : 2 * kept], found[2 * kept :]
 
 
 def cheapest(sizes: Sequence[int], d: int, two_sided: bool, allowed: Sequence[Mode]) -> Mode:
@@ -145,7 +149,7 @@ def evaluate(measure: Measure, points: Latents, rows: Tensor, batch: int, passes
 
 def _differences(
     measure: Measure, points: Latents, rows: Tensor, step: float, two_sided: bool, batch: int, passes: Passes
-) -> Iterator[list[Tensor]]:
+) -> Iterator[tuple[list[Features], list[Tensor]]]:
     d = points.shape[1]
     axes = step * torch.eye(d, dtype=points.dtype, device=points.device)
     for z, r in _chunks(points, rows, batch // d):
@@ -156,31 +160,34 @@ def _differences(
 
         plus = shifted(axes)
         if two_sided:
-            yield [((a - b) / (2 * step)).mT for a, b in zip(plus, shifted(-axes), strict=True)]
+            yield [], [((a - b) / (2 * step)).mT for a, b in zip(plus, shifted(-axes), strict=True)]
         else:
             base = evaluate(measure, z, r, batch, passes)
-            yield [((a - b[:, None]) / step).mT for a, b in zip(plus, base, strict=True)]
+            yield base, [((a - b[:, None]) / step).mT for a, b in zip(plus, base, strict=True)]
 
 
 def _forward(
     measure: Measure, points: Latents, rows: Tensor, step: float, two_sided: bool, batch: int, passes: Passes
-) -> Iterator[list[Tensor]]:
+) -> Iterator[tuple[list[Features], list[Tensor]]]:
     d = points.shape[1]
     axes = torch.eye(d, dtype=points.dtype, device=points.device)
     for z, r in _chunks(points, rows, batch // d):
         moved, tangents, owners = z.repeat_interleave(d, 0), axes.repeat(len(z), 1), r.repeat_interleave(d)
-        parts = []
+        values, slopes = [], []
         # A plain batch of repeated points, not vmap: it asks nothing of the network but a derivative.
         for a, t, o in zip(moved.split(batch), tangents.split(batch), owners.split(batch), strict=True):
-            parts.append(torch.func.jvp(lambda x, o=o: tuple(measure(x, o)), (a,), (t,))[1])  # type: ignore[misc]
+            value, slope = torch.func.jvp(lambda x, o=o: tuple(measure(x, o)), (a,), (t,))  # type: ignore[misc]
+            values.append(value)
+            slopes.append(slope)
         passes.forward_mode += len(moved)
         passes.forward += len(z)
-        yield [torch.cat(part).detach().unflatten(0, (len(z), d)).mT for part in zip(*parts, strict=True)]
+        features = [torch.cat(part).detach()[::d] for part in zip(*values, strict=True)]
+        yield features, [torch.cat(part).detach().unflatten(0, (len(z), d)).mT for part in zip(*slopes, strict=True)]
 
 
 def _reverse(
     measure: Measure, points: Latents, rows: Tensor, step: float, two_sided: bool, batch: int, passes: Passes
-) -> Iterator[list[Tensor]]:
+) -> Iterator[tuple[list[Features], list[Tensor]]]:
     for z, r in _chunks(points, rows, batch):
         leaf = z.detach().requires_grad_()
         with torch.enable_grad():
@@ -188,7 +195,8 @@ def _reverse(
         passes.forward += len(z)
         passes.reverse += len(z) * sum(f.shape[1] for f in features)
         # One product a feature for the whole batch: images do not depend on each other, so a sum keeps them apart.
-        yield [
+        jacobians = [
             torch.stack([torch.autograd.grad(column.sum(), leaf, retain_graph=True)[0] for column in f.unbind(1)], 1)
             for f in features
         ]
+        yield [f.detach() for f in features], jacobians

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from reds_core import __version__
+from reds_core.images import file_of
 from reds_core.prepare import Job
 from reds_core.types import Candidate, key_of
 
@@ -25,7 +26,8 @@ def files_of(candidate: Candidate, job: Job, digest: str) -> dict[str, bytes]:
     latent = io.BytesIO()
     np.save(latent, candidate.latent.astype(np.float32), allow_pickle=False)
     record = json.dumps(_record(candidate, job, digest), ensure_ascii=False, allow_nan=False)
-    files = {job.spec.shards.image: candidate.image, "json": record.encode(), "latent.npy": latent.getvalue()}
+    image = file_of(candidate, job.spec.shards.image, job.spec.shards.quality)
+    files = {job.spec.shards.image: image, "json": record.encode(), "latent.npy": latent.getvalue()}
     return files | ({"cls": str(candidate.label).encode()} if candidate.label >= 0 else {})
 
 

@@ -59,7 +59,8 @@ class Candidate:
     """One image that was tried: a seed's own (role "seed") or a waypoint of a trajectory (role "variant").
 
     `label` and `condition` are -1 where there is none. Drifts and effects are in spreads, NaN where nothing could be
-    measured. `latent` is the (d,) float32 point, empty if it was never reached, `image` the encoded file, empty unless accepted.
+    measured. `latent` is the (d,) float32 point, empty if it was never reached. An accepted one has its `pixels`, (h, w, c), and
+    `image`, the encoded file, once it is made (`reds_core.images.file_of`).
     """
 
     key: str
@@ -77,6 +78,7 @@ class Candidate:
     judge_label: int
     judge_confidence: float
     judge_agrees: bool
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
     image: bytes = b""
     latent: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 

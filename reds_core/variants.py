@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from reds_core.acceptance import Decisions, all_distances, decide, distance, verdicts
-from reds_core.images import as_stored, encode, to_bytes
+from reds_core.images import as_stored, file_of, to_bytes
 from reds_core.origins import Origins, origins_of, render
 from reds_core.prepare import Job, features_of, prepare
 from reds_core.spec import Spec
 from reds_core.trajectory import Trajectories
-from reds_core.types import Candidate, Passes, key_of, name_of
-from reds_core.walks import Plan, walk_from
+from reds_core.types import Candidate, Owner, Passes, key_of, name_of
+from reds_core.walks import walk_from
 
 
 def augment(
@@ -43,44 +43,49 @@ def augment(
     """
     job = prepare(spec, device, batch, allow_code)
     for at in range(0, len(seeds), spec.shards.seeds):
-        yield from run_seeds(job, seeds[at : at + spec.shards.seeds])[0]
+        for c in run_seeds(job, seeds[at : at + spec.shards.seeds])[0]:
+            yield replace(c, image=file_of(c, spec.shards.image, spec.shards.quality)) if c.accepted else c
 
 
 def run_seeds(job: Job, seeds: Sequence[int]) -> tuple[list[Candidate], Passes]:
-    """One shard's worth of candidates: each seed's own, then its variants by direction, sign (p, n) and waypoint."""
+    """One shard's worth of candidates: each seed's own, then its variants by direction, sign (p, n) and waypoint.
+
+    Lossless images are not encoded yet: that needs no network, and is left to whoever writes them.
+    """
     passes = Passes()
     origins = origins_of(job, seeds, passes)
-    plan, walk = walk_from(job, origins, passes)
+    owners, walk = walk_from(job, origins, passes)
     rows: dict[int, list[int]] = {s: [] for s in range(len(seeds))}
-    for t, (s, _, _) in enumerate(plan.owners):
+    for t, (s, _, _) in enumerate(owners):
         rows[s].append(t)
     # Several seeds at a time fill a batch; their feature vectors are gone before the next ones are measured.
     together = max(1, job.batch // max(1, max(map(len, rows.values())) * job.spec.trajectory.waypoints))
     candidates = []
     for at in range(0, len(seeds), together):
         chunk = range(at, min(at + together, len(seeds)))
-        candidates += _candidates(job, origins, plan, walk, {s: rows[s] for s in chunk}, passes)
+        candidates += _candidates(job, origins, owners, walk, {s: rows[s] for s in chunk}, passes)
     return candidates, passes
 
 
 def _candidates(
-    job: Job, origins: Origins, plan: Plan, walk: Trajectories, rows: Mapping[int, list[int]], passes: Passes
+    job: Job, origins: Origins, owners: Sequence[Owner], walk: Trajectories, rows: Mapping[int, list[int]], passes: Passes
 ) -> list[Candidate]:
     """The candidates of the seeds in `rows`, {seed's row: its trajectories}, measured together."""
     places = [(s, t, j) for s, ts in rows.items() for t in ts for j in range(walk.reached[t])]
-    owners = torch.tensor([s for s, _, _ in places], dtype=torch.long, device=job.device)
+    seeds = torch.tensor([s for s, _, _ in places], dtype=torch.long, device=job.device)
     candidates = []
     if places:
         t, j = (torch.tensor([p[i] for p in places], device=job.device) for i in (1, 2))
         latents = walk.latents[t, j]
         if walk.images is None:
-            images, encoded, finite = render(job, latents, origins.conditions[owners], passes)
+            images, encoded, finite = render(job, latents, origins.conditions[seeds], passes)
         else:
             images, files = as_stored(walk.images[t, j].float() / 255, job.spec.shards.image, job.spec.shards.quality)
             encoded, finite = files or [b""] * len(places), torch.ones(len(places), dtype=torch.bool, device=job.device)
-        bound = {name: None if b is None else b[owners] for name, b in origins.bound.items()}
+        bound = {name: None if b is None else b[seeds] for name, b in origins.bound.items()}
         features = features_of(job, images, finite, bound)
         judged = decide(job.judge(images)) if job.judge else None
+        points, pixels = latents.float().cpu().numpy(), to_bytes(images)
     at = 0
     for s, ts in rows.items():
         candidates.append(_seed_candidate(job, origins, s))
@@ -91,14 +96,12 @@ def _candidates(
         if count:
             made = _judged(job, origins, s, {k: v[mine] for k, v in features.items()}, judged, mine)
             for i, candidate in enumerate(made):
-                candidate = replace(candidate, latent=latents[at - count + i].float().cpu().numpy())
+                row = mine.start + i
+                candidate = replace(candidate, latent=points[row])
                 if candidate.accepted:
-                    file = encoded[at - count + i] or encode(
-                        to_bytes(images[at - count + i]), job.spec.shards.image, job.spec.shards.quality
-                    )
-                    candidate = replace(candidate, image=file)
-                reached[places[at - count + i][1:]] = candidate
-        candidates += _in_order(job, origins, s, plan, walk, ts, reached)
+                    candidate = replace(candidate, pixels=pixels[row], image=encoded[row])
+                reached[places[row][1:]] = candidate
+        candidates += _in_order(job, origins, s, owners, walk, ts, reached)
     return candidates
 
 
@@ -134,12 +137,18 @@ def _judged(
 
 
 def _in_order(
-    job: Job, origins: Origins, s: int, plan: Plan, walk: Trajectories, ts: list[int], reached: Mapping[tuple[int, int], Candidate]
+    job: Job,
+    origins: Origins,
+    s: int,
+    owners: Sequence[Owner],
+    walk: Trajectories,
+    ts: list[int],
+    reached: Mapping[tuple[int, int], Candidate],
 ) -> list[Candidate]:
     """A seed's variants by direction, sign and waypoint; those never reached carry their trajectory's reason."""
     blank = _blank(job, origins, s)
     ordered = []
-    trajectories = [(t, *plan.owners[t][1:], walk.ended[t]) for t in ts]
+    trajectories = [(t, *owners[t][1:], walk.ended[t]) for t in ts]
     if origins.reasons[s]:
         trajectories = [(-1, k, sign, origins.reasons[s]) for k in range(job.spec.trajectory.directions) for sign in (1, -1)]
     for t, k, sign, ended in trajectories:
@@ -179,5 +188,5 @@ def _seed_candidate(job: Job, origins: Origins, s: int) -> Candidate:
     )
     if not own.accepted:
         return own
-    file = origins.encoded[s] or encode(to_bytes(origins.images[s]), job.spec.shards.image, job.spec.shards.quality)
-    return replace(own, image=file, latent=origins.latents[s].float().cpu().numpy())
+    pixels, latent = to_bytes(origins.images[s : s + 1])[0], origins.latents[s].float().cpu().numpy()
+    return replace(own, pixels=pixels, image=origins.encoded[s], latent=latent)

@@ -6,8 +6,6 @@ each direction both ways: a trajectory (reds_core.trajectory, reds_core.correcte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -23,25 +21,18 @@ from reds_core.types import Latents, Owner, Passes, Reason
 METHODS = {"linear": linear, "local": local}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which trajectory is whose, in the order of the samples."""
-
-    owners: list[Owner]
-
-
-def walk_from(job: Job, origins: Origins, passes: Passes) -> tuple[Plan, Trajectories]:
-    """Directions at every seed that is fit to start from, and the trajectories along them.
+def walk_from(job: Job, origins: Origins, passes: Passes) -> tuple[list[Owner], Trajectories]:
+    """The trajectories from every seed that is fit to start from, and whose they are, in the order of the samples.
 
     A seed that has none gets its reason: its candidates are rejected, not forgotten.
     """
     rows = torch.tensor([s for s, reason in enumerate(origins.reasons) if not reason], dtype=torch.long, device=job.device)
     if not len(rows):
-        return Plan([]), nowhere(origins.latents, job.spec.trajectory.waypoints)
+        return [], nowhere(origins.latents, job.spec.trajectory.waypoints)
     owners, walk, reasons = (hold if job.spec.trajectory.method == "corrected" else published)(job, origins, rows, passes)
     for s, reason in zip(rows.tolist(), reasons, strict=True):
         origins.reasons[s] = reason
-    return Plan(owners), walk
+    return owners, walk
 
 
 def published(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> tuple[list[Owner], Trajectories, list[Reason]]:

@@ -95,17 +95,20 @@ def test_mistakes_reach_the_caller_as_themselves(augment: Any, tmp_path: Path) -
             augment(spec=str(spec), out=str(tmp_path / engine), engine=engine)
 
 
-def test_a_shard_that_fails_is_named_and_the_others_are_made(augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["compute", "write"])
+def test_a_shard_that_fails_is_named_and_the_others_are_made(
+    augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     from flows import engines
 
-    real = engines.make
+    real = getattr(engines, step)
 
-    def fail(request: Any, device: str, threads: int, index: int) -> Any:
-        if index == 1:
+    def fail(request: Any, *rest: Any) -> Any:
+        if getattr(rest[-1], "index", rest[-1]) == 1:
             raise RunError("the disk is full")
-        return real(request, device, threads, index)
+        return real(request, *rest)
 
-    monkeypatch.setattr(engines, "make", fail)
+    monkeypatch.setattr(engines, step, fail)
     with pytest.raises(RunError, match=r"1 of 3 shards failed \(1\): the disk is full"):
         augment(spec=str(world(tmp_path / "world")), out=str(tmp_path / "out"))
     (folder,) = (tmp_path / "out/tiny").iterdir()

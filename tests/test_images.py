@@ -24,7 +24,7 @@ def test_an_image_as_stored_is_what_a_reader_of_its_file_sees(image: ImageFormat
     stored, files = as_stored(images, image, None)
     assert stored.shape == images.shape and stored.dtype == images.dtype
     assert bool(files) == (image != "png")  # a lossless file need not be made to know what is in it
-    files = files or [encode(to_bytes(x), image, None) for x in stored]
+    files = files or [encode(x, image, None) for x in to_bytes(stored)]
     read = np.stack([decode(f, channels) for f in files]).transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(read, (stored * 255).round().numpy())
     np.testing.assert_array_equal(stored.numpy(), np.float32(read) / np.float32(255))
