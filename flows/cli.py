@@ -28,7 +28,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 a run failed, accepted nothing, or verify found damage; 2 the input is wrong; 130 interrupted.",
 )
 
-ALL_METHODS = "corrected,local,linear,maxc,rand,pca,sefa,interfacegan"
 Engine = Literal["local", "processes"]
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, outputs/NAME/DIGEST.", show_default=False)]
@@ -38,7 +37,9 @@ Batch = Annotated[int | None, typer.Option(help="Images per evaluation.", metava
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change the spec; may be repeated.", show_default=False)
 ]
-AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let factories, callables and foreign pickles of the spec run.")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", metavar="", help="Let factories, callables and foreign pickles of the spec run.")
+]
 
 
 @app.command()
@@ -52,7 +53,7 @@ def run(
     shards: Annotated[str | None, typer.Option(metavar="A:B", help="Only shards A <= k < B.", show_default="all")] = None,
     set_: Overrides = None,
     allow_code: AllowCode = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier run of this spec made.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", metavar="", help="Remove what an earlier run of this spec made.")] = False,
 ) -> None:
     """Make the shards of SPEC that are not finished yet.
 
@@ -113,24 +114,26 @@ def check(
 def compare(
     spec: SpecPath,
     methods: Annotated[
-        str, typer.Option(metavar="A,B", help="Methods; the first is what the others are compared with.")
-    ] = ALL_METHODS,
+        str | None, typer.Option(metavar="A,B", help="Methods; the first is what the others are compared with.", show_default="all")
+    ] = None,
     out: Out = Path("outputs"),
     device: Device = "auto",
     batch: Batch = None,
     set_: Overrides = None,
     allow_code: AllowCode = False,
 ) -> None:
-    """Compare the methods on the seeds of SPEC, at equal effect: drift, flipped labels, cost.
+    """Compare methods on the seeds of SPEC, at equal effect: drift, flipped labels, cost.
 
+    They are corrected, local, linear, maxc, rand, pca, sefa and interfacegan.
     Writes compare.csv, compare.png and compare.md to DIR/NAME/compare.
     """
+    from reds_core.compare import METHODS
     from reds_core.compare import compare as run_comparison
     from reds_core.shards import disk
     from reds_core.versus import write_comparison
 
     loaded = _check_early(spec, set_ or [], allow_code)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
+    names = [name.strip() for name in (",".join(METHODS) if methods is None else methods).split(",") if name.strip()]
     found = run_comparison(loaded, names, device, batch, allow_code, lambda line: print(line, file=sys.stderr))
     folder = out / loaded.name / "compare"
     with disk(folder):

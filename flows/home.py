@@ -27,6 +27,7 @@ EMBEDDED = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the default of 20 is too short on a busy machine
 }
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def settle() -> bool:
@@ -80,9 +81,6 @@ def first_start() -> Iterator[None]:
     with (folder / ".reds-start").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def return_memory() -> None:

@@ -21,6 +21,8 @@ from reds_core.errors import UserError
 from reds_core.prepare import Job
 from reds_core.runs import Run
 
+LOUD = 0.1  # of a tolerance: noise that a user should know of
+
 # Tables that go to a file or a pipe need not fit a terminal.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
@@ -52,6 +54,12 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
         values = [f"{v:.3f}" for v in a.quantiles]
         table.add_row(escape(a.name), a.role, f"{a.spread:.4g}", escape(a.unit), limit, f"{a.passed:.0%}", *values)
     console.print(table)
+    for name, noise in job.noise.items():
+        if noise > LOUD * job.spec.held[name]:
+            console.print(
+                f"[bold red]{escape(name)} is noisy[/bold red]: two measurements of one image differ by up to {noise:.2g} spreads, "
+                f"{noise / job.spec.held[name]:.0%} of its tolerance."
+            )
     if job.spec.trajectory.method == "corrected":
         _show_reached(f)
     else:

@@ -77,7 +77,7 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
         attributes=_attributes(job, variants),
         tried=len(variants),
         tried_seeds=len(seeds),
-        short_seeds=sum(Counter(c.seed for c in variants)[s] < asked for s in seeds),
+        short_seeds=sum(_is_short([c for c in variants if c.seed == s], asked) for s in seeds),
         accepted=sum(c.accepted for c in variants),
         rejected=Counter(c.reason for c in variants if c.reason),
         by_waypoint=[(w, _share([c for c in variants if c.waypoint == w])) for w in waypoints],
@@ -88,6 +88,11 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
         seconds=seconds * scale,
         bytes=round(size * scale),
     )
+
+
+def _is_short(variants: list[Candidate], asked: int) -> bool:
+    """Whether what is held left a seed fewer directions than were asked for, or none: then all of its candidates say so."""
+    return len(variants) < asked or all(c.reason == "turned" and not len(c.latent) for c in variants)
 
 
 def _share(candidates: list[Candidate]) -> float:

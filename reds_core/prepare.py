@@ -33,6 +33,7 @@ UNASKED = ("rand", *straight.METHODS)  # ways to choose directions that look at 
 LATENTS_PER_CLASS = 16
 COTANGENTS = 24  # of every attribute, for the basis of a seed in a large isotropic space
 MOST_AXES = 128  # that are walked without a smaller basis
+NOISE_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Job:
     image_shape: tuple[int, int, int]
     latent_spread: float
     spreads: Mapping[str, float]
+    noise: Mapping[str, float]  # of held attributes: how much two measurements of one image differ at most, in spreads
     mode: Mode
     smooth: bool  # whether the features have derivatives at all
     cloud: Cloud  # how sampled latents lie
@@ -89,7 +91,7 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
         latents = generator.latents(z, conditions)
     cloud = _cloud(generator, classes)
     bare = Job(
-        spec, access.device, batch, generator, features, judge, classes, label_names, shape, 1.0, {}, "differences", False,
+        spec, access.device, batch, generator, features, judge, classes, label_names, shape, 1.0, {}, {}, "differences", False,
         cloud, None, _tangent(spec, generator, cloud),
     )  # fmt: skip
     stored = _reference_images(bare, latents, conditions)
@@ -97,7 +99,9 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     spreads = {name: _spread(bare, name, stored) for name in (*spec.held, *spec.varied)}
     passes = Passes(forward=len(REFERENCE_SEEDS))
     latent_spread = median_distance(latents)
-    job = replace(bare, latent_spread=latent_spread, spreads=spreads, passes_once=passes)
+    noise = {name: _noise(bare, name, stored[:NOISE_IMAGES]) / spreads[name] for name in spec.held}
+    job = replace(bare, latent_spread=latent_spread, spreads=spreads, noise=noise, passes_once=passes)
+    _check_noise(job)
     job = replace(job, fixed=_fixed(job))
     return _with_mode(job, latents[:2], conditions[:2], stored[:2])
 
@@ -265,6 +269,24 @@ def _spread(job: Job, name: str, images: Images) -> float:
             "by it; choose another feature or region"
         )
     return spread
+
+
+def _noise(job: Job, name: str, images: Images) -> float:
+    """The largest distance between two measurements of one image, in the attribute's own units: 0 but for a random feature."""
+    one = replace(job, features={name: job.features[name]})
+    finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
+    first, second = (features_of(one, images, finite, {name: job.features[name].bind(images)})[name] for _ in range(2))
+    return float(torch.linalg.vector_norm((first - second).double(), dim=1).nan_to_num().max())
+
+
+def _check_noise(job: Job) -> None:
+    """Nothing can be held more closely than it can be measured."""
+    for name, noise in job.noise.items():
+        if noise > job.spec.held[name]:
+            raise ModelError(
+                f"held.{name}: two measurements of one image differ by up to {noise:.2g} spreads, more than the tolerance of "
+                f"{job.spec.held[name]:g}; nothing can be held that closely by a feature with such noise"
+            )
 
 
 def _with_mode(job: Job, latents: Tensor, conditions: Tensor, images: Images) -> Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -197,3 +198,31 @@ def test_sigkill_of_the_program_leaves_no_processes_and_no_half_shards(
     assert reds("run", spec, "--set", "seeds.count=8").returncode == 0
     assert not list(folder.glob(".part-*"))
     assert all((folder / name).read_bytes() == content for name, content in kept.items())
+
+
+def test_check_says_how_noisy_a_held_attribute_is(here: Reds, tmp_path: Path) -> None:
+    attributes = {"columns": {"kind": "callable", "target": "tests.worlds:noisy"}, "look": {"kind": "pixels"}}
+    trajectory = {"method": "corrected", "directions": 2, "waypoints": 2, "step": 0.2}
+    changes = {"attributes": attributes, "label": "none", "judge": None, "trajectory": trajectory}
+    found = here("check", world(tmp_path, held={"columns": 0.1}, **changes), "--allow-code")
+    assert found.returncode == 0
+    assert re.search(r"columns is noisy: two measurements of one image differ by up to 0\.0\d+ spreads, \d\d% of its", found.stdout)
+    found = here("check", world(tmp_path, held={"columns": 0.001}, **changes), "--allow-code")
+    assert found.returncode == 2
+    assert re.search(
+        r"held\.columns: two measurements .* by up to 0\.0\d+ spreads, more than the tolerance of 0\.001", found.stderr
+    )
+
+
+def test_check_says_how_much_contradictory_attributes_leave(here: Reds, tmp_path: Path) -> None:
+    """What is varied is nearly all of what is held: it moves as far as the tolerance lets it, and no further."""
+    attributes = {"all": {"kind": "pixels"}, "blurred": {"kind": "pixels", "lowpass": 0.5}}
+    trajectory = {"method": "corrected", "directions": 2, "waypoints": 2, "step": 0.2}
+    changes = {"attributes": attributes, "label": "none", "judge": None, "trajectory": trajectory}
+    found = here("check", world(tmp_path, held={"all": 0.05}, varied={"blurred": 0.3}, **changes))
+    assert found.returncode == 0
+    assert "Nothing was accepted of these seeds" in found.stdout
+    assert re.search(r"4 of 4 seeds had fewer than 2 directions", found.stdout)
+    assert re.search(
+        r"100% of the candidates were not reached: no step leads there that holds all within 0\.05 \(turned \d+\)", found.stdout
+    )
