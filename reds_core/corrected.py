@@ -37,8 +37,12 @@ from reds_core.types import Reason
 # the largest |r_i| may not.
 Residual = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
-# Points y (n, k) of the trajectories (n,) -> which of them are plausible (n,).
-Plausible = Callable[[Tensor, Tensor], Tensor]
+# Points y (n, k) of the trajectories (n,) and cotangents (n, m) -> J^T c there, (n, k).
+Pull = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+# Points y (n, k) of the trajectories (n,) -> the plausible points nearest to them (n, k), and the unit outward normals (n, k) where
+# that is on the border of what is plausible, else 0.
+Inside = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 ENOUGH = 0.8  # of a tolerance: what an image loses when it is rounded to 8 bits must still fit
 AIM = 0.7  # tolerances: where a sub-step's prediction should come out
@@ -58,7 +62,8 @@ class Held:
     """
 
     residual: Residual
-    plausible: Plausible
+    pull: Pull | None
+    inside: Inside
     scale: Tensor
     difference: float
 
@@ -109,26 +114,27 @@ def corrected(first: Tensor, jacobian: Tensor, held: Held, step: float, waypoint
         direction=first, done=zero, size=zero + step, trial=still,
         jacobian=jacobian, last=still, last_r=none, worst=zero, corrections=zero, predicted=zero, refreshes=zero,
     )  # fmt: skip
-    _predict(pool, zero == 0)
+    _predict(pool, zero == 0, held)
     while len(pool.index):
         r, worst, images = held.residual(pool.trial, pool.index)
         r, worst = r.double(), worst.double()
         finite = torch.isfinite(worst)
-        usable = finite & held.plausible(pool.trial, pool.index)
-        arrived = usable & (worst <= ENOUGH)
+        arrived = finite & (worst <= ENOUGH)
         predicted = pool.corrections == 0
         pool.predicted = torch.where(predicted, worst, pool.predicted)
         far = worst > torch.where(predicted, FAR, pool.worst)
-        failed = ~arrived & (~usable | far | (pool.corrections >= MOST_CORRECTIONS))
+        failed = ~arrived & (~finite | far | (pool.corrections >= MOST_CORRECTIONS))
+        going = ~arrived & ~failed
         _learn(pool, r, finite)
-        _correct(pool, r, worst, ~arrived & ~failed, held)
-        _arrive(pool, r, arrived, step)
-        short = _shorten(pool, failed, usable & predicted, step)
+        _pull(pool, r, going & ~predicted, held)
+        _correct(pool, r, worst, going, held)
+        stuck = _arrive(pool, r, arrived, step, held)
+        short = _shorten(pool, failed, finite & predicted, step)
         renewed = short & (pool.refreshes < MOST_REFRESHES)
         _refresh(pool, renewed, held, step)
-        lost = _turn(pool, arrived | renewed, held)
-        _predict(pool, arrived | failed)
-        flags = torch.stack([arrived, short & ~renewed, lost, finite, usable]).tolist()
+        lost, beyond = _turn(pool, arrived | renewed, held)
+        _predict(pool, arrived | failed, held)
+        flags = torch.stack([arrived, short & ~renewed, lost, finite, beyond | stuck]).tolist()
         _note(walk, pool, images, flags[0], step)
         pool = _going(walk, pool, [_reason(*row) for row in zip(*flags[1:], strict=True)])
     return walk
@@ -159,6 +165,20 @@ def _learn(pool: _Pool, r: Tensor, finite: Tensor) -> None:
     pool.jacobian = pool.jacobian + torch.where(usable[:, None, None], update, 0.0)
 
 
+def _pull(pool: _Pool, r: Tensor, which: Tensor, held: Held) -> None:
+    """The adjoint update: what a correction could not take away, r, says which row of J is worth a vector-Jacobian product.
+
+    A secant is one column of J; where J changes from step to step, a product with the residual tells more: the steepest way down.
+    (Adjoint Broyden: Schlenkrich, Griewank, Walther 2010.)
+    """
+    rows = which.nonzero().squeeze(1)
+    if held.pull is None or not len(rows):
+        return
+    unit = torch.nn.functional.normalize(r[rows], dim=1)
+    missed = held.pull(pool.trial[rows], pool.index[rows], unit) - (pool.jacobian[rows].mT @ unit[:, :, None]).squeeze(2)
+    pool.jacobian[rows] += torch.where(torch.isfinite(missed).all(1)[:, None, None], unit[:, :, None] * missed[:, None, :], 0.0)
+
+
 def _correct(pool: _Pool, r: Tensor, worst: Tensor, going: Tensor, held: Held) -> None:
     """The next trial of those that are still on their way back."""
     move = _back(pool.jacobian, torch.where(going[:, None], r, 0.0))
@@ -168,21 +188,25 @@ def _correct(pool: _Pool, r: Tensor, worst: Tensor, going: Tensor, held: Held) -
     move = move * (pool.size / torch.maximum(held.length(move), pool.size))[:, None]
     here = going[:, None]
     pool.last, pool.last_r = torch.where(here, pool.trial, pool.last), torch.where(here, r, pool.last_r)
-    pool.trial = torch.where(here, pool.trial + move, pool.trial)
+    pool.trial = torch.where(here, held.inside(pool.trial + move, pool.index)[0], pool.trial)
     pool.worst = torch.where(going, worst, pool.worst)
     pool.corrections = pool.corrections + going
 
 
-def _arrive(pool: _Pool, r: Tensor, arrived: Tensor, step: float) -> None:
-    """Makes the trial of those that arrived their base, and chooses the length of their next sub-step."""
+def _arrive(pool: _Pool, r: Tensor, arrived: Tensor, step: float, held: Held) -> Tensor:
+    """Makes the trial of those that arrived their base, and chooses the length of their next sub-step. Marks those that got nowhere."""
+    on_border = held.inside(pool.trial, pool.index)[1].any(1)
+    moved = torch.where(on_border, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)
+    stuck: Tensor = arrived & (moved < SHORTEST * pool.size)
     here, there = arrived[:, None], arrived[:, None, None]
     pool.base, pool.base_r = torch.where(here, pool.trial, pool.base), torch.where(here, r, pool.base_r)
     pool.base_j = torch.where(there, pool.jacobian, pool.base_j)
-    pool.done = torch.where(arrived, pool.done + pool.size, pool.done)
+    pool.done = torch.where(arrived, pool.done + moved, pool.done)
     left = _left(pool, step)
     pool.refreshes = torch.where(arrived & (left > step * (1 - 2 * ROUNDING)), 0, pool.refreshes)
     aimed = (AIM / pool.predicted.clamp_min(AIM / 4)).sqrt().clamp_min(0.5) * pool.size
     pool.size = torch.where(arrived, torch.minimum(aimed.clamp_min(step * SHORTEST), left), pool.size)
+    return stuck
 
 
 def _left(pool: _Pool, step: float) -> Tensor:
@@ -222,32 +246,39 @@ def _refresh(pool: _Pool, which: Tensor, held: Held, step: float) -> None:
     pool.base_j[rows] += torch.where(known, found.mT - j @ axes.mT, 0.0) @ axes
 
 
-def _turn(pool: _Pool, which: Tensor, held: Held) -> Tensor:
-    """Turns the direction out of what J says where J changed; marks those of which too little is left."""
+def _turn(pool: _Pool, which: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    """Turns the direction out of what J says where J changed, and along the border of what is plausible.
+
+    Marks those of which too little is left: all of them, and those that point beyond the border.
+    """
     v = pool.direction
-    turned = v + _back(pool.base_j, (pool.base_j @ v[:, :, None]).squeeze(2))
-    lost: Tensor = which & (torch.linalg.vector_norm(turned, dim=1) < SHORTEST_PROJECTION * torch.linalg.vector_norm(v, dim=1))
+    normal = held.inside(pool.base, pool.index)[1]
+    along = v - normal * (normal * v).sum(1, keepdim=True).clamp_min(0)
+    turned = along + _back(pool.base_j, (pool.base_j @ along[:, :, None]).squeeze(2))
+    least = SHORTEST_PROJECTION * torch.linalg.vector_norm(v, dim=1)
+    beyond: Tensor = which & (torch.linalg.vector_norm(along, dim=1) < least)
+    lost: Tensor = which & (torch.linalg.vector_norm(turned, dim=1) < least)
     unit = turned / held.length(turned).clamp_min(torch.finfo(v.dtype).tiny)[:, None]
     pool.direction = torch.where(which[:, None], unit, v)
-    return lost
+    return lost, beyond
 
 
-def _predict(pool: _Pool, which: Tensor) -> None:
+def _predict(pool: _Pool, which: Tensor, held: Held) -> None:
     """The first trial of a sub-step."""
     here, there = which[:, None], which[:, None, None]
     pool.last, pool.last_r = torch.where(here, pool.base, pool.last), torch.where(here, pool.base_r, pool.last_r)
     pool.jacobian = torch.where(there, pool.base_j, pool.jacobian)
     ahead = pool.size[:, None] * pool.direction + _back(pool.base_j, pool.base_r)
-    pool.trial = torch.where(here, pool.base + ahead, pool.trial)
+    pool.trial = torch.where(here, held.inside(pool.base + ahead, pool.index)[0], pool.trial)
     pool.worst = torch.where(which, torch.inf, pool.worst)
     pool.corrections = torch.where(which, 0, pool.corrections)
 
 
-def _reason(short: bool, lost: bool, finite: bool, usable: bool) -> Reason:
+def _reason(short: bool, lost: bool, finite: bool, beyond: bool) -> Reason:
     """Why a trajectory ends here, or ""."""
     if short:
-        return "not_finite" if not finite else "implausible" if not usable else "step_underflow"
-    return "turned" if lost else ""
+        return "step_underflow" if finite else "not_finite"
+    return "implausible" if beyond else "turned" if lost else ""
 
 
 def _note(walk: Trajectories, pool: _Pool, images: Tensor, arrived: list[bool], step: float) -> None:

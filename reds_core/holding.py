@@ -18,7 +18,7 @@ from reds_core.choice import both_ways, columns_by, features_at, given_at, measu
 from reds_core.corrected import DAMPING, Held, Residual, back, corrected
 from reds_core.directions import gram
 from reds_core.images import to_levels
-from reds_core.jacobian import evaluate, features_jacobians_and_grams, pullbacks
+from reds_core.jacobian import Measure, evaluate, features_jacobians_and_grams, pullbacks, pulled
 from reds_core.origins import Origins
 from reds_core.prepare import COTANGENTS, UNASKED, Job, role_names
 from reds_core.tangent import Tangent, tangent_at
@@ -52,9 +52,15 @@ def hold(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> tuple[list
     if not owners:
         return [], nowhere(origins.latents, spec.waypoints), reasons
     seeds = torch.tensor([i for i, _, _ in owners], dtype=torch.long, device=job.device)
+    change = _change(job, origins, rows, where, level, seeds)
+
+    def pull(y: Tensor, t: Tensor, c: Tensor) -> Tensor:
+        return pulled(change, y.to(where.origin.dtype), t, c, job.batch, passes).double()
+
     held = Held(
         _residual(job, origins, rows, where, level, seeds, passes),
-        lambda y, t: where.plausible(y, seeds[t]),
+        pull if job.reverse else None,
+        lambda y, t: where.inside(y, seeds[t]),
         where.scale,
         DIFFERENCE if job.smooth else ROUGH_DIFFERENCE,
     )
@@ -148,14 +154,31 @@ def _residual(job: Job, origins: Origins, rows: Tensor, where: Tangent, level: L
     def residual(y: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         i = seeds[index]
         *found, images = evaluate(shown, where.latents(y, i), rows[i], job.batch, passes)
-        parts, lengths = [], []
-        for f, start, scale, basis in zip(found, level.start, level.scale, level.compress, strict=True):
-            change = (f - start[i]) * scale
-            lengths.append(torch.linalg.vector_norm(change, dim=1))
-            parts.append(change if basis is None else _compressed(change, basis, i))
-        return torch.cat(parts, 1), torch.stack(lengths).amax(0), images
+        changes = _scaled(found, level, i)
+        worst = torch.stack([torch.linalg.vector_norm(change, dim=1) for change in changes]).amax(0)
+        return torch.cat(_all_compressed(changes, level, i), 1), worst, images
 
     return residual
+
+
+def _change(job: Job, origins: Origins, rows: Tensor, where: Tangent, level: Level, seeds: Tensor) -> Measure:
+    """The residual alone, differentiable."""
+    measure = measure_of(job, origins, list(job.spec.held))
+
+    def change(y: Tensor, index: Tensor) -> list[Tensor]:
+        i = seeds[index]
+        return _all_compressed(_scaled(measure(where.latents(y, i), rows[i]), level, i), level, i)
+
+    return change
+
+
+def _scaled(found: Sequence[Tensor], level: Level, i: Tensor) -> list[Tensor]:
+    """Features (n, p) at the seeds `i`'s trajectories -> their changes since the seed, in tolerances."""
+    return [(f - start[i]) * scale for f, start, scale in zip(found, level.start, level.scale, strict=True)]
+
+
+def _all_compressed(changes: Sequence[Tensor], level: Level, i: Tensor) -> list[Tensor]:
+    return [c if basis is None else _compressed(c, basis, i) for c, basis in zip(changes, level.compress, strict=True)]
 
 
 def _compressed(change: Tensor, basis: Tensor, i: Tensor) -> Tensor:

@@ -130,6 +130,19 @@ def pullbacks(measure: Measure, points: Latents, rows: Tensor, count: int, batch
     return torch.cat(found)
 
 
+def pulled(measure: Measure, points: Latents, rows: Tensor, cotangents: Tensor, batch: int, passes: Passes) -> Tensor:
+    """J^T c at points (n, d), for a cotangent (n, p) each of all features, one after another: (n, d)."""
+    found = []
+    for (z, r), c in zip(_chunks(points, rows, batch), cotangents.split(max(1, batch)), strict=True):
+        leaf = z.detach().requires_grad_()
+        with torch.enable_grad():
+            features = torch.cat(measure(leaf, r), 1)
+            found.append(torch.autograd.grad((features * c.to(features)).sum(), leaf)[0])
+    passes.forward += len(points)
+    passes.reverse += len(points)
+    return torch.cat(found)
+
+
 def _by_mode(mode: Mode) -> Derivatives:
     ways: dict[Mode, Derivatives] = {"reverse": _reverse, "forward": _forward, "differences": _differences}
     return ways[mode]

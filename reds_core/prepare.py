@@ -54,6 +54,7 @@ class Job:
     noise: Mapping[str, float]  # of held attributes: how much two measurements of one image differ at most, in spreads
     mode: Mode
     smooth: bool  # whether the features have derivatives at all
+    reverse: bool  # whether vector-Jacobian products may be used
     cloud: Cloud  # how sampled latents lie
     fixed: Tensor | None  # (d, m), the directions of a straight-line method
     tangent: Tensor | None  # (1, d, k), the basis that corrected trajectories move in; None: one for each seed
@@ -91,7 +92,7 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
         latents = generator.latents(z, conditions)
     cloud = _cloud(generator, classes)
     bare = Job(
-        spec, access.device, batch, generator, features, judge, classes, label_names, shape, 1.0, {}, {}, "differences", False,
+        spec, access.device, batch, generator, features, judge, classes, label_names, shape, 1.0, {}, {}, "differences", False, False,
         cloud, None, _tangent(spec, generator, cloud),
     )  # fmt: skip
     stored = _reference_images(bare, latents, conditions)
@@ -306,12 +307,13 @@ def _with_mode(job: Job, latents: Tensor, conditions: Tensor, images: Images) ->
 
     rows = torch.arange(len(latents), device=latents.device)
     allowed = allowed_modes(measure, latents, rows, job.spec.trajectory.step * job.latent_spread)
-    job = replace(job, smooth=not allowed["reverse"] or not allowed["forward"])
+    wanted = job.spec.trajectory.jacobian
+    smooth = not allowed["reverse"] or not allowed["forward"]
+    job = replace(job, smooth=smooth, reverse=not allowed["reverse"] and wanted in ("auto", "reverse"))
     if is_corrected and job.tangent is None and allowed["reverse"]:
         if job.spec.trajectory.tangent == "jacobian":
             raise ModelError(f"trajectory.tangent: jacobian needs reverse mode, which does not work here: {allowed['reverse']}")
         job = replace(job, tangent=axes(job.cloud.deviations))
-    wanted = job.spec.trajectory.jacobian
     if wanted != "auto":
         if allowed[wanted]:
             raise ModelError(f"trajectory.jacobian: {wanted} mode does not work with these networks: {allowed[wanted]}")

@@ -23,6 +23,7 @@ from reds_core.types import Labels, Latents
 
 PLAUSIBLE_SHARE = 0.999
 MOST_COMPONENTS = 64
+BORDER = 1e-3  # of the radius: this near is on the border
 NEGLIGIBLE = 1e-4  # of the largest standard deviation: no component
 
 
@@ -61,10 +62,14 @@ class Tangent:
         """Coordinates (m, k) of the seeds `rows` -> latents (m, d)."""
         return self.origin[rows] + (self.basis[rows] @ y.to(self.origin.dtype)[:, :, None]).squeeze(2)
 
-    def plausible(self, y: Tensor, rows: Tensor) -> Tensor:
-        """Which coordinates (m, k) of the seeds `rows` are plausible."""
-        distance: Tensor = torch.linalg.vector_norm(y + self.centre[rows], dim=1)
-        return distance <= self.radius[rows]
+    def inside(self, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The plausible coordinates nearest to those (m, k) of the seeds `rows`, and their outward normals where that is on the border
+        (m, k), else 0."""
+        centre = self.centre[rows]
+        out = y + centre
+        share = torch.linalg.vector_norm(out, dim=1, keepdim=True) / self.radius[rows][:, None]
+        normal = torch.where(share > 1 - BORDER, torch.nn.functional.normalize(out, dim=1), 0.0)
+        return torch.where(share > 1, out / share - centre, y), normal
 
 
 def tangent_at(origin: Latents, means: Latents, basis: Tensor, deviations: Latents) -> Tangent:
