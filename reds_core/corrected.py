@@ -6,16 +6,19 @@ r"""Predictor-corrector trajectories: every waypoint is brought back to what is 
     back(r)     -(J^T J + l I)^-1 J^T r                          damped Newton: the move that takes r away
     predict     y <- y + s v + back(r)                           r: what the last sub-step left
     correct     y <- y + back(r), but for its part along v       which would undo the step
-    transport   v <- v + back(J v), to unit length
+    turn        v <- w + back(J w), w = v + A y, each to unit length; A: the varied attributes' Gram at the seed
 
 l draws the line between what is held and what is free. A direction of y that moves r by much more than sqrt(l) is held: corrections
 use it, steps leave it alone. One that moves r by much less is free: a correction does not go far for little, and a step may take it.
 (With hard null spaces by explained variance, a wide attribute is either left to move by many tolerances, or holds everything.)
+Without A y, up the slope of what should vary, v loses itself in turns: level sets of class scores bend within a tenth of a spread.
 
 Every evaluation of r also tells how r changed along the last move, and Broyden's rank-one update, J <- J + (dr - J dy) dy^T / |dy|^2,
-takes that in: an iteration costs one forward pass. The curvature of the level set makes a prediction miss by about s^2, so each
+takes that in: an iteration costs one forward pass. Where one correction was not enough, a vector-Jacobian product with what it left
+corrects the row of J that matters (the adjoint update). The curvature of the level set makes a prediction miss by about s^2, so each
 sub-step's length is chosen by how far the one before came out; one that does not come back within the tolerances is tried again,
 shorter, and at last with J measured anew in the directions that are held. Waypoint j lies at arc length j h whatever the sub-steps.
+Where a trajectory meets the border of what is plausible, it goes on along it.
 
 All trajectories of a shard are one pool in which each has exactly one point to evaluate; those that have ended leave it, so that
 no batch carries idle rows. The course of a trajectory depends on no other.
@@ -45,11 +48,11 @@ Pull = Callable[[Tensor, Tensor, Tensor], Tensor]
 Inside = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 ENOUGH = 0.8  # of a tolerance: what an image loses when it is rounded to 8 bits must still fit
-AIM = 0.7  # tolerances: where a sub-step's prediction should come out
+AIM = 0.6  # tolerances: where a sub-step's prediction should come out
 FAR = 4.0  # tolerances: a prediction this far out is made again nearer, not corrected
 MOST_CORRECTIONS = 4
 ROUNDING = 1e-6  # of the distance between waypoints: of sums of sub-steps
-SHORTEST = 1 / 8  # of the distance between waypoints: the shortest sub-step
+SHORTEST = 1 / 16  # of the distance between waypoints: the shortest sub-step
 MOST_REFRESHES = 1  # between two waypoints
 DAMPING = 0.1  # l, in (tolerances per unit of y)^2; y is in standard deviations of sampled latents
 
@@ -58,12 +61,14 @@ DAMPING = 0.1  # l, in (tolerances per unit of y)^2; y is in standard deviations
 class Held:
     """What is held along trajectories.
 
-    `scale` (k,) is the latent length of a unit of each coordinate, `difference` the share of a sub-step over which J is measured.
+    `varied` (t, k, k) is A, None if the direction is not chosen by what varies. `scale` (k,) is the latent length of a unit of each
+    coordinate, `difference` the share of a sub-step over which J is measured.
     """
 
     residual: Residual
     pull: Pull | None
     inside: Inside
+    varied: Tensor | None
     scale: Tensor
     difference: float
 
@@ -71,6 +76,10 @@ class Held:
         """Of moves (n, k) in coordinates, in latent units: (n,)."""
         length: Tensor = torch.linalg.vector_norm(moves * self.scale, dim=1)
         return length
+
+    def unit(self, moves: Tensor) -> Tensor:
+        """Moves (n, k) to unit length; 0 stays 0."""
+        return moves / self.length(moves).clamp_min(torch.finfo(moves.dtype).tiny)[:, None]
 
 
 @dataclass
@@ -107,7 +116,7 @@ def corrected(first: Tensor, jacobian: Tensor, held: Held, step: float, waypoint
     """
     t, k = first.shape
     walk = Trajectories(first.new_zeros(t, waypoints, k), [0] * t, [""] * t)
-    first, jacobian = first.double() / held.length(first.double())[:, None], jacobian.double()
+    first, jacobian = held.unit(first.double()), jacobian.double()
     zero, still, none = first.new_zeros(t), torch.zeros_like(first), first.new_zeros(t, jacobian.shape[1])
     pool = _Pool(
         index=torch.arange(t, device=first.device), base=still, base_r=none, base_j=jacobian,
@@ -205,7 +214,9 @@ def _arrive(pool: _Pool, r: Tensor, arrived: Tensor, step: float, held: Held) ->
     left = _left(pool, step)
     pool.refreshes = torch.where(arrived & (left > step * (1 - 2 * ROUNDING)), 0, pool.refreshes)
     aimed = (AIM / pool.predicted.clamp_min(AIM / 4)).sqrt().clamp_min(0.5) * pool.size
-    pool.size = torch.where(arrived, torch.minimum(aimed.clamp_min(step * SHORTEST), left), pool.size)
+    # Equal sub-steps to the waypoint: a short last one would say little about how long the next may be.
+    parts = (left / aimed.clamp_min(step * SHORTEST) - 0.1).ceil().clamp_min(1)
+    pool.size = torch.where(arrived, left / parts, pool.size)
     return stuck
 
 
@@ -247,19 +258,20 @@ def _refresh(pool: _Pool, which: Tensor, held: Held, step: float) -> None:
 
 
 def _turn(pool: _Pool, which: Tensor, held: Held) -> tuple[Tensor, Tensor]:
-    """Turns the direction out of what J says where J changed, and along the border of what is plausible.
+    """Turns the direction up the slope of what varies, out of what J holds, and along the border of what is plausible.
 
     Marks those of which too little is left: all of them, and those that point beyond the border.
     """
     v = pool.direction
+    if held.varied is not None:
+        v = held.unit(v + held.unit((held.varied[pool.index] @ pool.base[:, :, None]).squeeze(2)))
     normal = held.inside(pool.base, pool.index)[1]
     along = v - normal * (normal * v).sum(1, keepdim=True).clamp_min(0)
     turned = along + _back(pool.base_j, (pool.base_j @ along[:, :, None]).squeeze(2))
     least = SHORTEST_PROJECTION * torch.linalg.vector_norm(v, dim=1)
     beyond: Tensor = which & (torch.linalg.vector_norm(along, dim=1) < least)
     lost: Tensor = which & (torch.linalg.vector_norm(turned, dim=1) < least)
-    unit = turned / held.length(turned).clamp_min(torch.finfo(v.dtype).tiny)[:, None]
-    pool.direction = torch.where(which[:, None], unit, v)
+    pool.direction = torch.where(which[:, None], held.unit(turned), pool.direction)
     return lost, beyond
 
 

@@ -57,7 +57,9 @@ class Walker:
             return torch.stack([(self.jacobian(a[None])[0].mT @ b[:, None])[:, 0] for a, b in zip(y, c, strict=True)])
 
         start = torch.zeros(len(first), self.problem.k, dtype=torch.float64)
-        held = Held(residual, pull if self.derivatives else None, inside, torch.ones(self.problem.k, dtype=torch.float64), 0.02)
+        held = Held(
+            residual, pull if self.derivatives else None, inside, None, torch.ones(self.problem.k, dtype=torch.float64), 0.02
+        )
         return corrected(first.double(), self.jacobian(start) if jacobian is None else jacobian, held, step, waypoints)
 
 
