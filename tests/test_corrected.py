@@ -28,6 +28,7 @@ class Walker:
     def __init__(self, problem: LevelSet, radius: float = math.inf, derivatives: bool = False) -> None:
         self.problem, self.radius, self.derivatives = problem, radius, derivatives
         self.centre = torch.zeros(problem.k, dtype=torch.float64)
+        self.varied: Tensor | None = None
         self.points = self.products = 0
 
     def residual(self, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +59,7 @@ class Walker:
 
         start = torch.zeros(len(first), self.problem.k, dtype=torch.float64)
         held = Held(
-            residual, pull if self.derivatives else None, inside, None, torch.ones(self.problem.k, dtype=torch.float64), 0.02
+            residual, pull if self.derivatives else None, inside, self.varied, torch.ones(self.problem.k, dtype=torch.float64), 0.02
         )
         return corrected(first.double(), self.jacobian(start) if jacobian is None else jacobian, held, step, waypoints)
 
@@ -108,6 +109,45 @@ def test_a_wrong_jacobian_is_found_out_and_measured_anew() -> None:
     walk = walker.walk(torch.tensor([[0.0, 1, 0, 0, 0]]), 0.2, 5, jacobian=wrong)
     assert walk.reached == [5]
     assert float(walker.residual(walk.latents[0])[1].max()) <= 1
+
+
+class Folded(LevelSet):
+    """Four features whose Jacobian is another one within a step."""
+
+    def __init__(self) -> None:
+        super().__init__(12, [0.02])
+        draw = np.random.default_rng(3)
+        self.inner, self.outer = draw.normal(size=(16, 12)), draw.normal(size=(4, 16)) / 4
+
+    def features(self, y: np.ndarray) -> list[np.ndarray]:
+        return [(np.sin(4 * y @ self.inner.T + 0.3) - np.sin(0.3)) @ self.outer.T]
+
+
+def test_products_with_what_a_correction_left_lead_further_where_the_level_set_folds() -> None:
+    reached = {}
+    for derivatives in (False, True):
+        walker = Walker(Folded(), derivatives=derivatives)
+        start = walker.jacobian(torch.zeros(1, 12).double())[0]
+        walk = walker.walk(torch.linalg.svd(start, full_matrices=True)[2][4:], 0.2, 6)
+        assert (walker.products > 0) == derivatives
+        for t, count in enumerate(walk.reached):
+            assert not count or float(walker.residual(walk.latents[t, :count])[1].max()) <= 1
+        reached[derivatives] = sum(walk.reached)
+    assert reached[True] == 48 > reached[False]
+
+
+def test_a_trajectory_turns_up_the_slope_of_what_varies() -> None:
+    class Flat(LevelSet):
+        def features(self, y: np.ndarray) -> list[np.ndarray]:
+            return [y[:, :1]]
+
+    walker = Walker(Flat(3, [0.1]))
+    first = torch.tensor([[0.0, 1, 0.2]])
+    straight = walker.walk(first, 0.1, 6).latents[0, -1]
+    walker.varied = torch.diag(torch.tensor([100.0, 1, 50])).double()[None]
+    turned = walker.walk(first, 0.1, 6).latents[0, -1]
+    assert float(straight[2] / straight[1]) == pytest.approx(0.2)
+    assert float(turned[2] / turned[1]) > 1 and abs(float(turned[0])) <= 0.1
 
 
 def test_trajectories_do_not_depend_on_each_other() -> None:
