@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from reds_core.directions import gram
+from reds_core.precision import float32_as
 from reds_core.types import Features, Grams, Latents, Passes
 
 Mode = Literal["differences", "reverse", "forward"]
@@ -123,7 +124,7 @@ def pullbacks(measure: Measure, points: Latents, rows: Tensor, count: int, batch
             p = f.shape[1]
             draw = torch.Generator().manual_seed(0)
             weights = torch.eye(p) if p <= count else torch.randn(count, p, generator=draw)
-            products += [torch.autograd.grad((f @ w.to(f)).sum(), leaf, retain_graph=True)[0] for w in weights]
+            products += [_product((f @ w.to(f)).sum(), leaf) for w in weights]
         passes.forward += len(z)
         passes.reverse += len(z) * len(products)
         found.append(torch.stack(products, 2))
@@ -137,10 +138,17 @@ def pulled(measure: Measure, points: Latents, rows: Tensor, cotangents: Tensor, 
         leaf = z.detach().requires_grad_()
         with torch.enable_grad():
             features = torch.cat(measure(leaf, r), 1)
-            found.append(torch.autograd.grad((features * c.to(features)).sum(), leaf)[0])
+            found.append(_product((features * c.to(features)).sum(), leaf))
     passes.forward += len(points)
     passes.reverse += len(points)
     return torch.cat(found)
+
+
+def _product(number: Tensor, leaf: Tensor) -> Tensor:
+    """The gradient of a number, at what a direction needs of precision."""
+    with float32_as("tf32"):
+        gradient: Tensor = torch.autograd.grad(number, leaf, retain_graph=True)[0]
+    return gradient
 
 
 def _by_mode(mode: Mode) -> Derivatives:
@@ -208,8 +216,5 @@ def _reverse(
         passes.forward += len(z)
         passes.reverse += len(z) * sum(f.shape[1] for f in features)
         # One product a feature for the whole batch: images do not depend on each other, so a sum keeps them apart.
-        jacobians = [
-            torch.stack([torch.autograd.grad(column.sum(), leaf, retain_graph=True)[0] for column in f.unbind(1)], 1)
-            for f in features
-        ]
+        jacobians = [torch.stack([_product(column.sum(), leaf) for column in f.unbind(1)], 1) for f in features]
         yield [f.detach() for f in features], jacobians

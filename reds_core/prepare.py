@@ -21,6 +21,7 @@ from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.images import as_stored
 from reds_core.jacobian import Mode, allowed_modes, cheapest
 from reds_core.models.config import Access
+from reds_core.precision import float32_as
 from reds_core.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
 from reds_core.spec import Spec, check_files
 from reds_core.tangent import Cloud, axes, cloud_of, components
@@ -66,6 +67,7 @@ class Job:
         return {name: f.unit for name, f in self.features.items()}
 
 
+@float32_as("ieee")
 def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_code: bool = False) -> Job:
     """Loads and measures everything. Arguments as for `reds_core.augment`.
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from reds_core.acceptance import Decisions, all_distances, decide, distance, verdicts
 from reds_core.images import as_stored, file_of, to_bytes
 from reds_core.origins import Origins, origins_of, render
+from reds_core.precision import float32_as
 from reds_core.prepare import Job, features_of, prepare
 from reds_core.spec import Spec
 from reds_core.trajectory import Trajectories
@@ -47,6 +48,7 @@ def augment(
             yield replace(c, image=file_of(c, spec.shards.image, spec.shards.quality)) if c.accepted else c
 
 
+@float32_as("ieee")
 def run_seeds(job: Job, seeds: Sequence[int]) -> tuple[list[Candidate], Passes]:
     """One shard's worth of candidates: each seed's own, then its variants by direction, sign (p, n) and waypoint.
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from reds_core.jacobian import Mode, allowed_modes, cheapest, grams
+from reds_core.jacobian import Mode, allowed_modes, cheapest, evaluate, grams, pulled
+from reds_core.precision import float32_as
 from reds_core.types import Passes
 from tests.problems import published_differences
 
@@ -89,3 +90,27 @@ def test_a_feature_that_cannot_be_measured_makes_its_gram_not_finite() -> None:
     z = torch.tensor([[0.45, 0, 0, 0, 0], [0.0, 0, 0, 0, 0]])
     (a,) = grams(sometimes, z, torch.zeros(2, dtype=torch.long), "differences", 0.1, False, 10, Passes())
     assert not torch.isfinite(a[0]).all() and torch.isfinite(a[1]).all()
+
+
+def test_only_products_run_in_reduced_precision() -> None:
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    seen: dict[str, set[tuple[str, str]]] = {"forward": set(), "backward": set()}
+
+    def note(when: str) -> None:
+        seen[when].add((conv.fp32_precision, matmul.fp32_precision))
+
+    def watched(points: Tensor, rows: Tensor) -> list[Tensor]:
+        note("forward")
+        features = points.square()
+        if features.requires_grad:
+            features.register_hook(lambda gradient: note("backward"))
+        return [features]
+
+    before = conv.fp32_precision, matmul.fp32_precision
+    points, rows = torch.randn(2, 3), torch.arange(2)
+    with float32_as("ieee"):
+        grams(watched, points, rows, "reverse", 0.1, False, 4, Passes())
+        pulled(watched, points, rows, torch.ones(2, 3), 4, Passes())
+        evaluate(watched, points, rows, 4, Passes())
+    assert seen == {"forward": {("ieee", "ieee")}, "backward": {("tf32", "tf32")}}
+    assert (conv.fp32_precision, matmul.fp32_precision) == before
