@@ -1,4 +1,4 @@
-"""What the engine costs, in one run on one machine: `python -m tests.bench_engine [SPEC] [SEEDS]`. Prints; asserts nothing.
+"""What the engine costs, in one run on one machine: `python -m tests.bench_engine [SPEC] [SEEDS] [KEY.PATH=VALUE ...]`. Prints; asserts nothing.
 
     raw          the generator alone, at the batch size of the run and at those around it
     published    the article's algorithm as published: one trajectory at a time, a difference along every latent axis, features
@@ -8,6 +8,7 @@
 
 An equivalent is a forward pass; a product of either mode counts two. "of raw" is what an equivalent takes, all work of a shard
 included, over what an image takes the generator alone at its best batch size.
+`tests/style_based.yaml` is for GPUs: a generator of 256x256, W = 512, with random weights.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ PUBLISHED_BATCH = 32
 def main() -> None:
     path = sys.argv[1] if len(sys.argv) > 1 else "augment_specs/fashion_mnist.yaml"
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 16
-    spec = load_spec(path)
-    job = prepare(spec)
+    spec = load_spec(path, sys.argv[3:])
+    job = prepare(spec, allow_code=True)
     seeds = range(spec.seeds.first, spec.seeds.first + count)
     raw = _raw(job)
     print(f"{spec.name} on {job.device}, {torch.get_num_threads()} threads, {count} seeds, batches of {job.batch}\n")
@@ -132,7 +133,7 @@ def _top(a: np.ndarray, beta: float) -> np.ndarray:
 
 def _ours(spec: Spec, seeds: range) -> tuple[int, int, float, int, float]:
     """Whole shards, written to a disk."""
-    job = prepare(spec)
+    job = prepare(spec, allow_code=True)
     clock = Clock()
     job.generator.images = clock.wrap(job.generator.images)  # type: ignore[method-assign]
     features: dict[str, Any] = {name: TimedFeature(f, clock) for name, f in job.features.items()}

@@ -85,19 +85,20 @@ class StyledConv(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """(n, w) latents -> (n, 1, 32, 32) images, about [-1, 1]."""
+    """(n, w) latents -> (n, 1, 32, 32) images, about [-1, 1]; one more in `channels` doubles the size."""
 
-    def __init__(self, w_dim: int = 128, channels: tuple[int, ...] = (128, 128, 64, 32)) -> None:
+    def __init__(self, w_dim: int = 128, channels: tuple[int, ...] = (128, 128, 64, 32), colours: int = 1) -> None:
         super().__init__()
+        self.colours = colours
         self.const = nn.Parameter(torch.randn(1, channels[0], 4, 4))
         pairs = list(zip((channels[0], *channels), channels, strict=False))
         self.first = nn.ModuleList(StyledConv(w_dim, a, b) for a, b in pairs)
         self.second = nn.ModuleList(StyledConv(w_dim, b, b) for _, b in pairs)
-        self.to_image = nn.ModuleList(StyledConv(w_dim, b, 1, kernel=1, demodulate=False) for _, b in pairs)
+        self.to_image = nn.ModuleList(StyledConv(w_dim, b, colours, kernel=1, demodulate=False) for _, b in pairs)
 
     def forward(self, w: Tensor) -> Tensor:
         x = self.const.expand(len(w), -1, -1, -1)
-        image = x.new_zeros(len(w), 1, 4, 4)
+        image = x.new_zeros(len(w), self.colours, 4, 4)
         for k, (first, second, to_image) in enumerate(zip(self.first, self.second, self.to_image, strict=True)):
             if k:
                 x = _double(x)
