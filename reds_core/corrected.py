@@ -143,9 +143,12 @@ def corrected(first: Tensor, jacobian: Tensor, held: Held, step: float, waypoint
         _refresh(pool, renewed, held, step)
         lost, beyond = _turn(pool, arrived | renewed, held)
         _predict(pool, arrived | failed, held)
-        flags = torch.stack([arrived, short & ~renewed, lost, finite, beyond | stuck]).tolist()
-        _note(walk, pool, images, flags[0], step)
-        pool = _going(walk, pool, [_reason(*row) for row in zip(*flags[1:], strict=True)])
+        # The one place where the host waits for the device at every iteration.
+        facts = torch.stack(
+            [pool.index, _waypoint(pool, arrived, step), short & ~renewed, lost, finite, beyond | stuck], 1
+        ).tolist()
+        _note(walk, pool, images, facts)
+        pool = _going(walk, pool, facts)
     return walk
 
 
@@ -286,31 +289,33 @@ def _predict(pool: _Pool, which: Tensor, held: Held) -> None:
     pool.corrections = torch.where(which, 0, pool.corrections)
 
 
-def _reason(short: bool, lost: bool, finite: bool, beyond: bool) -> Reason:
-    """Why a trajectory ends here, or ""."""
-    if short:
-        return "step_underflow" if finite else "not_finite"
-    return "implausible" if beyond else "turned" if lost else ""
+def _waypoint(pool: _Pool, arrived: Tensor, step: float) -> Tensor:
+    """The number of the waypoint that each trajectory arrived at, or 0 between two: (n,)."""
+    at = pool.done / step
+    return torch.where(arrived & ((at - at.round()).abs() < ROUNDING), at.round(), 0).long()
 
 
-def _note(walk: Trajectories, pool: _Pool, images: Tensor, arrived: list[bool], step: float) -> None:
+def _note(walk: Trajectories, pool: _Pool, images: Tensor, facts: list[list[int]]) -> None:
     """Notes the waypoints among the points that arrived."""
     if walk.images is None:
         walk.images = images.new_zeros(*walk.latents.shape[:2], *images.shape[1:])
-    at = pool.done / step
-    whole = ((at - at.round()).abs() < ROUNDING).tolist()
-    for row, (t, waypoint) in enumerate(zip(pool.index.tolist(), at.round().long().tolist(), strict=True)):
-        if arrived[row] and whole[row]:
+    for row, (t, waypoint, *_) in enumerate(facts):
+        if waypoint:
             walk.latents[t, waypoint - 1] = pool.base[row].to(walk.latents.dtype)
             walk.images[t, waypoint - 1] = images[row]
             walk.reached[t] = waypoint
 
 
-def _going(walk: Trajectories, pool: _Pool, reasons: list[Reason]) -> _Pool:
+def _going(walk: Trajectories, pool: _Pool, facts: list[list[int]]) -> _Pool:
     """The pool without the trajectories that have ended or come to their last waypoint."""
     keep = []
-    for t, reason in zip(pool.index.tolist(), reasons, strict=True):
+    for t, _, short, lost, finite, beyond in facts:
         done = walk.reached[t] == walk.latents.shape[1]
+        reason: Reason = ""
+        if short:
+            reason = "step_underflow" if finite else "not_finite"
+        elif beyond or lost:
+            reason = "implausible" if beyond else "turned"
         walk.ended[t] = "" if done else reason
         keep.append(not reason and not done)
     if all(keep):
