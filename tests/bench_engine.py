@@ -19,11 +19,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import scipy.linalg
 import torch
 
+from reds_core import jacobian
 from reds_core.prepare import Job, prepare
 from reds_core.seeds import conditions_of, latents_of
 from reds_core.shards import write_shard
@@ -140,7 +142,8 @@ def _ours(spec: Spec, seeds: range) -> tuple[int, int, float, int, float]:
     job = replace(job, features=features, judge=clock.wrap(job.judge) if job.judge else None)
     began, total = time.perf_counter(), Passes()
     made = accepted = 0
-    with tempfile.TemporaryDirectory() as folder:
+    product = patch.object(jacobian, "_product", clock.wrap(jacobian._product))
+    with tempfile.TemporaryDirectory() as folder, product:
         for index, at in enumerate(range(0, len(seeds), spec.shards.seeds)):
             part = seeds[at : at + spec.shards.seeds]
             candidates, passes = run_seeds(job, part)
