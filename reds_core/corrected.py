@@ -43,9 +43,11 @@ Residual = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 # Points y (n, k) of the trajectories (n,) and cotangents (n, m) -> J^T c there, (n, k).
 Pull = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Points y (n, k) of the trajectories (n,) -> the plausible points nearest to them (n, k), and the unit outward normals (n, k) where
-# that is on the border of what is plausible, else 0.
-Inside = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+# Points y (n, k) of the trajectories (n,) -> the plausible points nearest to them (n, k).
+Inside = Callable[[Tensor, Tensor], Tensor]
+
+# Points y (n, k) of the trajectories (n,) -> unit normals (n, k), outward, of those on the border of what is plausible, else 0.
+Outward = Callable[[Tensor, Tensor], Tensor]
 
 ENOUGH = 0.8  # of a tolerance: what an image loses when it is rounded to 8 bits must still fit
 AIM = 0.6  # tolerances: where a sub-step's prediction should come out
@@ -68,6 +70,7 @@ class Held:
     residual: Residual
     pull: Pull | None
     inside: Inside
+    outward: Outward
     varied: Tensor | None
     scale: Tensor
     difference: float
@@ -143,7 +146,7 @@ def corrected(first: Tensor, jacobian: Tensor, held: Held, step: float, waypoint
         _refresh(pool, renewed, held, step)
         lost, beyond = _turn(pool, arrived | renewed, held)
         _predict(pool, arrived | failed, held)
-        # The one place where the host waits for the device at every iteration.
+        # The host waits for the device here, for all at once, and where `_pull` and `_refresh` ask which rows are theirs.
         facts = torch.stack(
             [pool.index, _waypoint(pool, arrived, step), short & ~renewed, lost, finite, beyond | stuck], 1
         ).tolist()
@@ -200,14 +203,14 @@ def _correct(pool: _Pool, r: Tensor, worst: Tensor, going: Tensor, held: Held) -
     move = move * (pool.size / torch.maximum(held.length(move), pool.size))[:, None]
     here = going[:, None]
     pool.last, pool.last_r = torch.where(here, pool.trial, pool.last), torch.where(here, r, pool.last_r)
-    pool.trial = torch.where(here, held.inside(pool.trial + move, pool.index)[0], pool.trial)
+    pool.trial = torch.where(here, held.inside(pool.trial + move, pool.index), pool.trial)
     pool.worst = torch.where(going, worst, pool.worst)
     pool.corrections = pool.corrections + going
 
 
 def _arrive(pool: _Pool, r: Tensor, arrived: Tensor, step: float, held: Held) -> Tensor:
     """Makes the trial of those that arrived their base, and chooses the length of their next sub-step. Marks those that got nowhere."""
-    on_border = held.inside(pool.trial, pool.index)[1].any(1)
+    on_border = held.outward(pool.trial, pool.index).any(1)
     moved = torch.where(on_border, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)
     stuck: Tensor = arrived & (moved < SHORTEST * pool.size)
     here, there = arrived[:, None], arrived[:, None, None]
@@ -268,7 +271,7 @@ def _turn(pool: _Pool, which: Tensor, held: Held) -> tuple[Tensor, Tensor]:
     v = pool.direction
     if held.varied is not None:
         v = held.unit(v + held.unit((held.varied[pool.index] @ pool.base[:, :, None]).squeeze(2)))
-    normal = held.inside(pool.base, pool.index)[1]
+    normal = held.outward(pool.base, pool.index)
     along = v - normal * (normal * v).sum(1, keepdim=True).clamp_min(0)
     turned = along + _back(pool.base_j, (pool.base_j @ along[:, :, None]).squeeze(2))
     least = SHORTEST_PROJECTION * torch.linalg.vector_norm(v, dim=1)
@@ -284,7 +287,7 @@ def _predict(pool: _Pool, which: Tensor, held: Held) -> None:
     pool.last, pool.last_r = torch.where(here, pool.base, pool.last), torch.where(here, pool.base_r, pool.last_r)
     pool.jacobian = torch.where(there, pool.base_j, pool.jacobian)
     ahead = pool.size[:, None] * pool.direction + _back(pool.base_j, pool.base_r)
-    pool.trial = torch.where(here, held.inside(pool.base + ahead, pool.index)[0], pool.trial)
+    pool.trial = torch.where(here, held.inside(pool.base + ahead, pool.index), pool.trial)
     pool.worst = torch.where(which, torch.inf, pool.worst)
     pool.corrections = torch.where(which, 0, pool.corrections)
 

@@ -54,8 +54,6 @@ def hold(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> tuple[list
     seeds = torch.tensor([i for i, _, _ in owners], dtype=torch.long, device=job.device)
     change = _change(job, origins, rows, where, level, seeds)
 
-    slope = varied_gram(job.spec, varied) if varied else None
-
     def pull(y: Tensor, t: Tensor, c: Tensor) -> Tensor:
         return pulled(change, y.to(where.origin.dtype), t, c, job.batch, passes).double()
 
@@ -63,7 +61,8 @@ def hold(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> tuple[list
         _residual(job, origins, rows, where, level, seeds, passes),
         pull if job.reverse else None,
         lambda y, t: where.inside(y, seeds[t]),
-        slope if slope is None else slope[seeds],
+        lambda y, t: where.outward(y, seeds[t]),
+        varied_gram(job.spec, varied)[seeds] if varied else None,
         where.scale,
         DIFFERENCE if job.smooth else ROUGH_DIFFERENCE,
     )

@@ -62,14 +62,20 @@ class Tangent:
         """Coordinates (m, k) of the seeds `rows` -> latents (m, d)."""
         return self.origin[rows] + (self.basis[rows] @ y.to(self.origin.dtype)[:, :, None]).squeeze(2)
 
-    def inside(self, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The plausible coordinates nearest to those (m, k) of the seeds `rows`, and their outward normals where that is on the border
-        (m, k), else 0."""
-        centre = self.centre[rows]
-        out = y + centre
-        share = torch.linalg.vector_norm(out, dim=1, keepdim=True) / self.radius[rows][:, None]
-        normal = torch.where(share > 1 - BORDER, torch.nn.functional.normalize(out, dim=1), 0.0)
-        return torch.where(share > 1, out / share - centre, y), normal
+    def inside(self, y: Tensor, rows: Tensor) -> Tensor:
+        """The plausible coordinates nearest to those (m, k) of the seeds `rows`: (m, k)."""
+        out, share = self._out(y, rows)
+        return torch.where(share > 1, out / share - self.centre[rows], y)
+
+    def outward(self, y: Tensor, rows: Tensor) -> Tensor:
+        """Unit normals (m, k), outward, at coordinates (m, k) on the border of what is plausible, or beyond it; else 0."""
+        out, share = self._out(y, rows)
+        return torch.where(share > 1 - BORDER, torch.nn.functional.normalize(out, dim=1), 0.0)
+
+    def _out(self, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates from the mean (m, k), and how much of the radius they take (m, 1)."""
+        out = y + self.centre[rows]
+        return out, torch.linalg.vector_norm(out, dim=1, keepdim=True) / self.radius[rows][:, None]
 
 
 def tangent_at(origin: Latents, means: Latents, basis: Tensor, deviations: Latents) -> Tangent:

@@ -48,19 +48,22 @@ class Walker:
             self.points += len(y)
             return *self.residual(y), torch.zeros(len(y), 1, dtype=torch.uint8)
 
-        def inside(y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        def inside(y: Tensor, index: Tensor) -> Tensor:
             out = y - self.centre
-            share = out.norm(dim=1, keepdim=True) / self.radius
-            return self.centre + out / share.clamp_min(1), torch.where(share > 0.999, out / out.norm(dim=1, keepdim=True), 0.0)
+            return self.centre + out / (out.norm(dim=1, keepdim=True) / self.radius).clamp_min(1)
+
+        def outward(y: Tensor, index: Tensor) -> Tensor:
+            out = y - self.centre
+            length = out.norm(dim=1, keepdim=True)
+            return torch.where(length > 0.999 * self.radius, out / length, 0.0)
 
         def pull(y: Tensor, index: Tensor, c: Tensor) -> Tensor:
             self.products += len(y)
             return torch.stack([(self.jacobian(a[None])[0].mT @ b[:, None])[:, 0] for a, b in zip(y, c, strict=True)])
 
         start = torch.zeros(len(first), self.problem.k, dtype=torch.float64)
-        held = Held(
-            residual, pull if self.derivatives else None, inside, self.varied, torch.ones(self.problem.k, dtype=torch.float64), 0.02
-        )
+        scale = torch.ones(self.problem.k, dtype=torch.float64)
+        held = Held(residual, pull if self.derivatives else None, inside, outward, self.varied, scale, 0.02)
         return corrected(first.double(), self.jacobian(start) if jacobian is None else jacobian, held, step, waypoints)
 
 
@@ -251,7 +254,7 @@ def test_corrected_holds_better_than_local_at_no_less_effect(tmp_path: Path) -> 
     theirs, their_effect = drifts_and_effects(path, "local", range(6))
     assert np.median(ours) < 0.1 * np.median(theirs)
     assert np.median(effect) > 0.8 * np.median(their_effect)
-    assert ours.max() <= 0.022  # a little is lost when an image is rounded to 8 bits
+    assert ours.max() <= 0.02
 
 
 @pytest.mark.parametrize("jacobian", ["reverse", "forward", "differences"])

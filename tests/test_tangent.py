@@ -63,7 +63,8 @@ def test_a_coordinate_is_plausible_within_the_radius_of_sampled_latents_or_its_o
     where = tangent_at(origin, torch.zeros(2, 3), axes(deviations), deviations)
     assert 3.5 < float(where.radius[0]) < 4.8 and abs(float(where.radius[1]) - 9) < 1e-3
     y = torch.tensor([[3.0, 0, 0], [6.0, 0, 0], [-1.0, 0, 0], [0.1, 0, 0]]).double()
-    inside, normal = where.inside(y, torch.tensor([0, 0, 1, 1]))
+    rows = torch.tensor([0, 0, 1, 1])
+    inside, normal = where.inside(y, rows), where.outward(y, rows)
     radius = float(where.radius[0])
     torch.testing.assert_close(inside[:, 0], torch.tensor([3.0, radius, -1.0, 0.0]).double(), atol=1e-3, rtol=0)
     assert normal[:, 0].tolist() == [0, 1, 0, 1]
