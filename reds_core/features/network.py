@@ -19,6 +19,7 @@ from reds_core.errors import ModelError
 from reds_core.models import AnyNetwork, Builtin
 from reds_core.models.builtin import class_names
 from reds_core.models.config import Access, Config, Count, Number
+from reds_core.models.layout import BestLayout
 from reds_core.types import Feature, Images
 
 Network = Callable[[Images], Tensor]
@@ -38,7 +39,7 @@ class NetworkInput(Config):
     def load_network(self, access: Access, layer: str = "forward") -> Network:
         """The network with its preprocessing in front: images in [0, 1] -> its output. `layer` names its method."""
         model = self.model.load(access)
-        call: Network = model if layer == "forward" else getattr(model, layer)
+        call: Network = BestLayout(model, access.device) if layer == "forward" else getattr(model, layer)
         low, high = self.input_range
         mean, std = (self._channels(v, access) for v in (self.mean, self.std))
 

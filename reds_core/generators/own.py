@@ -12,6 +12,7 @@ from reds_core.errors import ModelError
 from reds_core.generators.latent import MEAN_SEEDS, Layers, Walkable, draw
 from reds_core.models import Exported, Factory, OwnNetwork, TorchScript
 from reds_core.models.config import Access, Config, Count, Number
+from reds_core.models.layout import BestLayout
 from reds_core.types import Labels
 
 Size = Annotated[Count, Field(ge=1)]
@@ -80,8 +81,8 @@ def assemble(name: str, network: nn.Module, kind: OwnNetwork, options: LatentOpt
     mapping_conditional = options.mapping is not None and options.mapping.arity(mapping_net) >= 2 and bool(names)  # type: ignore[arg-type]
     if names and not (conditional or mapping_conditional):
         raise ModelError(f"generator.classes are declared, but {kind.title()} takes no second input for them")
-    mapping = _layers(mapping_net, mapping_conditional) if mapping_net is not None else None
-    synthesis = _layers(network, conditional)
+    mapping = _layers(mapping_net, mapping_conditional, access) if mapping_net is not None else None
+    synthesis = _layers(network, conditional, access)
     space = options.space or ("w" if mapping else "z")
     dim, rows = options.latent_dim, None
     if mapping is not None:
@@ -95,8 +96,9 @@ def assemble(name: str, network: nn.Module, kind: OwnNetwork, options: LatentOpt
     )  # fmt: skip
 
 
-def _layers(network: nn.Module, conditional: bool) -> Layers:
-    return network if conditional else lambda x, labels: network(x)
+def _layers(network: nn.Module, conditional: bool, access: Access) -> Layers:
+    call = BestLayout(network, access.device)
+    return call if conditional else lambda x, labels: call(x)
 
 
 def _by_rows(synthesis: Layers, rows: int, repeat: bool) -> Layers:
