@@ -15,14 +15,15 @@ SAME = 1e-3  # of the output's largest value: far above rounding, far below what
 
 
 class BestLayout:
-    """A network to call. The first call, a small one, finds out whether it computes the same in channels last."""
+    """A network to call. Its first call without derivatives finds out whether it computes the same in channels last."""
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self.network = network
         self.tried = device.type != "cpu"
 
     def __call__(self, *inputs: Tensor) -> Any:
-        if not self.tried:
+        # Inside a derivative, a changed weight would be a part of it.
+        if not self.tried and not torch.is_grad_enabled():
             self.tried = True
             expected = self.network(*inputs)
             _lay(self.network, torch.channels_last)
