@@ -177,6 +177,27 @@ def list_(out: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder 
     show_runs(runs(_existing(out)), out)
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A published checkpoint: .pkl, .pt or .pth.", show_default=False)
+    ],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="The .safetensors file to write.", show_default=False)],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="BigGAN-PyTorch's configuration, a JSON.", show_default=False)
+    ] = None,
+) -> None:
+    """Convert a published checkpoint, without running anything in it.
+
+    Reads network pickles of stylegan2-ada-pytorch and stylegan3, rosinality's stylegan2-pytorch, and BigGAN-PyTorch.
+    Writes DEST and, beside it, its architecture as .json. The last line is the generator for a spec.
+    """
+    from flows.show import show_import
+    from reds_core.models.imported import import_checkpoint
+
+    show_import(import_checkpoint(source, dest, config), dest)
+
+
 @app.command()
 def kinds(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A kind, to see its fields.")] = None) -> None:
     """The kinds of generators, networks, features and methods; with NAME, the fields of one."""

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from reds_core.check import QUANTILES, Forecast
 from reds_core.errors import UserError
+from reds_core.models.imported import Description
 from reds_core.prepare import Job
 from reds_core.runs import Run
 
@@ -111,6 +112,17 @@ def _show_reached(f: Forecast) -> None:
     )
     if share > 0.1:
         console.print("A larger tolerance, a shorter step or fewer held attributes reach more.")
+
+
+def show_import(found: Description, path: Path) -> None:
+    """What `reds import` made, and how a spec names it."""
+    a = found.architecture
+    classes = f", {a.classes} classes" if a.classes else ""
+    space = "z" if a.kind == "biggan" else f"w of {a.w_dim} dimensions"
+    print(f"{found.source.file}: {found.source.format}, {a.colours}x{a.resolution}x{a.resolution} images, space {space}{classes}")
+    print(f"licence: {found.source.licence}")
+    print(f"{path} and {path.with_suffix('.json').name}")
+    print(f"generator: {{kind: {a.kind}, path: {path}}}")
 
 
 def show_runs(runs: list[Run], out: Path) -> None:

@@ -2,6 +2,7 @@
 
 builtin                           ships with the package                      builtin.py
 torchscript, exported, factory    a user's own network, with its options      own.py
+stylegan2, stylegan3, biggan      a published one, by `reds import`           imported.py
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ from typing import Annotated
 from pydantic import Field
 
 from reds_core.generators.builtin import BuiltinGenerator
+from reds_core.generators.imported import BigGanGenerator, StyleGan2Generator, StyleGan3Generator
 from reds_core.generators.latent import Walkable, check_images
 from reds_core.generators.own import ExportedGenerator, FactoryGenerator, LatentOptions, TorchScriptGenerator
 
 AnyGenerator = Annotated[
-    BuiltinGenerator | TorchScriptGenerator | ExportedGenerator | FactoryGenerator, Field(discriminator="kind")
+    BuiltinGenerator
+    | TorchScriptGenerator
+    | ExportedGenerator
+    | FactoryGenerator
+    | StyleGan2Generator
+    | StyleGan3Generator
+    | BigGanGenerator,
+    Field(discriminator="kind"),
 ]
 
 __all__ = [
-    "AnyGenerator", "BuiltinGenerator", "ExportedGenerator", "FactoryGenerator", "LatentOptions", "TorchScriptGenerator",
-    "Walkable", "check_images",
+    "AnyGenerator", "BigGanGenerator", "BuiltinGenerator", "ExportedGenerator", "FactoryGenerator", "LatentOptions", "StyleGan2Generator",
+    "StyleGan3Generator", "TorchScriptGenerator", "Walkable", "check_images",
 ]  # fmt: skip

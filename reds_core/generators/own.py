@@ -88,7 +88,7 @@ def assemble(name: str, network: nn.Module, kind: OwnNetwork, options: LatentOpt
     if mapping is not None:
         dim, rows = _mapped_shape(mapping, options, access, space)
         if rows:
-            synthesis = _by_rows(synthesis, rows, repeat=space == "w")
+            synthesis = by_rows(synthesis, rows, repeat=space == "w")
     return Walkable(
         name=name, space=space, z_dim=options.latent_dim, dim=dim, latent=options.latent, class_names=names,
         output_range=options.output_range, synthesis=synthesis, mapping=mapping,
@@ -101,7 +101,7 @@ def _layers(network: nn.Module, conditional: bool, access: Access) -> Layers:
     return call if conditional else lambda x, labels: call(x)
 
 
-def _by_rows(synthesis: Layers, rows: int, repeat: bool) -> Layers:
+def by_rows(synthesis: Layers, rows: int, repeat: bool) -> Layers:
     """A synthesis that takes (n, rows, w), fed from one row for all of them or from all rows side by side."""
 
     def call(x: Tensor, labels: Labels) -> Tensor:

@@ -1,0 +1,154 @@
+"""Published generators, imported by `reds import`: StyleGAN2, StyleGAN3 and BigGAN."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from reds_core.errors import ModelError
+from reds_core.generators.latent import Layers, Walkable
+from reds_core.generators.own import Size, by_rows
+from reds_core.models import stylegan2
+from reds_core.models.biggan import BigGan
+from reds_core.models.config import Access, Number
+from reds_core.models.imported import Description, Imported
+from reds_core.models.style import Mapping
+from reds_core.models.stylegan2 import StyleGan2
+from reds_core.models.stylegan3 import StyleGan3
+from reds_core.types import Labels
+
+
+class ImportedGenerator(Imported):
+    """What the imported kinds share."""
+
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None, description="The classes' names, in the network's order; numbers if absent."
+    )
+    output_range: tuple[Number, Number] = Field((-1.0, 1.0), description="[lo, hi] of the network's pixels.")
+
+    def mistakes(self) -> list[str]:
+        """What a field's own type cannot see."""
+        low, high = self.output_range
+        return [] if low < high else [f"output_range {list(self.output_range)} is empty: it is [lo, hi]"]
+
+    def class_names(self, count: int) -> tuple[str, ...]:
+        """The names of a network's classes; none for one without classes."""
+        if self.classes is not None and len(self.classes) != count:
+            raise ModelError(f"generator.classes names {len(self.classes)} classes; {self.path.name} has {count or 'none'}")
+        return self.classes or tuple(str(c) for c in range(count))
+
+    def opened(self, access: Access, kind: str) -> tuple[Description, nn.Module]:
+        """The description and the network, if it is of the kind asked for."""
+        description, network = self.open(access)
+        if description.architecture.kind != kind:
+            raise ModelError(f"{self.path.name} is a {description.architecture.kind}; the spec says kind: {kind}")
+        return description, network
+
+
+class StyleBasedGenerator(ImportedGenerator):
+    """A mapping and a synthesis: `space` is z, w, or w+ with a row of w for every layer."""
+
+    space: Literal["z", "w", "w+"] = Field("w", description="The space walked; w+ has a row of w for every layer.")
+
+    def walkable(self, network: nn.Module, architecture: StyleGan2 | StyleGan3, rows: int, access: Access) -> Walkable:
+        """The generator in the space asked for, fed `rows` rows of w."""
+        mapping, synthesis = network.get_submodule("mapping"), network.get_submodule("synthesis")
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"an imported mapping is a {type(mapping).__name__}")
+        names = self.class_names(architecture.classes)
+        affine = [
+            m.weight.detach() for name, m in synthesis.named_modules() if name.endswith(".affine") and isinstance(m, nn.Linear)
+        ]
+        to_w, mean = (_in_rows(mapping, rows), mapping.mean.expand(rows, -1)) if self.space == "w+" else (mapping, mapping.mean)
+        return Walkable(
+            name=self.path.stem, space=self.space, z_dim=architecture.z_dim,
+            dim={"z": architecture.z_dim, "w": architecture.w_dim, "w+": rows * architecture.w_dim}[self.space], latent="normal",
+            class_names=names, output_range=self.output_range, synthesis=by_rows(_unlabelled(synthesis), rows, repeat=self.space != "w+"),
+            mapping=to_w, means=dict.fromkeys(range(max(1, len(names))), mean),
+            style_weight=torch.cat(affine) if self.space == "w" else None, device=access.device,
+        )  # fmt: skip
+
+
+class StyleGan2Generator(StyleBasedGenerator):
+    """A StyleGAN2 or StyleGAN2-ADA imported from NVIDIA's or rosinality's files."""
+
+    kind: Literal["stylegan2"]
+    resolution: Size | None = Field(
+        None,
+        description="Render only so far: a power of two below the network's own size, for a part of its cost. Its own if absent.",
+    )
+    noise: Literal["const", "none"] = Field("const", description="The fixed noise that the network was saved with, or none.")
+
+    def load(self, access: Access) -> Walkable:
+        description, network = self.opened(access, "stylegan2")
+        architecture = description.architecture
+        synthesis = network.get_submodule("synthesis")
+        if not isinstance(architecture, StyleGan2) or not isinstance(synthesis, stylegan2.Synthesis):
+            raise TypeError(f"{self.path} was opened as {type(architecture).__name__}")
+        rows = self._cut(architecture, synthesis)
+        if self.noise == "none":
+            for name, buffer in synthesis.named_buffers():
+                if name.endswith(".noise"):
+                    buffer.zero_()
+        return self.walkable(network, architecture, rows, access)
+
+    def _cut(self, architecture: StyleGan2, synthesis: stylegan2.Synthesis) -> int:
+        """Leaves out the blocks beyond `resolution`; the rows of w that are left."""
+        if self.resolution in (None, architecture.resolution):
+            return architecture.rows
+        sizes = [4 * 2**k for k in range(len(architecture.channels))]
+        if self.resolution not in sizes:
+            raise ModelError(
+                f"generator.resolution: {self.path.name} renders {', '.join(map(str, sizes))} pixels, not {self.resolution}"
+            )
+        if architecture.form != "skip":
+            raise ModelError(
+                f"generator.resolution: {self.path.name} is of the form {architecture.form}, which has colours at its end only"
+            )
+        count = sizes.index(self.resolution) + 1
+        synthesis.blocks = synthesis.blocks[:count]
+        return 2 * count
+
+
+class StyleGan3Generator(StyleBasedGenerator):
+    """A StyleGAN3, configuration T or R, imported from NVIDIA's files."""
+
+    kind: Literal["stylegan3"]
+
+    def load(self, access: Access) -> Walkable:
+        description, network = self.opened(access, "stylegan3")
+        architecture = description.architecture
+        if not isinstance(architecture, StyleGan3):
+            raise TypeError(f"{self.path} was opened as {type(architecture).__name__}")
+        return self.walkable(network, architecture, architecture.rows, access)
+
+
+class BigGanGenerator(ImportedGenerator):
+    """A BigGAN imported from BigGAN-PyTorch's files. Its space is z."""
+
+    kind: Literal["biggan"]
+
+    def load(self, access: Access) -> Walkable:
+        description, network = self.opened(access, "biggan")
+        architecture = description.architecture
+        if not isinstance(architecture, BigGan):
+            raise TypeError(f"{self.path} was opened as {type(architecture).__name__}")
+        return Walkable(
+            name=self.path.stem, space="z", z_dim=architecture.z_dim, dim=architecture.z_dim, latent="normal",
+            class_names=self.class_names(architecture.classes), output_range=self.output_range, synthesis=network, mapping=None, device=access.device,
+        )  # fmt: skip
+
+
+def _unlabelled(synthesis: nn.Module) -> Layers:
+    return lambda w, labels: synthesis(w)
+
+
+def _in_rows(mapping: Mapping, rows: int) -> Layers:
+    def call(z: Tensor, labels: Labels) -> Tensor:
+        w: Tensor = mapping(z, labels)
+        return w[:, None].expand(-1, rows, -1)
+
+    return call

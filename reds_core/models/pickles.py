@@ -1,0 +1,292 @@
+"""Checkpoints that are Python pickles, read as data: nothing in them runs.
+
+A pickle is a program for a small machine, and what it may name decides what it can do. Here every name is looked up in one table of
+inert stand-ins: tensors become `Stored`, persistent objects and namespaces `Record`, dictionaries of any class plain ones. A name that
+is not in the table stops the reading before anything else happens, at any depth: the storages inside an NVIDIA network pickle are
+files of torch.save of their own, and go through the same reader.
+
+What a file claims is checked against what it holds before memory is given to it: lengths, sizes of tensors, places in the memo.
+
+    raw pickle              NVIDIA's network pickles
+    torch.save, old format  five pickles, then the storages one after another (also inside an NVIDIA pickle)
+    torch.save, zip         data.pkl and a member for each storage
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reds_core.errors import ModelError
+
+OLD_MAGIC = 0x1950A86A20F9469CFC6C
+MOST_NESTED = 3  # a storage is a file inside a file; nothing published goes deeper
+
+DTYPES = {
+    "Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16, "Long": torch.int64,
+    "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool,
+}  # fmt: skip
+
+
+@dataclass
+class Storage:
+    """Numbers as they lie in the file."""
+
+    dtype: torch.dtype
+    count: int
+    data: bytes | memoryview = b""  # in the old format it follows later in the file
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file: a view of a storage."""
+
+    storage: Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def tensor(self) -> Tensor:
+        """A copy of it. Raises ModelError if it claims more than its storage holds."""
+        last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
+        numel = math.prod(self.size)
+        held = len(self.storage.data) // self.storage.dtype.itemsize
+        if numel and (last >= held or numel > held):
+            raise ModelError(f"a tensor claims {numel} numbers, its storage holds {held}: the file is damaged or made to mislead")
+        if not numel:
+            return torch.empty(self.size, dtype=self.storage.dtype)
+        flat = torch.frombuffer(bytearray(self.storage.data), dtype=self.storage.dtype)
+        return flat.as_strided(self.size, self.stride, self.offset).contiguous()
+
+
+class Record(dict[str, Any]):
+    """Any object, as what was known of it: its state by name. `kind` is the class that the file names."""
+
+    kind = ""
+
+    def __setstate__(self, state: Any) -> None:
+        # What a dictionary carries beside its items (a state dict's versions) is of no use here.
+        if isinstance(state, dict) and self.kind:
+            self.update(state)
+
+
+class Namespace(Record):
+    kind = "argparse.Namespace"
+
+
+def read_checkpoint(path: Path) -> Any:
+    """A checkpoint's contents as dictionaries, lists, numbers, texts, `Record` and `Stored`.
+
+    Raises:
+        ModelError: it cannot be read, is damaged, or names anything that is not data.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    return _opened(content, str(path), 0)
+
+
+def _opened(content: bytes, where: str, depth: int) -> Any:
+    if depth > MOST_NESTED:
+        raise ModelError(f"{where} holds files within files, more than {MOST_NESTED} deep: no published checkpoint does")
+    try:
+        if content[:4] == b"PK\x03\x04":
+            return _zip(content, where, depth)
+        stream = io.BytesIO(content)
+        first = _Reader(stream, where, depth).load()
+        return _old_format(stream, where, depth) if first == OLD_MAGIC else first
+    except ModelError:
+        raise
+    # A damaged pickle fails in any way that its instructions can: short reads, wrong types, an empty stack.
+    except Exception as error:
+        reason = str(error).strip() or "no reason given"
+        raise ModelError(f"{where} cannot be read as a checkpoint: {type(error).__name__}: {reason}") from error
+
+
+def _zip(content: bytes, where: str, depth: int) -> Any:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+        for m in members:
+            path = PurePosixPath(m.filename)
+            if path.is_absolute() or ".." in path.parts or "\\" in m.filename:
+                raise ModelError(
+                    f"{where} holds a member {m.filename!r}, a path out of its folder; torch.save writes no such thing"
+                )
+        # torch does not compress: a file that unpacks to more than it is was made to fill the memory.
+        if sum(m.file_size for m in members) > len(content):
+            raise ModelError(
+                f"{where} unpacks to {sum(m.file_size for m in members)} bytes, from {len(content)}; torch.save does not compress"
+            )
+        (program,) = [m.filename for m in members if m.filename.endswith("/data.pkl") and m.filename.count("/") == 1]
+        folder = program.removesuffix("data.pkl")
+        order = f"{folder}byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise ModelError(f"{where} was written on a big-endian machine; save it again on a common one")
+        reader = _Reader(io.BytesIO(archive.read(program)), where, depth)
+        found = reader.load()
+        for key, storage in reader.storages.items():
+            storage.data = archive.read(f"{folder}data/{key}")
+        return found
+
+
+def _old_format(stream: io.BytesIO, where: str, depth: int) -> Any:
+    """What follows the magic number: protocol, machine, contents, keys; then each storage with its length in front."""
+    _Reader(stream, where, depth).load()
+    _Reader(stream, where, depth).load()
+    reader = _Reader(stream, where, depth)
+    found = reader.load()
+    rest = stream.getbuffer()
+    for key in _Reader(stream, where, depth).load():
+        storage = reader.storages[key]
+        (count,) = struct.unpack("<q", stream.read(8))
+        start = stream.tell()
+        storage.data = rest[start : start + count * storage.dtype.itemsize]
+        stream.seek(start + len(storage.data))
+    return found
+
+
+class _Reader(pickle.Unpickler):
+    """One pickle. `storages` are those that it refers to by a key."""
+
+    def __init__(self, stream: io.BytesIO, where: str, depth: int) -> None:
+        self.where, self.depth = where, depth
+        self.storages: dict[str, Storage] = {}
+        _check_claims(stream, where)
+        super().__init__(stream, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return _Inert(self._nested)
+        full = f"{module}.{name}"
+        if full not in _KNOWN:
+            raise ModelError(
+                f"{self.where} names {full}, which is no part of a checkpoint of tensors: reading it as Python would, could run any "
+                "code. Nothing of it was run"
+            )
+        return _KNOWN[full]
+
+    def persistent_load(self, key: Any) -> Storage:
+        kind, storage_type, name, _, count = key[:5]
+        if kind != "storage" or not isinstance(storage_type, torch.dtype):
+            raise ModelError(f"{self.where} refers to {key!r:.100}, which is no storage")
+        return self.storages.setdefault(name, Storage(storage_type, count))
+
+    def _nested(self, content: bytes) -> Any:
+        return _opened(content, f"{self.where}, a storage in it", self.depth + 1)
+
+
+def _check_claims(stream: io.BytesIO, where: str) -> None:
+    """Walks over one pickle's instructions without obeying any, and back to its start."""
+    start, whole = stream.tell(), len(stream.getbuffer())
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name.endswith("PUT") and argument is not None and int(argument) > whole:
+                raise ModelError(f"{where} claims a memo of {argument} entries in {whole} bytes: it was made to fill the memory")
+    # Lengths beyond the end, unknown instructions: what `pickletools` says of them.
+    except ValueError as error:
+        raise ModelError(f"{where} cannot be read as a checkpoint: {error}") from error
+    stream.seek(start)
+
+
+class _Inert:
+    """A function that a pickle may call. It cannot be changed, as a pickle could change a plain function's defaults."""
+
+    __slots__ = ("_call",)
+    _call: Callable[..., Any]
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_call", call)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name} cannot be set")
+
+
+def _view(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Stored:
+    numbers = (offset, *size, *stride)
+    if not isinstance(storage, Storage) or len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError("a tensor's place in its storage is not made of whole numbers")
+    return Stored(storage, offset, tuple(size), tuple(stride))
+
+
+def _same(value: Any, *_: Any) -> Any:
+    return value
+
+
+def _persistent(meta: dict[str, Any]) -> Record:
+    """An object of NVIDIA's `persistence`: its class's name and its state, without the source text that would be run."""
+    found = Record(meta["state"])
+    found.kind = str(meta["class_name"])
+    return found
+
+
+@dataclass
+class _Array:
+    """A NumPy array, filled by its state."""
+
+    value: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, data = state
+        flat = np.frombuffer(_bytes(data), dtype.numpy())
+        self.value = flat.reshape(shape, order="F" if fortran else "C")
+
+
+@dataclass
+class _Dtype:
+    """A NumPy dtype: a code such as f4, and its byte order."""
+
+    code: str
+    order: str = "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = str(state[1])
+
+    def numpy(self) -> np.dtype:
+        if self.code[:1] not in "fiub":
+            raise ModelError(f"an array of {self.code!r} is no array of numbers")
+        return np.dtype(self.order.replace("|", "") + self.code)
+
+
+def _bytes(data: Any) -> bytes:
+    return data.encode("latin1") if isinstance(data, str) else bytes(data)
+
+
+def _numpy(name: str) -> tuple[str, str]:
+    return f"numpy.core.multiarray.{name}", f"numpy._core.multiarray.{name}"
+
+
+_KNOWN: dict[str, Any] = {
+    "collections.OrderedDict": Record,
+    "dnnlib.util.EasyDict": Record,
+    "argparse.Namespace": Namespace,
+    "builtins.set": _Inert(set),
+    "__builtin__.set": _Inert(set),
+    "torch.Size": _Inert(tuple),
+    "torch.device": _Inert(lambda *a: ":".join(map(str, a))),
+    "torch._utils._rebuild_tensor": _Inert(_view),
+    "torch._utils._rebuild_tensor_v2": _Inert(_view),
+    "torch._utils._rebuild_parameter": _Inert(_same),
+    "torch_utils.persistence._reconstruct_persistent_obj": _Inert(_persistent),
+    "numpy.ndarray": None,
+    "numpy.dtype": _Inert(lambda code, *_: _Dtype(str(code))),
+    "_codecs.encode": _Inert(lambda text, _: _bytes(text)),
+    **{f"torch.{name}Storage": dtype for name, dtype in DTYPES.items()},
+    **{name: _Inert(lambda *_: _Array()) for name in _numpy("_reconstruct")},
+    **{name: _Inert(lambda dtype, data: np.frombuffer(_bytes(data), dtype.numpy())[0].item()) for name in _numpy("scalar")},
+}

@@ -1,0 +1,63 @@
+"""What the style-based generators have in common: the mapping z [, class] -> w, and the scales of modulated convolutions.
+
+Published networks multiply weights by constants at run time (equalised learning rates). Here those constants are multiplied in when a
+checkpoint is imported (reds_core.models.convert), so that every layer is a plain one.
+
+A modulated convolution scales its input channels by a style, and its output channels back to unit variance. Scaling the activations
+equals scaling the weights for each sample, and stays one dense convolution for the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1e-8
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows (n, k) scaled to a mean square of 1."""
+    return x * (x.square().mean(1, keepdim=True) + EPSILON).rsqrt()
+
+
+def leaky(x: Tensor) -> Tensor:
+    """A leaky ReLU that keeps the variance."""
+    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+def clamped(x: Tensor, limit: float | None) -> Tensor:
+    """Activations cut off at +-limit, as networks trained in half precision are."""
+    return x if limit is None else x.clamp(-limit, limit)
+
+
+def modulation(style: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The scales of a convolution's input and output channels, (n, i, 1, 1) and (n, o, 1, 1), for a style (n, i), a weight (o, i, k, k)."""
+    if style.dtype == torch.float16:
+        # The length of a style cancels out, but its square must not overflow.
+        style = style / style.detach().abs().amax(1, keepdim=True)
+    scale = (style.square() @ weight.square().sum((2, 3)).T + EPSILON).rsqrt()
+    return style[:, :, None, None], scale[:, :, None, None]
+
+
+class Mapping(nn.Module):
+    """(n, z) normal latents and (n,) class indices -> (n, w). `mean` is the mean w that truncation moves to."""
+
+    def __init__(self, z_dim: int, w_dim: int, classes: int, layers: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(classes, w_dim) if classes else None
+        sizes = [z_dim + (w_dim if classes else 0)] + [w_dim] * layers
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.mean: Tensor
+        self.register_buffer("mean", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        x = unit(z)
+        if self.embed is not None:
+            x = torch.cat([x, unit(self.embed(labels))], 1)
+        for layer in self.layers:
+            x = leaky(layer(x))
+        return x

@@ -1,0 +1,393 @@
+"""Published checkpoints, imported: the same images as by the code that saved them, whatever the format, and shapes of real sizes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from reds_core.errors import ModelError
+from reds_core.generators import AnyGenerator, Walkable, check_images
+from reds_core.generators.latent import draw
+from reds_core.models.biggan import BigGan
+from reds_core.models.config import Access
+from reds_core.models.convert import converted
+from reds_core.models.imported import AnyArchitecture, _fits, built, import_checkpoint
+from reds_core.models.pickles import Record, read_checkpoint
+from reds_core.models.stylegan2 import StyleGan2, doubled
+from reds_core.models.stylegan3 import StyleGan3
+
+DATA = Path(__file__).parent / "data"
+CPU = Access(torch.device("cpu"), False)
+FILES = {
+    "sg2ada": ("sg2ada-tiny.pkl", "stylegan2"), "sg2ada-cond": ("sg2ada-cond-tiny.pkl", "stylegan2"),
+    "sg3t": ("sg3t-tiny.pkl", "stylegan3"), "sg3r": ("sg3r-tiny.pkl", "stylegan3"),
+    "rosinality": ("rosinality-tiny.pt", "stylegan2"), "biggan": ("biggan-tiny-G_ema.pth", "biggan"),
+}  # fmt: skip
+STYLE_BASED = [name for name in FILES if name != "biggan"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of them, imported."""
+    found = tmp_path_factory.mktemp("imported")
+    for name, (file, _) in FILES.items():
+        config = DATA / "biggan-tiny-config.json" if name == "biggan" else None
+        import_checkpoint(DATA / file, found / f"{name}.safetensors", config)
+    return found
+
+
+def generator(folder: Path, name: str, **fields: Any) -> Walkable:
+    config = {"kind": FILES[name][1], "path": folder / f"{name}.safetensors"} | fields
+    loaded: Walkable = TypeAdapter(AnyGenerator).validate_python(config).load(CPU)
+    return loaded
+
+
+def expected(name: str) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Latents, classes and everything else that the published code made of them."""
+    arrays = {k: torch.from_numpy(v) for k, v in np.load(DATA / f"{name}-expected.npz").items()}
+    z = arrays["z"] if "z" in arrays else draw(arrays["seeds"].tolist(), 32, "normal")
+    return z, arrays.get("classes", torch.zeros(len(z), dtype=torch.long)), arrays
+
+
+# The same images
+
+
+@pytest.mark.parametrize("space", ["z", "w", "w+"])
+@pytest.mark.parametrize("psi", [1.0, 0.7])
+@pytest.mark.parametrize("name", STYLE_BASED)
+def test_images_are_those_of_the_published_code(folder: Path, name: str, psi: float, space: str) -> None:
+    g = generator(folder, name, space=space).truncated(psi)
+    z, classes, arrays = expected(name)
+    with torch.no_grad():
+        latents = g.latents(z, classes)
+        found = g.raw(latents, classes)
+    torch.testing.assert_close(found, arrays[f"image_psi{psi}"], atol=1e-4, rtol=0)
+    w = arrays.get(f"w_psi{psi}")
+    if space == "w" and w is not None:
+        torch.testing.assert_close(latents, w, atol=1e-5, rtol=0)
+
+
+def test_a_biggan_s_images_are_those_of_the_published_code(folder: Path) -> None:
+    g = generator(folder, "biggan")
+    z, classes, arrays = expected("biggan")
+    with torch.no_grad():
+        found = g.raw(g.latents(z, classes), classes)
+    off = (found - arrays["images"]).abs()
+    # One normalisation of these random weights divides by a variance near zero, and makes a rounding visible: the published float32
+    # images are themselves 2.3e-4 from what the same weights give in float64, in two pixels.
+    assert off.max() < 5e-4 and (off > 1e-4).sum() <= 4 and off.mean() < 1e-6
+
+
+def test_a_class_makes_a_difference_and_truncation_moves_to_the_mean_of_all(folder: Path) -> None:
+    g = generator(folder, "sg2ada-cond")
+    z = torch.randn(4, 32)
+    w = [g.latents(z, torch.full((4,), c)) for c in range(3)]
+    assert not torch.allclose(w[0], w[1]) and g.class_names == ("0", "1", "2")
+    torch.testing.assert_close(*(g.truncated(1e-6).latents(z, torch.full((4,), c)) for c in (0, 1)), atol=1e-5, rtol=0)
+
+
+def test_rows_of_w_plus_move_layers_of_their_own(folder: Path) -> None:
+    g, flat = generator(folder, "sg2ada", space="w+"), generator(folder, "sg2ada")
+    z, labels = torch.randn(2, 32), torch.zeros(2, dtype=torch.long)
+    rows = g.latents(z, labels)
+    assert g.dim == 8 * 32 and rows.shape == (2, 8 * 32)
+    images = [g.images(rows, labels)]
+    for row in (0, 7):
+        moved = rows.clone().unflatten(1, (8, 32))
+        moved[:, row] += 1
+        images.append(g.images(moved.flatten(1), labels))
+    torch.testing.assert_close(images[0], flat.images(flat.latents(z, labels), labels))
+    assert all(not torch.allclose(images[0], other) for other in images[1:])
+
+
+# Less than the whole
+
+
+@pytest.mark.parametrize("name", ["sg2ada", "rosinality"])
+def test_a_lower_resolution_is_the_image_on_the_way(folder: Path, name: str) -> None:
+    whole, half = generator(folder, name), generator(folder, name, resolution=16)
+    w, labels = whole.latents(torch.randn(4, 32), torch.zeros(4, dtype=torch.long)), torch.zeros(4, dtype=torch.long)
+    small, large = half.raw(w, labels), whole.raw(w, labels)
+    assert small.shape == (4, 3, 16, 16) and large.shape == (4, 3, 32, 32)
+    assert generator(folder, name, resolution=16, space="w+").dim == 6 * 32
+    # The whole is the small one, doubled, and what the last block adds.
+    _, architecture, state = _converted(name)
+    network = built(architecture)
+    state |= {k: torch.zeros_like(v) for k, v in state.items() if k.startswith("synthesis.blocks.3.rgb.conv")}
+    network.load_state_dict(state)
+    silent = network.get_submodule("synthesis")(w[:, None].expand(-1, 8, -1))
+    torch.testing.assert_close(silent, doubled(small), atol=1e-5, rtol=1e-5)
+
+
+def test_a_resolution_that_the_network_does_not_pass_is_named(folder: Path) -> None:
+    with pytest.raises(ModelError, match="renders 4, 8, 16, 32 pixels, not 24"):
+        generator(folder, "sg2ada", resolution=24)
+
+
+def test_the_noise_can_be_left_out(folder: Path) -> None:
+    w, labels = torch.randn(2, 32), torch.zeros(2, dtype=torch.long)
+    with_noise, without = (generator(folder, "rosinality", noise=n).raw(w, labels) for n in ("const", "none"))
+    assert not torch.allclose(with_noise, without)
+
+
+# Derivatives and precision
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_derivatives_of_both_modes_are_those_of_differences(folder: Path, name: str) -> None:
+    network = _double(folder, name)
+    z, classes, _ = expected(name)
+    z, u = z[:2].double(), torch.randn(2, z.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    h = 1e-6
+
+    def call(x: Tensor) -> Tensor:
+        return network(x, classes[:2])
+
+    difference = (call(z + h * u) - call(z - h * u)) / (2 * h)
+    forward = torch.func.jvp(call, (z,), (u,))[1]
+    # Not pixel by pixel: a few lie where the difference steps over a kink.
+    assert (forward - difference).norm() < 1e-3 * difference.norm()
+    leaf = z.requires_grad_()
+    weights = torch.randn(forward.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad((call(leaf) * weights).sum(), leaf)
+    torch.testing.assert_close((gradient * u).sum(), (forward * weights).sum(), atol=1e-6, rtol=1e-6)
+
+
+def _double(folder: Path, name: str) -> Any:
+    _, architecture, state = _converted(name)
+    network = built(architecture).double()
+    network.load_state_dict(state)
+    if isinstance(architecture, BigGan):
+        return network
+    rows, parts = architecture.rows, dict(network.named_children())
+    return lambda z, labels: parts["synthesis"](parts["mapping"](z, labels)[:, None].expand(-1, rows, -1))
+
+
+def _converted(name: str) -> tuple[str, Any, dict[str, Tensor]]:
+    config = json.loads((DATA / "biggan-tiny-config.json").read_text()) if name == "biggan" else None
+    return converted(read_checkpoint(DATA / FILES[name][0]), config)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", FILES)
+def test_half_precision_gives_nearly_the_same_images(name: str, dtype: torch.dtype) -> None:
+    _, architecture, state = _converted(name)
+    z, classes, arrays = expected(name)
+    network = built(architecture)
+    network.load_state_dict(state)
+    network = network.to(dtype, memory_format=torch.channels_last)
+    with torch.no_grad():
+        if isinstance(architecture, BigGan):
+            found, due = network(z.to(dtype), classes), arrays["images"]
+        else:
+            w = network.get_submodule("mapping")(z.to(dtype), classes)
+            found, due = network.get_submodule("synthesis")(w[:, None].expand(-1, architecture.rows, -1)), arrays["image_psi1.0"]
+    assert bool(torch.isfinite(found).all())
+    assert (found.float() - due).norm() < 0.15 * (due - due.mean()).norm()
+
+
+# Real sizes
+
+
+def described(kind: str, **changes: Any) -> Any:
+    """The architecture of a published network; FFHQ at 1024 unless changed."""
+    if kind == "stylegan2":
+        base = dict(channels=(512, 512, 512, 512, 512, 256, 128, 64, 32), form="skip", clamp=None, mapping_layers=8)
+    else:
+        base = dict(
+            mapping_layers=2, resolution=1024, layers=14, critical=2, channel_base=32768, channel_max=512, first_cutoff=2.0,
+            first_stopband=2**2.1, last_stopband_rel=2**0.3, margin=10, kernel=3, filter_size=6, oversampling=2, radial=False,
+            output_scale=0.25, clamp=256,
+        )  # fmt: skip
+    common = dict(kind=kind, z_dim=512, w_dim=512, classes=0, colours=3)
+    return TypeAdapter(AnyArchitecture).validate_python(common | base | changes)
+
+
+BIGGAN = dict(kind="biggan", classes=1000, shared_dim=128, bottom=4, attention=(64,), colours=3)
+BIGGAN_128 = BigGan(z_dim=120, z_parts=6, channels=(1536, 1536, 768, 384, 192, 96), **BIGGAN)  # type: ignore[arg-type]
+BIGGAN_256 = BigGan(z_dim=140, z_parts=7, channels=(1536, 1536, 768, 768, 384, 192, 96), **BIGGAN)  # type: ignore[arg-type]
+SIZES = {
+    # The number of parameters that the published code prints, and those that are multiplied in here: noise strengths, gammas.
+    "ffhq 1024, config-f": (described("stylegan2"), 30_370_060, -17),
+    "afhq or lsun 512": (described("stylegan2", channels=(512, 512, 512, 512, 512, 256, 128, 64)), 30_276_583, -15),
+    "ffhq 1024, T": (described("stylegan3"), 22_313_167, 0),
+    "imagenet 128": (BIGGAN_128, 70_433_988, -1),
+}
+
+
+def parameters(network: nn.Module) -> int:
+    """Without the ones that are added to a class's gains."""
+    return sum(p.numel() for name, p in network.named_parameters() if not name.endswith("gain.bias"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_network_of_real_size_has_the_published_number_of_parameters(size: str) -> None:
+    architecture, published, folded = SIZES[size]
+    with torch.device("meta"):
+        assert parameters(built(architecture)) == published + folded
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pixels"),
+    [
+        (described("stylegan2"), 1024),
+        (described("stylegan2", channels=(512, 512, 512, 512, 512, 256, 128, 64), classes=3), 512),
+        (described("stylegan2", channels=(512, 512, 512, 512, 512, 256, 128), form="resnet"), 256),
+        (described("stylegan3"), 1024),
+        (described("stylegan3", radial=True, kernel=1, channel_base=65536, channel_max=1024), 1024),
+        (described("stylegan3", resolution=512, radial=True, kernel=1, channel_base=32768, channel_max=1024), 512),
+        (described("stylegan3", resolution=256, channel_base=16384), 256),
+        (BIGGAN_128, 128),
+        (BIGGAN_256, 256),
+    ],
+)
+def test_a_network_of_real_size_gives_images_of_its_size(architecture: Any, pixels: int) -> None:
+    assert architecture.resolution == pixels
+    with torch.device("meta"):
+        network, labels = built(architecture), torch.zeros(2, dtype=torch.long)
+        if isinstance(architecture, BigGan):
+            images = network(torch.empty(2, architecture.z_dim), labels)
+        else:
+            w = network.get_submodule("mapping")(torch.empty(2, 512), labels)
+            images = network.get_submodule("synthesis")(w[:, None].expand(-1, architecture.rows, -1))
+    assert images.shape == (2, 3, pixels, pixels)
+
+
+class Meta:
+    """A tensor of a checkpoint that is only its shape."""
+
+    def __init__(self, *size: int) -> None:
+        self.size = size
+
+    def tensor(self) -> Tensor:
+        return torch.empty(self.size, device="meta")
+
+
+class Real(Meta):
+    """One that has to have its value."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+    def tensor(self) -> Tensor:
+        return self.value
+
+
+def module(
+    parameters: dict[str, Any], buffers: dict[str, Any] | None = None, modules: dict[str, Any] | None = None, **fields: Any
+) -> Record:
+    return Record({"_parameters": parameters, "_buffers": buffers or {}, "_modules": modules or {}} | fields)
+
+
+def linear(fan_in: int, fan_out: int, activation: str = "linear") -> Record:
+    return module({"weight": Meta(fan_out, fan_in), "bias": Meta(fan_out)}, activation=activation, weight_gain=1.0, bias_gain=1.0)
+
+
+def mapping(layers: int, classes: int) -> Record:
+    first = 1024 if classes else 512
+    fc = {f"fc{k}": linear(first if k == 0 else 512, 512, "lrelu") for k in range(layers)}
+    return module({}, {"w_avg": Meta(512)}, fc | ({"embed": linear(classes, 512)} if classes else {}), num_layers=layers)
+
+
+def ada(size: int, base: int, classes: int) -> dict[str, Any]:
+    """What a network pickle of stylegan2-ada-pytorch holds, by its published constructors."""
+    taps = torch.tensor([1.0, 3, 3, 1])
+    kernel = Real(taps.outer(taps) / 64)
+    widths = {4 * 2**k: min(base // (4 * 2**k), 512) for k in range(20) if 4 * 2**k <= size}
+
+    def conv(fan_in: int, fan_out: int, at: int) -> Record:
+        return module(
+            {"weight": Meta(fan_out, fan_in, 3, 3), "bias": Meta(fan_out), "noise_strength": Meta()},
+            {"noise_const": Meta(at, at), "resample_filter": kernel}, {"affine": linear(512, fan_in)},
+            activation="lrelu", use_noise=True, resolution=at, conv_clamp=256,
+        )  # fmt: skip
+
+    blocks = {}
+    for at, width in widths.items():
+        convs = {"conv1": conv(width, width, at)} | ({"conv0": conv(widths[at // 2], width, at)} if at > 4 else {})
+        rgb = module({"weight": Meta(3, width, 1, 1), "bias": Meta(3)}, {}, {"affine": linear(512, width)}, weight_gain=1.0)
+        const = {"const": Meta(width, 4, 4)} if at == 4 else {}
+        blocks[f"b{at}"] = module(const, {}, convs | {"torgb": rgb}, architecture="skip")
+    synthesis = module({}, {}, blocks, block_resolutions=list(widths))
+    g = module(
+        {}, {}, {"synthesis": synthesis, "mapping": mapping(8, classes)}, z_dim=512, w_dim=512, c_dim=classes, img_channels=3
+    )
+    g.kind = "Generator"
+    return {"G_ema": g}
+
+
+@pytest.mark.parametrize(("size", "base", "classes"), [(1024, 32768, 0), (512, 32768, 0), (512, 32768, 3), (256, 16384, 0)])
+def test_a_pickle_of_real_size_fits_the_architecture_found_in_it(
+    size: int, base: int, classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, architecture, state = converted(ada(size, base, classes), None)
+    assert name == "stylegan2-ada-pytorch" and architecture.resolution == size and architecture.classes == classes
+    # Nothing of a shape can be NaN.
+    monkeypatch.setattr(torch, "isfinite", lambda x: torch.ones(1, dtype=torch.bool))
+    _fits(Path("x.pkl"), architecture, state)
+
+
+# What is wrong
+
+
+def test_a_state_dict_of_biggan_needs_its_configuration_and_the_right_one(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="--config"):
+        import_checkpoint(DATA / "biggan-tiny-G_ema.pth", tmp_path / "b.safetensors")
+    config = json.loads((DATA / "biggan-tiny-config.json").read_text())
+    for change, message in (
+        ({"resolution": 128}, "do not belong together"),
+        ({"hier": False}, "do not belong"),
+        ({"model": "BigGANdeep"}, "only the"),
+    ):
+        (tmp_path / "c.json").write_text(json.dumps(config | change))
+        with pytest.raises(ModelError, match=message):
+            import_checkpoint(DATA / "biggan-tiny-G_ema.pth", tmp_path / "b.safetensors", tmp_path / "c.json")
+    assert not list(tmp_path.glob("b.*"))
+
+
+def test_a_checkpoint_of_something_else_is_named_with_what_it_holds(tmp_path: Path) -> None:
+    torch.save({"model": {"fc.weight": torch.ones(2)}}, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match="holds model: none of the known formats"):
+        import_checkpoint(tmp_path / "other.pt", tmp_path / "o.safetensors")
+
+
+def test_a_pair_that_does_not_belong_together_is_noticed(folder: Path, tmp_path: Path) -> None:
+    for suffix, name in ((".safetensors", "sg3t"), (".json", "sg3r")):
+        (tmp_path / f"mixed{suffix}").write_bytes((folder / f"{name}{suffix}").read_bytes())
+    with pytest.raises(ModelError, match=r"is not the file that mixed\.json describes"):
+        TypeAdapter(AnyGenerator).validate_python({"kind": "stylegan3", "path": tmp_path / "mixed.safetensors"}).load(CPU)
+    (tmp_path / "mixed.json").unlink()
+    with pytest.raises(ModelError, match=r"mixed\.json.*reds import"):
+        TypeAdapter(AnyGenerator).validate_python({"kind": "stylegan3", "path": tmp_path / "mixed.safetensors"}).load(CPU)
+
+
+def test_another_kind_than_the_spec_says_and_other_classes_are_named(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"sg3t\.safetensors is a stylegan3; the spec says kind: stylegan2"):
+        TypeAdapter(AnyGenerator).validate_python({"kind": "stylegan2", "path": folder / "sg3t.safetensors"}).load(CPU)
+    with pytest.raises(ModelError, match=r"names 2 classes; sg2ada-cond\.safetensors has 3"):
+        generator(folder, "sg2ada-cond", classes=["cat", "dog"])
+    assert generator(folder, "sg2ada-cond", classes=["cat", "dog", "wild"]).class_names == ("cat", "dog", "wild")
+
+
+def test_nan_in_a_checkpoint_is_named(tmp_path: Path) -> None:
+    found = torch.load(DATA / "biggan-tiny-G_ema.pth", weights_only=True)
+    found["blocks.1.0.conv1.bias"][3] = float("nan")
+    torch.save(found, tmp_path / "nan.pth")
+    with pytest.raises(ModelError, match=r"NaN or infinity in 1 tensors, blocks\.1\.conv1\.bias"):
+        import_checkpoint(tmp_path / "nan.pth", tmp_path / "n.safetensors", DATA / "biggan-tiny-config.json")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_imported_generator_passes_the_checks_of_a_run(folder: Path, name: str) -> None:
+    # Random weights know no range.
+    assert check_images(generator(folder, name, output_range=[-20, 20]))[0] == 3
+
+
+assert isinstance(described("stylegan2"), StyleGan2) and isinstance(described("stylegan3"), StyleGan3)
