@@ -104,7 +104,8 @@ def check(
     from reds_core.prepare import prepare
     from reds_core.seeds import plan
 
-    loaded = _check_early(spec, set_ or [], allow_code)
+    loaded = _load_early(spec, set_ or [], allow_code)
+    _check_all_files(loaded, allow_code)
     job = prepare(loaded, device, batch, allow_code)
     first = loaded.seeds.first
     show_forecast(job, forecast(job, range(first, first + min(seeds, loaded.seeds.count))), len(plan(loaded)))
@@ -247,10 +248,34 @@ def _exit_codes() -> Iterator[None]:
 
 def _check_early(spec: Path, overrides: list[str], allow_code: bool) -> Any:
     """Finds a mistake in the spec before anything slow starts."""
-    from reds_core.spec import check_files, doubts, load_spec
+    from reds_core.spec import check_files
+
+    loaded = _load_early(spec, overrides, allow_code)
+    check_files(loaded)
+    return loaded
+
+
+def _check_all_files(spec: Any, allow_code: bool) -> None:
+    """Raises ModelError with every missing file, and with what is wrong with those that are there."""
+    import torch
+
+    from reds_core.errors import ModelError
+    from reds_core.models.config import Access
+    from reds_core.spec import check_files, check_present
+
+    try:
+        check_files(spec)
+    except ModelError as error:
+        wrong = check_present(spec, Access(torch.device("cpu"), allow_code))
+        rest = "\n".join(wrong) or "all else in the spec is right, and so are the files that are there"
+        raise ModelError(f"{error}\n{rest}") from error
+
+
+def _load_early(spec: Path, overrides: list[str], allow_code: bool) -> Any:
+    """The spec, with its doubts told and its code let in."""
+    from reds_core.spec import doubts, load_spec
 
     loaded = load_spec(spec, overrides)
-    check_files(loaded)
     for doubt in doubts(loaded):
         print(f"reds: warning: {doubt}", file=sys.stderr)
     if allow_code:

@@ -21,7 +21,7 @@ from reds_core.images import to_levels
 from reds_core.jacobian import Measure, evaluate, features_jacobians_and_grams, pullbacks, pulled
 from reds_core.origins import Origins
 from reds_core.prepare import COTANGENTS, UNASKED, Job, role_names
-from reds_core.tangent import Tangent, tangent_at
+from reds_core.tangent import Tangent, jacobian_range, tangent_at
 from reds_core.trajectory import SHORTEST_PROJECTION, Trajectories, nowhere
 from reds_core.types import Latents, Owner, Passes, Reason
 
@@ -76,7 +76,8 @@ def _tangent(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> Tangen
     basis = job.tangent
     if basis is None:
         measure = measure_of(job, origins, [*job.spec.held, *job.spec.varied])
-        basis = torch.linalg.qr(pullbacks(measure, latents, rows, COTANGENTS, job.batch, passes).double())[0].to(latents.dtype)
+        pulled_back = pullbacks(measure, latents, rows, COTANGENTS, job.batch, passes)
+        basis = jacobian_range(pulled_back, job.cloud.deviations, job.generator.rows)
     return tangent_at(latents, job.cloud.mean(origins.conditions[rows]), basis, job.cloud.deviations)
 
 

@@ -24,7 +24,7 @@ from reds_core.models.config import Access
 from reds_core.precision import float32_as
 from reds_core.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
 from reds_core.spec import Spec, check_files
-from reds_core.tangent import Cloud, axes, cloud_of, components
+from reds_core.tangent import Cloud, axes, cloud_of, components, components_by_row
 from reds_core.types import Feature, Images, Passes
 
 Network = Callable[[Images], Tensor]
@@ -34,6 +34,7 @@ UNASKED = ("rand", *straight.METHODS)  # ways to choose directions that look at 
 LATENTS_PER_CLASS = 16
 COTANGENTS = 24  # of every attribute, for the basis of a seed in a large isotropic space
 MOST_AXES = 128  # that are walked without a smaller basis
+MOST_GRAM = 2048  # latent dimensions whose Gram, for every trajectory, fits a memory
 NOISE_IMAGES = 16
 
 
@@ -84,6 +85,11 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     generator = generator.truncated(spec.seeds.truncation)
     features, label_names = _load_features(spec, access, shape, generator)
     judge = spec.judge.load_network(access) if spec.judge else None
+    if spec.trajectory.method != "corrected" and generator.dim > MOST_GRAM and spec.trajectory.directions_by not in UNASKED:
+        raise ModelError(
+            f"trajectory.method: {spec.trajectory.method} needs a Gram of {generator.dim}x{generator.dim} at every waypoint, in space "
+            f"{generator.space}; only `corrected` walks so large a space, in a tangent basis"
+        )
     if batch is not None and batch < 1:
         raise ModelError(f"a batch of {batch} images is none; give 1 or more")
     batch = batch or default_batch(access.device, shape)
@@ -106,7 +112,8 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     job = replace(bare, latent_spread=latent_spread, spreads=spreads, noise=noise, passes_once=passes)
     _check_noise(job)
     job = replace(job, fixed=_fixed(job))
-    return _with_mode(job, latents[:2], conditions[:2], stored[:2])
+    measured = _measured(job, stored)[:2]
+    return _with_mode(job, latents[measured], conditions[measured], stored[measured])
 
 
 def pick_device(name: str) -> torch.device:
@@ -141,11 +148,20 @@ def _cloud(generator: Walkable, classes: Sequence[int]) -> Cloud:
 def _tangent(spec: Spec, generator: Walkable, cloud: Cloud) -> Tensor | None:
     """The tangent basis by the kind of latent space: an isotropic one has no principal components."""
     by = spec.trajectory.tangent
-    if by == "components" or (by == "auto" and generator.space != "z"):
+    if generator.space == "w+" and by == "components":
+        return components_by_row(cloud.deviations, generator.rows, spec.trajectory.tangent_size)
+    if by == "components" or (by == "auto" and generator.space == "w"):
         return components(cloud.deviations, spec.trajectory.tangent_size)
     if by == "axes" or (by == "auto" and generator.dim <= MOST_AXES):
         return axes(cloud.deviations)
     return None
+
+
+def _without_products(job: Job) -> Tensor:
+    """The tangent basis where the range of a Jacobian cannot be had."""
+    if job.generator.space == "w+":
+        return components_by_row(job.cloud.deviations, job.generator.rows, job.spec.trajectory.tangent_size)
+    return axes(job.cloud.deviations)
 
 
 def _fixed(job: Job) -> Tensor | None:
@@ -163,7 +179,7 @@ def _fixed(job: Job) -> Tensor | None:
         return latents, _reference_images(job, latents, conditions)
 
     def measure(name: str, images: Images) -> Tensor:
-        bound = job.features[name].bind(images)
+        bound = _bound(job.features[name], images, job.batch)
         one = replace(job, features={name: job.features[name]})
         finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
         return features_of(one, images, finite, {name: bound})[name]
@@ -252,7 +268,7 @@ def _spread(job: Job, name: str, images: Images) -> float:
     """The median distance of an attribute between unrelated seeds, in its own units."""
     feature = job.features[name]
     finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
-    kept = feature.bind(images)
+    kept = _bound(feature, images, job.batch)
     one = Job(**{**vars(job), "features": {name: feature}})
     if kept is None:
         spread = median_distance(features_of(one, images, finite, {name: None})[name])
@@ -272,6 +288,30 @@ def _spread(job: Job, name: str, images: Images) -> float:
             "by it; choose another feature or region"
         )
     return spread
+
+
+def _bound(feature: Feature, images: Images, batch: int) -> Tensor | None:
+    """What a feature remembers of images, `batch` at a time."""
+    parts = [feature.bind(x) for x in images.split(batch)]
+    return None if parts[0] is None else torch.cat([p for p in parts if p is not None])
+
+
+def _measured(job: Job, images: Images) -> Tensor:
+    """Rows of images, two at least if there are, of which every attribute is a number: derivatives of NaN would tell nothing."""
+    rows = torch.zeros(0, dtype=torch.long, device=images.device)
+    for at in range(0, len(images), NOISE_IMAGES):
+        some = images[at : at + NOISE_IMAGES]
+        finite = torch.ones(len(some), dtype=torch.bool, device=images.device)
+        features = features_of(job, some, finite, {name: f.bind(some) for name, f in job.features.items()})
+        known = torch.stack([torch.isfinite(f).all(1) for f in features.values()]).all(0)
+        rows = torch.cat([rows, at + known.nonzero().squeeze(1)])
+        if len(rows) > 1:
+            return rows
+    if not len(rows):
+        raise ModelError(
+            f"attributes {', '.join(job.features)}: none of {len(images)} reference images could be measured by all of them"
+        )
+    return rows
 
 
 def _noise(job: Job, name: str, images: Images) -> float:
@@ -315,7 +355,7 @@ def _with_mode(job: Job, latents: Tensor, conditions: Tensor, images: Images) ->
     if is_corrected and job.tangent is None and allowed["reverse"]:
         if job.spec.trajectory.tangent == "jacobian":
             raise ModelError(f"trajectory.tangent: jacobian needs reverse mode, which does not work here: {allowed['reverse']}")
-        job = replace(job, tangent=axes(job.cloud.deviations))
+        job = replace(job, tangent=_without_products(job))
     if wanted != "auto":
         if allowed[wanted]:
             raise ModelError(f"trajectory.jacobian: {wanted} mode does not work with these networks: {allowed[wanted]}")

@@ -21,9 +21,10 @@ from reds_core import strict_yaml
 from reds_core.errors import ModelError, SpecError
 from reds_core.features import AnyFeature, NetworkInput
 from reds_core.generators import AnyGenerator
-from reds_core.models.config import Config, Count, Number, file_sha256
+from reds_core.models.config import Access, Config, Count, FromFile, Number, file_sha256
 
 FIRST_REFERENCE_SEED = 2**31
+NO_PART = ("sha256", "published")  # of the digest: what a file holds is
 SEPARATE_LABELS = ("condition", "none")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -74,7 +75,7 @@ class Trajectory(Config):
     tangent: Literal["auto", "components", "axes", "jacobian"] = Field(
         "auto",
         description="Where corrected trajectories may go: principal components of mapped latents (auto in W), all axes, or what a seed's "
-        "image reacts to by its Jacobian (auto in a large Z).",
+        "image reacts to by its Jacobian (auto in W+, and in a large Z).",
     )
     tangent_size: Annotated[Count, Field(ge=1)] = Field(64, description="How many principal components.")
     jacobian: Literal["auto", "differences", "reverse", "forward"] = Field(
@@ -173,11 +174,12 @@ def digest(spec: Spec) -> str:
 
 
 def doubts(spec: Spec) -> list[str]:
-    """What is allowed but hardly meant: a judge that is the network of a held attribute."""
+    """What is allowed but hardly meant: a judge that is the network of a held attribute, or what configs say of themselves."""
+    found = [f"{key.removesuffix('.')}: {doubt}" for key, value in _walk(spec, "") for doubt in getattr(value, "doubts", list)()]
     if spec.judge is None:
-        return []
+        return found
     judge = _canonical(spec.judge)["model"]
-    return [
+    return found + [
         f"judge: is the network of the held attribute {name}, so it is not independent: it sees what is held, and nothing else"
         for name in spec.held
         if _canonical(spec.attributes[name]).get("model") == judge
@@ -190,25 +192,37 @@ def dump(spec: Spec) -> str:
     return text
 
 
-def files(spec: Config, where: str = "") -> Iterator[tuple[str, Path, str | None]]:
-    """Every file that a spec names: the key that names it, its path, and the hash it is pinned to."""
+def files(spec: Config, where: str = "") -> Iterator[tuple[str, Path, str | None, str | None]]:
+    """Every file that a spec names: the key that names it, its path, the hash it is pinned to, and where it comes from."""
     for key, value in _walk(spec, where):
         for name in type(value).model_fields:
             path = getattr(value, name)
             if isinstance(path, Path):
-                yield f"{key}{name}", path, getattr(value, "sha256", None)
+                yield f"{key}{name}", path, getattr(value, "sha256", None), getattr(value, "published", None)
 
 
 def check_files(spec: Spec) -> None:
     """Raises ModelError with every missing file and every file that differs from its pinned hash."""
     problems = []
-    for key, path, pinned in files(spec):
+    for key, path, pinned, published in files(spec):
         if not path.is_file():
-            problems.append(f"{key}: there is no file {path}")
+            problems.append(f"{key}: there is no file {path}" + (f"\n    published: {published}" if published else ""))
         elif pinned and (found := file_sha256(path)) != pinned:
             problems.append(f"{key}: {path} has sha256 {found}, the spec asks for {pinned}")
     if problems:
         raise ModelError("\n".join(problems))
+
+
+def check_present(spec: Spec, access: Access) -> list[str]:
+    """What is wrong with the networks whose files are there, each as "where: what", whatever else is missing."""
+    problems = []
+    for key, value in _walk(spec, ""):
+        if isinstance(value, FromFile) and all(path.is_file() for _, path, _, _ in files(value)):
+            try:
+                value.load(access)
+            except ModelError as error:
+                problems.append(f"{key.removesuffix('.')}: {error}")
+    return problems
 
 
 def _override(raw: dict[str, Any], text: str) -> None:
@@ -313,7 +327,7 @@ def _walk(value: Any, where: str) -> Iterator[tuple[str, Config]]:
 def _canonical(value: Any) -> Any:
     """Plain JSON values that do not depend on where files lie."""
     if isinstance(value, Config):
-        fields = {name: _canonical(getattr(value, name)) for name in type(value).model_fields if name != "sha256"}
+        fields = {name: _canonical(getattr(value, name)) for name in type(value).model_fields if name not in NO_PART}
         return fields | value.identity()
     if isinstance(value, Path):
         return file_sha256(value)

@@ -6,6 +6,9 @@ r"""Where a corrected trajectory may go: coordinates y around every seed, z = z_
     jacobian     in a large isotropic space, which has no principal components: what the seed's image reacts to at all, the range of
                  its transposed Jacobian, found with random cotangents (reds_core.holding)
 
+In W+ sampled latents have equal rows, so that their components would move all layers alike. There, components are those of every row
+for itself, and the range of the Jacobian is taken in them: steps move layers apart, each by as much as its row varies.
+
 Where a class is given, latents are taken relative to the mean of their class: what differs between classes is no variation of one.
 Plausible is a latent within the radius, in these coordinates, that holds 99.9 % of sampled latents, or the seed's own radius if that
 is larger. All of it comes from latents of reference seeds, which cost no image.
@@ -117,6 +120,27 @@ def components(deviations: Latents, size: int) -> Tensor:
     keep = min(size, int((lengths > NEGLIGIBLE * lengths[0]).sum()))
     leading: Tensor = (columns.flip(1)[:, :keep] * lengths[:keep])[None].to(deviations.dtype)
     return leading
+
+
+def components_by_row(deviations: Latents, rows: int, size: int) -> Tensor:
+    """The leading components of each of the `rows` parts of deviations (s, d), about `size` in all: (1, d, k), a block for every row."""
+    blocks: Tensor = torch.block_diag(*(components(part, max(1, size // rows))[0] for part in deviations.chunk(rows, 1)))
+    return blocks[None]
+
+
+def jacobian_range(pulled: Tensor, deviations: Latents, rows: int) -> Tensor:
+    """Orthogonal columns (n, d, k) that span J^T c for cotangents c, pulled (n, d, k); in W+ of `rows` rows in their components."""
+    if rows == 1:
+        columns: Tensor = torch.linalg.qr(pulled.double())[0]
+        return columns.to(pulled.dtype)
+    own = [components(part, MOST_COMPONENTS)[0].double() for part in deviations.chunk(rows, 1)]
+    parts = pulled.double().chunk(rows, 1)
+    inner = torch.linalg.qr(torch.cat([p.mT @ part for p, part in zip(own, parts, strict=True)], 1))[0]
+    back = inner.split([p.shape[1] for p in own], 1)
+    left, lengths, _ = torch.linalg.svd(torch.cat([p @ part for p, part in zip(own, back, strict=True)], 1), full_matrices=False)
+    # One length for each column of all seeds: a unit of a coordinate is the same step for everyone.
+    spanning: Tensor = (left * lengths.mean(0)).to(pulled.dtype)
+    return spanning
 
 
 def axes(deviations: Latents) -> Tensor:

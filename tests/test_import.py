@@ -12,6 +12,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from reds_core import prepare
 from reds_core.errors import ModelError
 from reds_core.generators import AnyGenerator, Walkable, check_images
 from reds_core.generators.latent import draw
@@ -22,6 +23,8 @@ from reds_core.models.imported import AnyArchitecture, _fits, built, import_chec
 from reds_core.models.pickles import Record, read_checkpoint
 from reds_core.models.stylegan2 import StyleGan2, doubled
 from reds_core.models.stylegan3 import StyleGan3
+from reds_core.spec import Spec
+from reds_core.variants import augment
 
 DATA = Path(__file__).parent / "data"
 CPU = Access(torch.device("cpu"), False)
@@ -332,6 +335,35 @@ def test_a_pickle_of_real_size_fits_the_architecture_found_in_it(
     # Nothing of a shape can be NaN.
     monkeypatch.setattr(torch, "isfinite", lambda x: torch.ones(1, dtype=torch.bool))
     _fits(Path("x.pkl"), architecture, state)
+
+
+# Walked
+
+
+def spec_of(folder: Path, **changes: Any) -> Spec:
+    upper, lower = ({"kind": "pixels", "region": {"box": box}} for box in ([0, 0, 0.5, 1], [0.5, 0, 1, 1]))
+    return Spec.model_validate({
+        "name": "t", "seeds": {"count": 2, "truncation": 0.7}, "attributes": {"upper": upper, "lower": lower}, "label": "none",
+        "generator": {"kind": "stylegan2", "path": folder / "sg2ada.safetensors", "output_range": [-8, 8], "space": "w+"},
+        "held": {"upper": 0.05}, "varied": {"lower": 0.05}, "trajectory": {"directions": 2, "waypoints": 2, "step": 0.05},
+    } | changes)  # fmt: skip
+
+
+@pytest.mark.parametrize("tangent", ["auto", "components"])
+def test_in_w_plus_layers_move_apart_and_what_is_held_is_held(folder: Path, tangent: str) -> None:
+    trajectory = {"directions": 2, "waypoints": 2, "step": 0.05, "tangent": tangent}
+    variants = [c for c in augment(spec_of(folder, trajectory=trajectory), range(2)) if c.role == "variant"]
+    reached = [c for c in variants if len(c.latent)]
+    assert len(reached) >= len(variants) / 2
+    assert all(c.drifts["upper"] <= 0.05 for c in reached) and any(c.accepted for c in variants)
+    rows = np.stack([c.latent for c in reached]).reshape(len(reached), 8, 32)
+    assert np.abs(rows - rows[:, :1]).max(axis=(1, 2)).min() > 1e-3
+
+
+def test_published_trajectories_are_refused_where_their_grams_fit_no_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "MOST_GRAM", 255)
+    with pytest.raises(ModelError, match="local needs a Gram of 256x256"):
+        next(augment(spec_of(folder, trajectory={"method": "local"}), range(2)))
 
 
 # What is wrong

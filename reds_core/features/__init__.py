@@ -1,11 +1,16 @@
 """Image -> vector: what measures an attribute. One file per kind; the union below is the registry.
 
-pixels       pixel values, of the whole image or a region          pixels.py, region.py
-frequency    a band of the Fourier transform                       frequency.py
-classifier   raw class scores of a network                         network.py
-embedding    a network's vector                                    network.py
-colour       mean and deviation of every channel                   colour.py
-callable     any Python function                                   callable.py
+pixels         pixel values, of the whole image or a region          pixels.py, region.py, filters.py
+object         one object, its look and its place                    object.py, mask.py
+segmentation   one object's place and shape                          segmentation.py, mask.py
+landmarks      points that a network or a function finds             landmarks.py
+frequency      a band of the Fourier transform                       frequency.py
+classifier     raw class scores of a network                         network.py
+embedding      a network's vector                                    network.py
+colour         mean and deviation of every channel                   colour.py
+callable       any Python function                                   callable.py
+
+What networks expect to see is declared in input.py.
 """
 
 from __future__ import annotations
@@ -17,12 +22,20 @@ from pydantic import Field
 from reds_core.features.callable import CallableFeature
 from reds_core.features.colour import Colour
 from reds_core.features.frequency import Frequency
-from reds_core.features.network import Classifier, Embedding, NetworkInput
+from reds_core.features.input import NetworkInput
+from reds_core.features.landmarks import Landmarks
+from reds_core.features.network import Classifier, Embedding
+from reds_core.features.object import Object
 from reds_core.features.pixels import Pixels
 from reds_core.features.region import Region
+from reds_core.features.segmentation import Segmentation
 
-AnyFeature = Annotated[Pixels | Frequency | Classifier | Embedding | Colour | CallableFeature, Field(discriminator="kind")]
+AnyFeature = Annotated[
+    Pixels | Object | Segmentation | Landmarks | Frequency | Classifier | Embedding | Colour | CallableFeature,
+    Field(discriminator="kind"),
+]
 
 __all__ = [
-    "AnyFeature", "CallableFeature", "Classifier", "Colour", "Embedding", "Frequency", "NetworkInput", "Pixels", "Region",
+    "AnyFeature", "CallableFeature", "Classifier", "Colour", "Embedding", "Frequency", "Landmarks", "NetworkInput", "Object", "Pixels",
+    "Region", "Segmentation",
 ]  # fmt: skip

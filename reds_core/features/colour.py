@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reds_core.features.region import Region, load_segment, load_weights
+from reds_core.features.region import EVERYWHERE, Region, Where
 from reds_core.models.config import Access, Config
 from reds_core.types import Feature, Images
 
@@ -35,24 +35,13 @@ class _ColourFeature:
     unit = "channel means and deviations, 0 to 1 (L2)"
 
     def __init__(self, config: Colour, access: Access, shape: tuple[int, int, int]) -> None:
-        self.negate = config.negate
-        self.segment = None
-        self.weights = torch.ones(1, 1, 1, 1, device=access.device).expand(1, 1, *shape[1:])
-        if config.region and config.region.segment:
-            self.segment = load_segment(config.region.segment, access)
-        elif config.region:
-            weights = load_weights(config.region, access, shape)[None, None]
-            self.weights = 1 - weights if config.negate else weights
+        self.region = Where(config.region or EVERYWHERE, config.negate, access, shape)
 
     def bind(self, images: Images) -> Tensor | None:
-        if not self.segment:
-            return None
-        found = self.segment(images)
-        return 1 - found if self.negate else found
+        return self.region.bind(images)
 
     def __call__(self, images: Images, bound: Tensor | None) -> Tensor:
-        weights = self.weights if bound is None else bound
-        # A segment that the seed does not show has no colour: 0 / 0 makes the row non-finite, which is a reject.
+        weights = self.region.weights(images, bound)
         weights = weights / weights.sum((2, 3), keepdim=True)
         mean = (images * weights).sum((2, 3))
         variance = ((images - mean[:, :, None, None]).square() * weights).sum((2, 3))

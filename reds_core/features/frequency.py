@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.features.pixels import to_gray
+from reds_core.features.filters import to_gray
 from reds_core.models.config import Access, Config, Number
 from reds_core.types import Feature, Images
 

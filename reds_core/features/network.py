@@ -1,4 +1,4 @@
-"""Networks as features: what they expect to see (`NetworkInput`), and the two ways to read them.
+"""Networks as features, and the two ways to read them.
 
 classifier   raw class scores. Scores, not probabilities: a softmax saturates, and a held class would look still
              while its score falls.
@@ -7,63 +7,18 @@ embedding    the network's output (a shipped network's last hidden layer), of un
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.models import AnyNetwork, Builtin
+from reds_core.features.input import Network, NetworkInput
+from reds_core.models import Builtin
 from reds_core.models.builtin import class_names
-from reds_core.models.config import Access, Config, Count, Number
-from reds_core.models.layout import BestLayout
+from reds_core.models.config import Access
 from reds_core.types import Feature, Images
-
-Network = Callable[[Images], Tensor]
-
-
-class NetworkInput(Config):
-    """An image network and the images it was trained on: float32 (n, c, h, w) in [0, 1] unless said otherwise."""
-
-    model: AnyNetwork
-    input_range: tuple[Number, Number] = Field((0.0, 1.0), description="What 0 and 1 become, before mean and std.")
-    input_size: tuple[Annotated[Count, Field(ge=1)], Annotated[Count, Field(ge=1)]] | None = Field(
-        None, description="[height, width] to resize to; the generator's own size if absent."
-    )
-    mean: tuple[Number, ...] | None = Field(None, description="Subtracted per channel, after input_range.")
-    std: tuple[Annotated[Number, Field(gt=0)], ...] | None = Field(None, description="Divided by per channel.")
-
-    def load_network(self, access: Access, layer: str = "forward") -> Network:
-        """The network with its preprocessing in front: images in [0, 1] -> its output. `layer` names its method."""
-        model = self.model.load(access)
-        call: Network = BestLayout(model, access.device) if layer == "forward" else getattr(model, layer)
-        low, high = self.input_range
-        mean, std = (self._channels(v, access) for v in (self.mean, self.std))
-
-        def network(images: Images) -> Tensor:
-            x = images
-            if self.input_size and tuple(x.shape[2:]) != self.input_size:
-                x = F.interpolate(x, self.input_size, mode="bilinear", align_corners=False, antialias=True)
-            if (low, high) != (0.0, 1.0):
-                x = x * (high - low) + low
-            if mean is not None:
-                x = x - mean
-            if std is not None:
-                x = x / std
-            out = call(x)
-            if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != len(images):
-                seen = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-                raise ModelError(f"{self.model.title()} gives {seen} for {len(images)} images; a tensor (n, ...) is needed")
-            return out
-
-        return network
-
-    @staticmethod
-    def _channels(values: tuple[float, ...] | None, access: Access) -> Tensor | None:
-        return None if values is None else torch.tensor(values, device=access.device)[:, None, None]
 
 
 class Classifier(NetworkInput):

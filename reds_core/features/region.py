@@ -1,33 +1,35 @@
-"""Where in the image a feature looks: a box, a mask from a file, or what a segmentation network finds in the seed's image.
+"""Where in the image a feature looks: a box, a mask from a file, or what a segmentation network finds.
 
-A region is a weight for every pixel, 0 to 1. A segment's weights are fixed by the seed's own image (`bind`), so that a variant
-is compared with its seed on the same pixels.
+A region is a weight for every pixel, 0 to 1. A segment's weights are fixed by the seed's own image (`bind`), so that a variant is
+compared with its seed on the same pixels; or found in every image anew (`recompute`), so that they follow what moves.
+
+`erode` draws a segment in from its border. A low pass of sigma s blurs before it weighs, so that a pixel at distance e from the border
+takes from beyond it the share Phi(-e / s): 16 % for e = s, 2 % for e = 2 s. Erode by twice the sigma to keep the outside out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.features.network import NetworkInput
+from reds_core.features.mask import Mask, MaskInput, eroded, or_nan, shown
 from reds_core.models.config import Access, Config, Count, File, Number, Sha256
 from reds_core.types import Images
 
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 
 
-class Segment(NetworkInput):
-    """The pixels that a segmentation network, images -> (n, k, h, w) scores, gives to some of its classes."""
+class Segment(MaskInput):
+    """The pixels that a segmentation network gives to some of its classes."""
 
-    classes: Annotated[tuple[Count, ...], Field(min_length=1, description="Indices of the network's classes.")]
+    erode: Annotated[Count, Field(ge=0)] = Field(0, description="Pixels by which the segment shrinks at its border.")
+    recompute: bool = Field(False, description="Find the segment in every image; else it stays where the seed's image has it.")
 
 
 class Region(Config):
@@ -52,7 +54,47 @@ class Region(Config):
         return []
 
 
-def load_weights(region: Region, access: Access, shape: tuple[int, int, int]) -> Tensor:
+EVERYWHERE = Region(box=(0, 0, 1, 1), mask=None, sha256=None, segment=None)
+
+
+class Where:
+    """A region ready to use: the weights of an image's pixels. `fixed`, (h, w), if they are the same for all images, else None."""
+
+    def __init__(self, region: Region, negate: bool, access: Access, shape: tuple[int, int, int]) -> None:
+        self.fixed: Tensor | None = None
+        if region.segment:
+            self.find, self.at_seed = _load_segment(region.segment, negate, access), not region.segment.recompute
+        else:
+            inside = _load_weights(region, access, shape)
+            self.fixed = weights = 1 - inside if negate else inside
+            self.find, self.at_seed = (lambda images: weights[None, None]), False
+
+    def bind(self, images: Images) -> Tensor | None:
+        """The weights in the seeds' images, (n, 1, h, w), if it is those that count."""
+        if not self.at_seed:
+            return None
+        with torch.no_grad():
+            return self.find(images)
+
+    def weights(self, images: Images, bound: Tensor | None) -> Tensor:
+        """The weights in images: (n or 1, 1, h, w)."""
+        return self.find(images) if bound is None else bound
+
+
+def _load_segment(segment: Segment, negate: bool, access: Access) -> Mask:
+    """The weights of a segment in images; NaN for one that does not show it, or leaves nothing to look at."""
+    mask = segment.load_mask(access)
+
+    def weights(images: Images) -> Tensor:
+        found = mask(images)
+        # What is looked at shrinks, be it the segment or all but it.
+        looked_at = eroded(1 - found if negate else found, segment.erode)
+        return or_nan(looked_at, shown(found) & shown(looked_at))
+
+    return weights
+
+
+def _load_weights(region: Region, access: Access, shape: tuple[int, int, int]) -> Tensor:
     """A box's or mask's weights, (h, w)."""
     _, h, w = shape
     if region.box:
@@ -64,24 +106,6 @@ def load_weights(region: Region, access: Access, shape: tuple[int, int, int]) ->
     if not bool(weights.any()):
         raise ModelError(f"the region {region.box or region.mask} holds no pixel of a {h}x{w} image; make it larger")
     return weights.to(access.device)
-
-
-def load_segment(segment: Segment, access: Access) -> Callable[[Images], Tensor]:
-    """A function from the seeds' images to their weights, (n, 1, h, w), the share of the classes asked for."""
-    network = segment.load_network(access)
-
-    def weights(images: Images) -> Tensor:
-        with torch.no_grad():
-            scores = network(images)
-            if scores.ndim != 4 or max(segment.classes) >= scores.shape[1]:
-                raise ModelError(
-                    f"the segmentation network gives {tuple(scores.shape)}; (n, classes, h, w) with class "
-                    f"{max(segment.classes)} is needed"
-                )
-            share = scores.softmax(1)[:, list(segment.classes)].sum(1, keepdim=True)
-            return F.interpolate(share, images.shape[2:], mode="bilinear", align_corners=False)
-
-    return weights
 
 
 def _read_mask(region: Region, size: tuple[int, int]) -> Tensor:

@@ -67,7 +67,8 @@ class StyleBasedGenerator(ImportedGenerator):
             name=self.path.stem, space=self.space, z_dim=architecture.z_dim,
             dim={"z": architecture.z_dim, "w": architecture.w_dim, "w+": rows * architecture.w_dim}[self.space], latent="normal",
             class_names=names, output_range=self.output_range, synthesis=by_rows(_unlabelled(synthesis), rows, repeat=self.space != "w+"),
-            mapping=to_w, means=dict.fromkeys(range(max(1, len(names))), mean),
+            mapping=to_w,
+            rows=rows if self.space == "w+" else 1, means=dict.fromkeys(range(max(1, len(names))), mean),
             style_weight=torch.cat(affine) if self.space == "w" else None, device=access.device,
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ MOST_CLAMPED = 0.2
 MEAN_SEEDS = range(2**31, 2**31 + 4096)
 
 Layers = Callable[[Tensor, Labels], Tensor]
+Truth = Callable[[Latents, Labels], dict[str, Tensor]]
 
 
 @dataclass
@@ -38,10 +39,12 @@ class Walkable:
     output_range: tuple[float, float]
     synthesis: Layers
     mapping: Layers | None
+    rows: int = 1  # of w that a point has: more in w+
     image_shape: tuple[int, int, int] | None = None
     truncation: float = 1.0
     means: dict[int, Tensor] = field(default_factory=dict)  # class -> mean output of the mapping; measured when needed
     style_weight: Tensor | None = None  # (rows, dim): all weights that w meets first, where they are known
+    truth: Truth | None = None  # the true factors of points of the space walked, (n, k) by group, where a generator knows them
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def truncated(self, psi: float) -> Walkable:

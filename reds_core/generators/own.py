@@ -91,7 +91,7 @@ def assemble(name: str, network: nn.Module, kind: OwnNetwork, options: LatentOpt
             synthesis = by_rows(synthesis, rows, repeat=space == "w")
     return Walkable(
         name=name, space=space, z_dim=options.latent_dim, dim=dim, latent=options.latent, class_names=names,
-        output_range=options.output_range, synthesis=synthesis, mapping=mapping,
+        output_range=options.output_range, synthesis=synthesis, mapping=mapping, rows=(rows or 1) if space == "w+" else 1,
         image_shape=options.image_shape, device=access.device,
     )  # fmt: skip
 

@@ -3,7 +3,8 @@
 builtin       shipped with the package            builtin.py, fashion.py; trained by reds_core.train
 torchscript   torch.jit.save                      torchscript.py
 exported      torch.export.save                   exported.py; archive.py checks the file first
-factory       a Python function of the user's     factory.py
+factory       a Python function of the user's     factory.py; states.py reads its weights
+timm, torchvision    an architecture by its name, with weights from a file    zoo.py
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from reds_core.models.builtin import Builtin
 from reds_core.models.exported import Exported
 from reds_core.models.factory import Factory
 from reds_core.models.torchscript import TorchScript
+from reds_core.models.zoo import Timm, TorchVision
 
 OwnNetwork = TorchScript | Exported | Factory
-AnyNetwork = Annotated[Builtin | TorchScript | Exported | Factory, Field(discriminator="kind")]
+AnyNetwork = Annotated[Builtin | TorchScript | Exported | Factory | Timm | TorchVision, Field(discriminator="kind")]
 
-__all__ = ["AnyNetwork", "Builtin", "Exported", "Factory", "OwnNetwork", "TorchScript"]
+__all__ = ["AnyNetwork", "Builtin", "Exported", "Factory", "OwnNetwork", "Timm", "TorchScript", "TorchVision"]

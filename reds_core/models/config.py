@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationInfo
@@ -50,6 +51,18 @@ Number = Annotated[float, Strict()]
 Count = Annotated[int, Strict()]
 File = Annotated[Path, AfterValidator(_from_base)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class FromFile(Config, ABC):
+    """A network's file."""
+
+    path: File
+    sha256: Sha256 | None = Field(None, description="The file's hash, to pin it.")
+    published: str | None = Field(None, description="For people: where the file comes from. Shown when it is missing.")
+
+    @abstractmethod
+    def load(self, access: Access) -> Any:
+        """What the file holds, ready to run. Raises ModelError if it cannot be used."""
 
 
 def file_sha256(path: Path) -> str:

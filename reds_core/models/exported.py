@@ -14,17 +14,16 @@ from torch.export.passes import move_to_device_pass
 
 from reds_core.errors import ModelError
 from reds_core.models.archive import checked_copy
-from reds_core.models.config import Access, Config, File, Sha256, check_file, frozen
+from reds_core.models.config import Access, File, FromFile, check_file, frozen
 
 ANY_BATCH = 2**20  # larger than any batch of images
 
 
-class Exported(Config):
+class Exported(FromFile):
     """A program saved by torch.export.save."""
 
     kind: Literal["exported"]
     path: File = Field(description="The .pt2 file.")
-    sha256: Sha256 | None = Field(None, description="The file's hash, to pin it.")
 
     def title(self) -> str:
         return f"the exported network {self.path.name}"

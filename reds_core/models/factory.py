@@ -7,18 +7,17 @@ import importlib
 import importlib.machinery
 import importlib.util
 import inspect
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from reds_core.errors import ModelError
 from reds_core.models.config import Access, Config, File, Sha256, check_file, frozen
+from reds_core.models.states import fill, read_state_dict
 
 TARGET = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 
@@ -53,7 +52,7 @@ class Factory(Config):
             raise ModelError(f"{self.target} returned {type(network).__name__}; a torch.nn.Module is needed")
         if self.weights:
             check_file(self.weights, self.sha256)
-            self._fill(network, read_state_dict(self.weights))
+            fill(network, read_state_dict(self.weights), self.weights, self.target)
         return frozen(network, access.device)
 
     def arity(self, network: nn.Module) -> int:
@@ -65,12 +64,6 @@ class Factory(Config):
         if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
             return 2
         return sum(p.kind in kinds for p in parameters)
-
-    def _fill(self, network: nn.Module, state: dict[str, Tensor]) -> None:
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            raise ModelError(f"{self.weights} does not fit {self.target}: {error}") from error
 
     def _arguments(self) -> str:
         return ", ".join(f"{k}={v!r}" for k, v in self.options.items())
@@ -122,18 +115,3 @@ def _find_inside(spec: importlib.machinery.ModuleSpec | None, rest: list[str]) -
             return None
         spec = importlib.machinery.PathFinder.find_spec(part, list(places))
     return spec
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file or a plain file of torch.save. Nothing inside is executed."""
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(f"{path} holds more than tensors and is not opened; save network.state_dict() as safetensors") from error
-    # torch raises anything for a broken file: a KeyError for its first byte, an IndexError for an empty one.
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"{path} cannot be read as a state dict: {type(error).__name__}: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"{path} is no state dict (names -> tensors); save network.state_dict()")
-    return state

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from reds_core.errors import ModelError
 from reds_core.models.biggan import BigGan
-from reds_core.models.config import Access, Config, File, Sha256, check_file, file_sha256, frozen
+from reds_core.models.config import Access, Config, File, FromFile, Sha256, check_file, file_sha256, frozen
 from reds_core.models.convert import converted
 from reds_core.models.pickles import read_checkpoint
 from reds_core.models.stylegan2 import StyleGan2
@@ -124,11 +124,10 @@ def built(architecture: AnyArchitecture) -> nn.Module:
     return nn.ModuleDict({"mapping": mapping, "synthesis": synthesis})
 
 
-class Imported(Config):
+class Imported(FromFile):
     """A checkpoint imported by `reds import`."""
 
     path: File = Field(description="The .safetensors file that `reds import` wrote; its .json lies beside it.")
-    sha256: Sha256 | None = Field(None, description="The .safetensors file's hash, to pin it.")
 
     def identity(self) -> dict[str, str]:
         return {"architecture_sha256": hashlib.sha256(self.describe().architecture.model_dump_json().encode()).hexdigest()}

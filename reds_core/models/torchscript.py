@@ -10,15 +10,14 @@ from pydantic import Field
 from torch import nn
 
 from reds_core.errors import ModelError
-from reds_core.models.config import Access, Config, File, Sha256, check_file, frozen
+from reds_core.models.config import Access, File, FromFile, check_file, frozen
 
 
-class TorchScript(Config):
+class TorchScript(FromFile):
     """A network saved by torch.jit.save."""
 
     kind: Literal["torchscript"]
     path: File = Field(description="The .pt file.")
-    sha256: Sha256 | None = Field(None, description="The file's hash, to pin it.")
 
     def title(self) -> str:
         return f"the TorchScript network {self.path.name}"

@@ -1,0 +1,55 @@
+"""An object as a person means it: *this* sofa, its look and its place.
+
+    f(x) = [x * m(x), m(x)]    m: the object's soft mask in x itself
+
+What it looks like is the picture cut out, x * m; where it is and what shape it has is m. Both are pixel values from 0 to 1, so that
+they add up without calibration: an object that moves, changes its shape, its colour or its pattern is farther from its seed's.
+An image that does not show it has no f: NaN, a reject.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from reds_core.features.filters import Sigma, blurred, to_gray
+from reds_core.features.mask import MaskInput, or_nan, shown
+from reds_core.models.config import Access
+from reds_core.types import Feature, Images
+
+
+class Object(MaskInput):
+    """One object's look and place: the pixels that a segmentation network gives to it, and its mask."""
+
+    kind: Literal["object"]
+    gray: bool = Field(False, description="Brightness only.")
+    lowpass: Sigma | None = Field(
+        None, description="Keep what is coarser than this many pixels (Gaussian sigma) of the cut-out and its mask."
+    )
+
+    def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:
+        return _ObjectFeature(self, access)
+
+
+class _ObjectFeature:
+    names: tuple[str, ...] = ()
+    unit = "the object's pixels and mask, 0 to 1 (L2)"
+
+    def __init__(self, config: Object, access: Access) -> None:
+        self.config = config
+        self.mask = config.load_mask(access)
+
+    def bind(self, images: Images) -> Tensor | None:
+        return None
+
+    def __call__(self, images: Images, bound: Tensor | None) -> Tensor:
+        mask = self.mask(images)
+        look = to_gray(images) if self.config.gray else images
+        both = torch.cat([look * mask, mask], 1)
+        # After cutting out: before it, what surrounds the object would leak in.
+        if self.config.lowpass is not None:
+            both = blurred(both, self.config.lowpass)
+        return or_nan(both, shown(mask)).flatten(1)
