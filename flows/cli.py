@@ -106,6 +106,7 @@ def check(
 
     loaded = _load_early(spec, set_ or [], allow_code)
     _check_all_files(loaded, allow_code)
+    _tell_doubts(loaded)
     job = prepare(loaded, device, batch, allow_code)
     first = loaded.seeds.first
     show_forecast(job, forecast(job, range(first, first + min(seeds, loaded.seeds.count))), len(plan(loaded)))
@@ -252,6 +253,7 @@ def _check_early(spec: Path, overrides: list[str], allow_code: bool) -> Any:
 
     loaded = _load_early(spec, overrides, allow_code)
     check_files(loaded)
+    _tell_doubts(loaded)
     return loaded
 
 
@@ -267,22 +269,27 @@ def _check_all_files(spec: Any, allow_code: bool) -> None:
         check_files(spec)
     except ModelError as error:
         wrong = check_present(spec, Access(torch.device("cpu"), allow_code))
-        rest = "\n".join(wrong) or "all else in the spec is right, and so are the files that are there"
+        rest = "\n".join(wrong) or "everything else that can be checked without them is right"
         raise ModelError(f"{error}\n{rest}") from error
 
 
 def _load_early(spec: Path, overrides: list[str], allow_code: bool) -> Any:
-    """The spec, with its doubts told and its code let in."""
-    from reds_core.spec import doubts, load_spec
+    """The spec, with its code let in."""
+    from reds_core.spec import load_spec
 
     loaded = load_spec(spec, overrides)
-    for doubt in doubts(loaded):
-        print(f"reds: warning: {doubt}", file=sys.stderr)
     if allow_code:
         from flows.engines import let_code_in
 
         let_code_in(spec)
     return loaded
+
+
+def _tell_doubts(spec: Any) -> None:
+    from reds_core.spec import doubts
+
+    for doubt in doubts(spec):
+        print(f"reds: warning: {doubt}", file=sys.stderr)
 
 
 def _existing(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows.cli import main
 from reds_core.runs import totals
@@ -21,6 +22,7 @@ from tests.worlds import world
 
 Reds = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 def test_help_is_there_for_every_verb(reds: Reds) -> None:
     text = reds("--help").stdout
-    for verb in ("run", "check", "verify", "report", "list", "kinds", "schema"):
+    for verb in ("run", "check", "compare", "import", "verify", "report", "list", "kinds", "schema"):
         assert verb in text
     for option in ("--out", "--engine", "--workers", "--device", "--batch", "--shards", "--set", "--allow-code", "--fresh"):
         assert option in reds("run", "--help").stdout
@@ -100,6 +102,45 @@ def test_check_says_what_a_run_would_do_and_writes_nothing(here: Reds, tmp_path:
     for words in ("class scores (L2)", "pixel values", "accepted", "forward equivalents", "tolerance of"):
         assert words in done.stdout
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_imported_checkpoint_s_last_line_is_the_generator_of_a_spec(here: Reds, tmp_path: Path) -> None:
+    done = here("import", DATA / "sg3r-tiny.pkl", "nets/g.safetensors")
+    assert done.returncode == 0, done.stderr
+    key, _, value = done.stdout.strip().splitlines()[-1].partition(": ")
+    boxes = {"upper": [0, 0, 0.5, 1], "lower": [0.5, 0, 1, 1]}
+    spec = {
+        "name": "imported", key: yaml.safe_load(value), "seeds": {"count": 2}, "label": "none", "held": {"upper": 0.1}, "varied": {"lower": 0.01},
+        "attributes": {name: {"kind": "pixels", "region": {"box": box}} for name, box in boxes.items()},
+        "trajectory": {"directions": 1, "waypoints": 1, "step": 0.05},
+    }  # fmt: skip
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    checked = here("check", "spec.yaml", "--seeds", 1)
+    assert checked.returncode == 0 and "generator g: w space of 32 dimensions, images 3x32x32" in checked.stdout, checked.stderr
+
+
+def test_a_hostile_checkpoint_is_named_and_leaves_nothing(here: Reds, tmp_path: Path) -> None:
+    (tmp_path / "bad.pkl").write_bytes(b"cposix\nsystem\n(S'touch ran'\ntR.")
+    done = here("import", "bad.pkl", "bad.safetensors")
+    assert done.returncode == 2 and "posix.system" in done.stderr and "Traceback" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.pkl"]
+
+
+def test_check_says_where_missing_files_are_published_and_tries_the_others(here: Reds, tmp_path: Path) -> None:
+    done = here("check", ROOT / "augment_specs/imagenet.yaml")
+    assert done.returncode == 2 and "everything else that can be checked without them is right" in done.stderr
+    for words in (
+        "generator.path: there is no file",
+        "github.com/ajbrock/BigGAN-PyTorch",
+        "judge.model.path",
+        "download.pytorch.org",
+    ):
+        assert words in done.stderr
+    spec = world(tmp_path / "world")
+    (tmp_path / "world/g.pt").unlink()
+    (tmp_path / "world/c.pt").write_bytes(b"no network")
+    wrong = here("check", spec)
+    assert wrong.returncode == 2 and "g.pt" in wrong.stderr and "c.pt is no TorchScript file" in wrong.stderr
 
 
 @pytest.mark.parametrize(
