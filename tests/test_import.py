@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from reds_core.errors import ModelError
 from reds_core.generators import AnyGenerator, Walkable, check_images
 from reds_core.generators.latent import draw
 from reds_core.models.biggan import BigGan
+from reds_core.models.checkpoints import converted, read_checkpoint
+from reds_core.models.checkpoints.pickles import Record
 from reds_core.models.config import Access
-from reds_core.models.convert import converted
 from reds_core.models.imported import AnyArchitecture, _fits, built, import_checkpoint
-from reds_core.models.pickles import Record, read_checkpoint
 from reds_core.models.stylegan2 import StyleGan2, doubled
 from reds_core.models.stylegan3 import StyleGan3
 from reds_core.spec import Spec
@@ -382,6 +383,16 @@ def test_a_state_dict_of_biggan_needs_its_configuration_and_the_right_one(tmp_pa
         with pytest.raises(ModelError, match=message):
             import_checkpoint(DATA / "biggan-tiny-G_ema.pth", tmp_path / "b.safetensors", tmp_path / "c.json")
     assert not list(tmp_path.glob("b.*"))
+
+
+def test_a_training_checkpoint_without_a_mean_gets_one(folder: Path, tmp_path: Path) -> None:
+    found = torch.load(DATA / "rosinality-tiny.pt", weights_only=True)
+    known = found.pop("latent_avg")
+    torch.save(found | {"args": argparse.Namespace(size=32)}, tmp_path / "t.pt")
+    import_checkpoint(tmp_path / "t.pt", tmp_path / "rosinality.safetensors")
+    w = generator(folder, "rosinality").latents(torch.randn(1000, 32), torch.zeros(1000, dtype=torch.long))
+    measured = generator(tmp_path, "rosinality").means[0]
+    assert (measured - w.mean(0)).norm() < 0.2 * w.std(0).norm() and measured.shape == known.shape
 
 
 def test_a_checkpoint_of_something_else_is_named_with_what_it_holds(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from reds_core.errors import ModelError
-from reds_core.models.pickles import Record, Stored, read_checkpoint
+from reds_core.models.checkpoints.pickles import Record, Stored, read_checkpoint
 
 DATA = Path(__file__).parent / "data"
 

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from reds_core.errors import ModelError
 from reds_core.models.biggan import BigGan
+from reds_core.models.checkpoints import converted, read_checkpoint
 from reds_core.models.config import Access, Config, File, FromFile, Sha256, check_file, file_sha256, frozen
-from reds_core.models.convert import converted
-from reds_core.models.pickles import read_checkpoint
 from reds_core.models.stylegan2 import StyleGan2
 from reds_core.models.stylegan3 import StyleGan3
 

@@ -1,7 +1,7 @@
 """What the style-based generators have in common: the mapping z [, class] -> w, and the scales of modulated convolutions.
 
 Published networks multiply weights by constants at run time (equalised learning rates). Here those constants are multiplied in when a
-checkpoint is imported (reds_core.models.convert), so that every layer is a plain one.
+checkpoint is imported (reds_core.models.checkpoints), so that every layer is a plain one.
 
 A modulated convolution scales its input channels by a style, and its output channels back to unit variance. Scaling the activations
 equals scaling the weights for each sample, and stays one dense convolution for the whole batch.

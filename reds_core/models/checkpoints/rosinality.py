@@ -1,0 +1,72 @@
+"""State dicts of rosinality's stylegan2-pytorch: StyleGAN2 under names of its own, with a factor in front of every weight."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from reds_core.models.checkpoints.common import State, check_filter
+from reds_core.models.checkpoints.pickles import Stored
+from reds_core.models.stylegan2 import StyleGan2
+
+MEAN_LATENTS = 10_000
+MAPPING_RATE = 0.01  # not in its files: the learning rate's factor in its training script
+
+
+def rosinality(t: State, mean: Stored | None) -> tuple[StyleGan2, State]:
+    count = 1 + sum(name.startswith("to_rgbs.") and name.endswith(".bias") and name.count(".") == 2 for name in t)
+    layers = sum(name.startswith("style.") and name.endswith(".weight") for name in t)
+    names = ["conv1", *(f"convs.{2 * k + 1}" for k in range(count - 1))]
+    architecture = StyleGan2(
+        kind="stylegan2", z_dim=t["style.1.weight"].shape[1], w_dim=t[f"style.{layers}.weight"].shape[0], classes=0, mapping_layers=layers,
+        channels=tuple(t[f"{name}.conv.weight"].shape[1] for name in names), colours=t["to_rgb1.bias"].shape[1], form="skip", clamp=None,
+    )  # fmt: skip
+    state = {"synthesis.const": t["input.input"][0]}
+    for k in range(layers):
+        weight, rate = t[f"style.{k + 1}.weight"], MAPPING_RATE
+        state[f"mapping.layers.{k}.weight"] = weight * rate / math.sqrt(weight.shape[1])
+        state[f"mapping.layers.{k}.bias"] = t[f"style.{k + 1}.bias"] * rate
+    for k in range(count):
+        block = f"synthesis.blocks.{k}"
+        state |= _styled_rosinality(t, f"{block}.conv", names[k], f"noises.noise_{2 * k}")
+        if k:
+            up = f"convs.{2 * k - 2}"
+            check_filter(t[f"{up}.conv.blur.kernel"], 4.0)
+            state |= _styled_rosinality(t, f"{block}.up", up, f"noises.noise_{2 * k - 1}")
+        rgb = f"to_rgbs.{k - 1}" if k else "to_rgb1"
+        weight = t[f"{rgb}.conv.weight"][0]
+        state |= _affine_rosinality(t, f"{block}.rgb", rgb)
+        state |= {
+            f"{block}.rgb.conv.weight": weight / math.sqrt(weight[0].numel()),
+            f"{block}.rgb.conv.bias": t[f"{rgb}.bias"].flatten(),
+        }
+    state["mapping.mean"] = _mean(architecture, state) if mean is None else mean.tensor().float()
+    return architecture, state
+
+
+def _mean(architecture: StyleGan2, state: State) -> Tensor:
+    """The mean w that a training checkpoint does not hold, from latents of a fixed stream."""
+    mapping, _ = architecture.build()
+    mapping.load_state_dict({k.removeprefix("mapping."): v for k, v in state.items() if k.startswith("mapping.")}, strict=False)
+    z = torch.randn(MEAN_LATENTS, architecture.z_dim, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        mean: Tensor = mapping(z, torch.zeros(len(z), dtype=torch.long)).mean(0)
+    return mean
+
+
+def _styled_rosinality(t: State, ours: str, theirs: str, noise: str) -> State:
+    weight = t[f"{theirs}.conv.weight"][0]
+    return _affine_rosinality(t, ours, theirs) | {
+        f"{ours}.weight": weight / math.sqrt(weight[0].numel()), f"{ours}.bias": t[f"{theirs}.activate.bias"],
+        f"{ours}.noise": t[noise][0, 0] * t[f"{theirs}.noise.weight"],
+    }  # fmt: skip
+
+
+def _affine_rosinality(t: State, ours: str, theirs: str) -> State:
+    weight = t[f"{theirs}.conv.modulation.weight"]
+    return {
+        f"{ours}.affine.weight": weight / math.sqrt(weight.shape[1]),
+        f"{ours}.affine.bias": t[f"{theirs}.conv.modulation.bias"],
+    }
