@@ -18,8 +18,8 @@ from rich.table import Table
 
 from reds_core.check import QUANTILES, Forecast
 from reds_core.errors import UserError
+from reds_core.job import Job
 from reds_core.models.imported import Description
-from reds_core.prepare import Job
 from reds_core.runs import Run
 
 LOUD = 0.1  # of a tolerance: noise that a user should know of

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reds_core.images import file_of
-from reds_core.prepare import Job
+from reds_core.job import Job
 from reds_core.seeds import plan
 from reds_core.types import Candidate
 from reds_core.variants import run_seeds

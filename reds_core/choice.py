@@ -9,8 +9,8 @@ from torch import Tensor
 
 from reds_core import directions
 from reds_core.jacobian import Measure
+from reds_core.job import Job
 from reds_core.origins import Origins
-from reds_core.prepare import Job
 from reds_core.seeds import random_directions
 from reds_core.spec import Spec
 from reds_core.types import Features, Grams, Images, Latents, Owner, Reason

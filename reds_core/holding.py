@@ -19,8 +19,9 @@ from reds_core.corrected import DAMPING, Held, Residual, back, corrected
 from reds_core.directions import gram
 from reds_core.images import to_levels
 from reds_core.jacobian import Measure, evaluate, features_jacobians_and_grams, pullbacks, pulled
+from reds_core.job import UNASKED, Job, role_names
 from reds_core.origins import Origins
-from reds_core.prepare import COTANGENTS, UNASKED, Job, role_names
+from reds_core.prepare import COTANGENTS
 from reds_core.tangent import Tangent, jacobian_range, tangent_at
 from reds_core.trajectory import SHORTEST_PROJECTION, Trajectories, nowhere
 from reds_core.types import Latents, Owner, Passes, Reason

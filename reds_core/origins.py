@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reds_core.acceptance import Decisions, decide
 from reds_core.images import as_stored
-from reds_core.prepare import Job, features_of
+from reds_core.job import Job, features_of
 from reds_core.seeds import conditions_of, latents_of
 from reds_core.types import Images, Labels, Latents, Passes, Reason
 

@@ -6,8 +6,8 @@ changes. Spreads are measured here too, so that a run of ten seeds and one of te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,53 +19,20 @@ from reds_core.features import Classifier
 from reds_core.generators import Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.images import as_stored
-from reds_core.jacobian import Mode, allowed_modes, cheapest
+from reds_core.jacobian import allowed_modes, cheapest
+from reds_core.job import UNASKED, Job, features_of, role_names
 from reds_core.models.config import Access
 from reds_core.precision import float32_as
 from reds_core.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
 from reds_core.spec import Spec, check_files
+from reds_core.spreads import NOISE_IMAGES, bound_to, check_noise, measured_rows, noise_of, spread_of
 from reds_core.tangent import Cloud, axes, cloud_of, components, components_by_row
 from reds_core.types import Feature, Images, Passes
-
-Network = Callable[[Images], Tensor]
-
-UNASKED = ("rand", *straight.METHODS)  # ways to choose directions that look at no Gram
 
 LATENTS_PER_CLASS = 16
 COTANGENTS = 24  # of every attribute, for the basis of a seed in a large isotropic space
 MOST_AXES = 128  # that are walked without a smaller basis
 MOST_GRAM = 2048  # latent dimensions whose Gram, for every trajectory, fits a memory
-NOISE_IMAGES = 16
-
-
-@dataclass(frozen=True)
-class Job:
-    """A spec with its networks loaded and its spreads measured: all that `run_seeds` needs."""
-
-    spec: Spec
-    device: torch.device
-    batch: int
-    generator: Walkable
-    features: Mapping[str, Feature]  # of the attributes that are held, varied or the label
-    judge: Network | None
-    classes: Sequence[int]
-    label_names: Sequence[str]
-    image_shape: tuple[int, int, int]
-    latent_spread: float
-    spreads: Mapping[str, float]
-    noise: Mapping[str, float]  # of held attributes: how much two measurements of one image differ at most, in spreads
-    mode: Mode
-    smooth: bool  # whether the features have derivatives at all
-    reverse: bool  # whether vector-Jacobian products may be used
-    cloud: Cloud  # how sampled latents lie
-    fixed: Tensor | None  # (d, m), the directions of a straight-line method
-    tangent: Tensor | None  # (1, d, k), the basis that corrected trajectories move in; None: one for each seed
-    passes_once: Passes = field(default_factory=Passes)
-
-    @property
-    def units(self) -> dict[str, str]:
-        """The unit of every attribute's spread."""
-        return {name: f.unit for name, f in self.features.items()}
 
 
 @float32_as("ieee")
@@ -78,6 +45,16 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     check_files(spec)
     access = Access(pick_device(device), allow_code)
     generator = spec.generator.load(access)
+    job = _measured(spec, access, generator, batch)
+    if generator.coarse is None:
+        return job
+    walk = _measured(spec.model_copy(update={"judge": None}), access, generator.coarse, batch)
+    once = Passes(forward=job.passes_once.forward + walk.passes_once.forward)
+    return replace(job, walk=walk, passes_once=once)
+
+
+def _measured(spec: Spec, access: Access, generator: Walkable, batch: int | None) -> Job:
+    """The job for one size of the generator's images."""
     classes = classes_of(spec.seeds, generator.class_names)
     if spec.label == "condition" and not generator.class_names:
         raise ModelError("label: condition needs a generator that takes classes; declare generator.classes, or label otherwise")
@@ -105,14 +82,14 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     )  # fmt: skip
     stored = _reference_images(bare, latents, conditions)
     _try_networks(bare, stored[:2])
-    spreads = {name: _spread(bare, name, stored) for name in (*spec.held, *spec.varied)}
+    spreads = {name: spread_of(bare, name, stored) for name in (*spec.held, *spec.varied)}
     passes = Passes(forward=len(REFERENCE_SEEDS))
     latent_spread = median_distance(latents)
-    noise = {name: _noise(bare, name, stored[:NOISE_IMAGES]) / spreads[name] for name in spec.held}
+    noise = {name: noise_of(bare, name, stored[:NOISE_IMAGES]) / spreads[name] for name in spec.held}
     job = replace(bare, latent_spread=latent_spread, spreads=spreads, noise=noise, passes_once=passes)
-    _check_noise(job)
+    check_noise(job)
     job = replace(job, fixed=_fixed(job))
-    measured = _measured(job, stored)[:2]
+    measured = measured_rows(job, stored)[:2]
     return _with_mode(job, latents[measured], conditions[measured], stored[measured])
 
 
@@ -179,34 +156,12 @@ def _fixed(job: Job) -> Tensor | None:
         return latents, _reference_images(job, latents, conditions)
 
     def measure(name: str, images: Images) -> Tensor:
-        bound = _bound(job.features[name], images, job.batch)
+        bound = bound_to(job.features[name], images, job.batch)
         one = replace(job, features={name: job.features[name]})
         finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
         return features_of(one, images, finite, {name: bound})[name]
 
     return straight.fit(by, job.generator, job.cloud, sample, measure, list(job.spec.held), list(job.spec.varied))
-
-
-def role_names(spec: Spec) -> tuple[list[str], list[str]]:
-    """The held and the varied attributes that `directions_by` asks about."""
-    by = spec.trajectory.directions_by
-    held = [] if by in ("maxc", *UNASKED) else list(spec.held)
-    varied = [] if by in ("minf", *UNASKED) else list(spec.varied)
-    return held, varied
-
-
-def features_of(job: Job, images: Images, finite: Tensor, bound: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-    """Every attribute's features of images as stored, {name: (n, p)}; rows of images that are not `finite` (n,) are NaN."""
-    found = {}
-    with torch.no_grad():
-        for name, feature in job.features.items():
-            kept = bound[name]
-            parts = []
-            for at in range(0, len(images), job.batch):
-                rows = slice(at, at + job.batch)
-                parts.append(feature(images[rows], None if kept is None else kept[rows]))
-            found[name] = torch.cat(parts).masked_fill(~finite[:, None], float("nan"))
-    return found
 
 
 def _load_features(
@@ -261,74 +216,6 @@ def _try_networks(job: Job, images: Images) -> None:
             raise ModelError(
                 f"judge: decides among {scores.shape[1]} classes, but the label is one of {len(job.label_names)}; "
                 "both must know the same classes in the same order"
-            )
-
-
-def _spread(job: Job, name: str, images: Images) -> float:
-    """The median distance of an attribute between unrelated seeds, in its own units."""
-    feature = job.features[name]
-    finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
-    kept = _bound(feature, images, job.batch)
-    one = Job(**{**vars(job), "features": {name: feature}})
-    if kept is None:
-        spread = median_distance(features_of(one, images, finite, {name: None})[name])
-    else:
-        # Bound to a seed's own image: the distance from a to b is measured on a's terms.
-        rows = []
-        for a in range(len(images)):
-            vectors = features_of(one, images, finite, {name: kept[a : a + 1].expand(len(images), *kept.shape[1:])})[name]
-            distances = (vectors - vectors[a]).norm(dim=1)
-            rows.append(torch.cat([distances[:a], distances[a + 1 :]]))
-        spread = float(torch.cat(rows).double().nanquantile(0.5))
-    if not spread < float("inf"):
-        raise ModelError(f"attributes.{name}: could be measured on hardly any of the {len(images)} reference images")
-    if spread == 0:
-        raise ModelError(
-            f"attributes.{name}: is the same on at least half of {len(images)} unrelated images, so nothing can be held or varied "
-            "by it; choose another feature or region"
-        )
-    return spread
-
-
-def _bound(feature: Feature, images: Images, batch: int) -> Tensor | None:
-    """What a feature remembers of images, `batch` at a time."""
-    parts = [feature.bind(x) for x in images.split(batch)]
-    return None if parts[0] is None else torch.cat([p for p in parts if p is not None])
-
-
-def _measured(job: Job, images: Images) -> Tensor:
-    """Rows of images, two at least if there are, of which every attribute is a number: derivatives of NaN would tell nothing."""
-    rows = torch.zeros(0, dtype=torch.long, device=images.device)
-    for at in range(0, len(images), NOISE_IMAGES):
-        some = images[at : at + NOISE_IMAGES]
-        finite = torch.ones(len(some), dtype=torch.bool, device=images.device)
-        features = features_of(job, some, finite, {name: f.bind(some) for name, f in job.features.items()})
-        known = torch.stack([torch.isfinite(f).all(1) for f in features.values()]).all(0)
-        rows = torch.cat([rows, at + known.nonzero().squeeze(1)])
-        if len(rows) > 1:
-            return rows
-    if not len(rows):
-        raise ModelError(
-            f"attributes {', '.join(job.features)}: none of {len(images)} reference images could be measured by all of them"
-        )
-    return rows
-
-
-def _noise(job: Job, name: str, images: Images) -> float:
-    """The largest distance between two measurements of one image, in the attribute's own units: 0 but for a random feature."""
-    one = replace(job, features={name: job.features[name]})
-    finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
-    first, second = (features_of(one, images, finite, {name: job.features[name].bind(images)})[name] for _ in range(2))
-    return float(torch.linalg.vector_norm((first - second).double(), dim=1).nan_to_num().max())
-
-
-def _check_noise(job: Job) -> None:
-    """Nothing can be held more closely than it can be measured."""
-    for name, noise in job.noise.items():
-        if noise > job.spec.held[name]:
-            raise ModelError(
-                f"held.{name}: two measurements of one image differ by up to {noise:.2g} spreads, more than the tolerance of "
-                f"{job.spec.held[name]:g}; nothing can be held that closely by a feature with such noise"
             )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from reds_core import __version__
 from reds_core.images import file_of
-from reds_core.prepare import Job
+from reds_core.job import Job
 from reds_core.types import Candidate, key_of
 
 SCHEMA = 1

@@ -31,7 +31,7 @@ import webdataset as wds
 
 from reds_core import __version__
 from reds_core.errors import OutputError, RedsError, RunError
-from reds_core.prepare import Job
+from reds_core.job import Job
 from reds_core.samples import SCHEMA, files_of, row_of
 from reds_core.seeds import plan
 from reds_core.spec import Spec, digest, dump, load_spec

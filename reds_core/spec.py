@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from reds_core import strict_yaml
 from reds_core.errors import ModelError, SpecError
-from reds_core.features import AnyFeature, NetworkInput
+from reds_core.features import AnyFeature, NetworkInput, in_pixels
 from reds_core.generators import AnyGenerator
 from reds_core.models.config import Access, Config, Count, FromFile, Number, file_sha256
 
@@ -122,6 +122,17 @@ class Spec(Config):
         0.02, description="A variant nearer than this to an earlier one of its seed, in every varied attribute, is one too many."
     )
     shards: Shards = Field(default_factory=Shards)
+
+    def mistakes(self) -> list[str]:
+        """What a field's own type cannot see."""
+        if not getattr(self.generator, "walk_resolution", None):
+            return []
+        asked = {name: self.attributes[name] for name in (*self.held, *self.varied) if name in self.attributes}
+        return [
+            f"attributes.{name}: {', '.join(found)} counts pixels, which are others in images of generator.walk_resolution; leave one of them out"
+            for name, feature in asked.items()
+            if (found := in_pixels(feature))
+        ]
 
     def beta(self, name: str) -> float:
         """The share of a held attribute that is held."""

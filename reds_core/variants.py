@@ -18,9 +18,10 @@ from torch import Tensor
 
 from reds_core.acceptance import Decisions, all_distances, decide, distance, verdicts
 from reds_core.images import as_stored, file_of, to_bytes
+from reds_core.job import Job, features_of
 from reds_core.origins import Origins, origins_of, render
 from reds_core.precision import float32_as
-from reds_core.prepare import Job, features_of, prepare
+from reds_core.prepare import prepare
 from reds_core.spec import Spec
 from reds_core.trajectory import Trajectories
 from reds_core.types import Candidate, Owner, Passes, key_of, name_of

@@ -13,8 +13,8 @@ from reds_core import directions
 from reds_core.choice import both_ways, columns_by, given_at, measure_of, unusable
 from reds_core.holding import hold
 from reds_core.jacobian import grams
-from reds_core.origins import Origins
-from reds_core.prepare import UNASKED, Job, role_names
+from reds_core.job import UNASKED, Job, role_names
+from reds_core.origins import Origins, origins_of
 from reds_core.trajectory import FindDirections, Trajectories, linear, local, nowhere
 from reds_core.types import Latents, Owner, Passes, Reason
 
@@ -27,11 +27,23 @@ def walk_from(job: Job, origins: Origins, passes: Passes) -> tuple[list[Owner], 
     A seed that has none gets its reason: its candidates are rejected, not forgotten.
     """
     rows = torch.tensor([s for s, reason in enumerate(origins.reasons) if not reason], dtype=torch.long, device=job.device)
+    if job.walk is not None:
+        return _by_smaller_images(job.walk, origins, passes)
     if not len(rows):
         return [], nowhere(origins.latents, job.spec.trajectory.waypoints)
     owners, walk, reasons = (hold if job.spec.trajectory.method == "corrected" else published)(job, origins, rows, passes)
     for s, reason in zip(rows.tolist(), reasons, strict=True):
         origins.reasons[s] = reason
+    return owners, walk
+
+
+def _by_smaller_images(job: Job, origins: Origins, passes: Passes) -> tuple[list[Owner], Trajectories]:
+    """The trajectories of a job whose images are smaller than those of `origins`. Waypoints have no images yet."""
+    small = origins_of(job, origins.seeds, passes)
+    small.reasons[:] = [own or other for own, other in zip(origins.reasons, small.reasons, strict=True)]
+    owners, walk = walk_from(job, small, passes)
+    origins.reasons[:] = small.reasons
+    walk.images = None
     return owners, walk
 
 

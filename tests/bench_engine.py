@@ -27,7 +27,8 @@ import scipy.linalg
 import torch
 
 from reds_core import jacobian
-from reds_core.prepare import Job, prepare
+from reds_core.job import Job
+from reds_core.prepare import prepare
 from reds_core.seeds import conditions_of, latents_of
 from reds_core.shards import write_shard
 from reds_core.spec import Spec, load_spec

@@ -14,9 +14,10 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from reds_core import prepare
-from reds_core.errors import ModelError
+from reds_core.errors import ModelError, SpecError
 from reds_core.generators import AnyGenerator, Walkable, check_images
 from reds_core.generators.latent import draw
+from reds_core.images import as_stored
 from reds_core.models.biggan import BigGan
 from reds_core.models.checkpoints import converted, read_checkpoint
 from reds_core.models.checkpoints.pickles import Record
@@ -24,8 +25,8 @@ from reds_core.models.config import Access
 from reds_core.models.imported import AnyArchitecture, _fits, built, import_checkpoint
 from reds_core.models.stylegan2 import StyleGan2, doubled
 from reds_core.models.stylegan3 import StyleGan3
-from reds_core.spec import Spec
-from reds_core.variants import augment
+from reds_core.spec import Spec, dump, load_spec
+from reds_core.variants import augment, run_seeds
 
 DATA = Path(__file__).parent / "data"
 CPU = Access(torch.device("cpu"), False)
@@ -359,6 +360,55 @@ def test_in_w_plus_layers_move_apart_and_what_is_held_is_held(folder: Path, tang
     assert all(c.drifts["upper"] <= 0.05 for c in reached) and any(c.accepted for c in variants)
     rows = np.stack([c.latent for c in reached]).reshape(len(reached), 8, 32)
     assert np.abs(rows - rows[:, :1]).max(axis=(1, 2)).min() > 1e-3
+
+
+def test_trajectories_walked_by_small_images_are_checked_on_large_ones(folder: Path) -> None:
+    config = spec_of(folder).generator.model_dump() | {"space": "w", "walk_resolution": 16}
+    job = prepare.prepare(spec_of(folder, generator=config), "cpu")
+    assert job.walk is not None and (job.image_shape, job.walk.image_shape) == ((3, 32, 32), (3, 16, 16))
+    w, labels = torch.randn(2, 32), torch.zeros(2, dtype=torch.long)
+    torch.testing.assert_close(job.walk.generator.raw(w, labels), generator(folder, "sg2ada", resolution=16).raw(w, labels))
+    rendered = {"large": 0, "small": 0}
+
+    def counted(size: str, images: Any) -> Any:
+        def call(points: Tensor, labels: Tensor) -> Tensor:
+            rendered[size] += len(points)
+            found: Tensor = images(points, labels)
+            return found
+
+        return call
+
+    for size, g in (("large", job.generator), ("small", job.walk.generator)):
+        g.images = counted(size, g.images)  # type: ignore[method-assign]
+    candidates, passes = run_seeds(job, range(2))
+    reached = [c for c in candidates if c.role == "variant" and len(c.latent)]
+    # The large ones are the seeds' and the waypoints' own; everything else was found out on small ones.
+    assert rendered["large"] == 2 + len(reached) and rendered["small"] > rendered["large"]
+    assert passes.forward <= sum(rendered.values())
+    accepted = [c for c in candidates if c.accepted]
+    assert accepted and all(c.pixels.shape == (32, 32, 3) for c in accepted)
+    latents = torch.from_numpy(np.stack([c.latent for c in reached]))
+    images = as_stored(job.generator.images(latents, torch.zeros(len(latents), dtype=torch.long)), "png", None)[0]
+    origin = as_stored(job.generator.images(torch.from_numpy(candidates[0].latent)[None], labels[:1]), "png", None)[0]
+    upper = job.features["upper"]
+    own = [i for i, c in enumerate(reached) if c.seed == 0]
+    drifts = (upper(images[own], None) - upper(origin, None)).norm(dim=1) / job.spreads["upper"]
+    torch.testing.assert_close(drifts, torch.tensor([reached[i].drifts["upper"] for i in own]), atol=1e-3, rtol=0)
+
+
+def test_what_counts_pixels_cannot_be_walked_by_smaller_images(folder: Path) -> None:
+    spec = spec_of(
+        folder, attributes={"upper": {"kind": "frequency", "low": 0, "high": 0.1}, "lower": {"kind": "pixels", "lowpass": 2}}
+    )
+    path = folder / "walk.yaml"
+    path.write_text(dump(spec).replace("space: w+", "space: w+\n  walk_resolution: 16"))
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    assert [p.partition(" counts")[0] for p in caught.value.problems] == [
+        "spec: attributes.upper: low and high", "spec: attributes.lower: lowpass"
+    ]  # fmt: skip
+    with pytest.raises(ModelError, match="walk_resolution: 32 is what is rendered anyway"):
+        generator(folder, "sg2ada", walk_resolution=32)
 
 
 def test_published_trajectories_are_refused_where_their_grams_fit_no_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

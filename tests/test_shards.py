@@ -24,7 +24,8 @@ import webdataset as wds
 
 from reds_core.errors import RunError
 from reds_core.images import ImageFormat, decode, encode
-from reds_core.prepare import Job, prepare
+from reds_core.job import Job
+from reds_core.prepare import prepare
 from reds_core.runs import Totals, runs, totals
 from reds_core.samples import files_of
 from reds_core.seeds import plan

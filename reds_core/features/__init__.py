@@ -35,7 +35,19 @@ AnyFeature = Annotated[
     Field(discriminator="kind"),
 ]
 
+
+def in_pixels(feature: AnyFeature) -> list[str]:
+    """The fields of a feature that mean another thing in images of another size."""
+    if isinstance(feature, Frequency):
+        return ["low and high"]
+    region = getattr(feature, "region", None)
+    fields = {name: getattr(feature, name, None) for name in ("lowpass", "highpass")}
+    if region is not None:
+        fields |= {"region.mask": region.mask, "region.segment.erode": region.segment and region.segment.erode}
+    return [name for name, value in fields.items() if value]
+
+
 __all__ = [
     "AnyFeature", "CallableFeature", "Classifier", "Colour", "Embedding", "Frequency", "Landmarks", "NetworkInput", "Object", "Pixels",
-    "Region", "Segmentation",
+    "Region", "Segmentation", "in_pixels",
 ]  # fmt: skip

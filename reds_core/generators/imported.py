@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -53,9 +54,11 @@ class StyleBasedGenerator(ImportedGenerator):
 
     space: Literal["z", "w", "w+"] = Field("w", description="The space walked; w+ has a row of w for every layer.")
 
-    def walkable(self, network: nn.Module, architecture: StyleGan2 | StyleGan3, rows: int, access: Access) -> Walkable:
-        """The generator in the space asked for, fed `rows` rows of w."""
-        mapping, synthesis = network.get_submodule("mapping"), network.get_submodule("synthesis")
+    def walkable(
+        self, network: nn.Module, synthesis: nn.Module, architecture: StyleGan2 | StyleGan3, rows: int, access: Access
+    ) -> Walkable:
+        """The generator in the space asked for, its synthesis fed `rows` rows of w."""
+        mapping = network.get_submodule("mapping")
         if not isinstance(mapping, Mapping):
             raise TypeError(f"an imported mapping is a {type(mapping).__name__}")
         names = self.class_names(architecture.classes)
@@ -67,8 +70,7 @@ class StyleBasedGenerator(ImportedGenerator):
             name=self.path.stem, space=self.space, z_dim=architecture.z_dim,
             dim={"z": architecture.z_dim, "w": architecture.w_dim, "w+": rows * architecture.w_dim}[self.space], latent="normal",
             class_names=names, output_range=self.output_range, synthesis=by_rows(_unlabelled(synthesis), rows, repeat=self.space != "w+"),
-            mapping=to_w,
-            rows=rows if self.space == "w+" else 1, means=dict.fromkeys(range(max(1, len(names))), mean),
+            mapping=to_w, rows=rows if self.space == "w+" else 1, means=dict.fromkeys(range(max(1, len(names))), mean),
             style_weight=torch.cat(affine) if self.space == "w" else None, device=access.device,
         )  # fmt: skip
 
@@ -81,6 +83,11 @@ class StyleGan2Generator(StyleBasedGenerator):
         None,
         description="Render only so far: a power of two below the network's own size, for a part of its cost. Its own if absent.",
     )
+    walk_resolution: Size | None = Field(
+        None,
+        description="Walk trajectories by images of this size, for attributes that need no more; variants are rendered and checked at "
+        "`resolution`.",
+    )
     noise: Literal["const", "none"] = Field("const", description="The fixed noise that the network was saved with, or none.")
 
     def load(self, access: Access) -> Walkable:
@@ -89,29 +96,32 @@ class StyleGan2Generator(StyleBasedGenerator):
         synthesis = network.get_submodule("synthesis")
         if not isinstance(architecture, StyleGan2) or not isinstance(synthesis, stylegan2.Synthesis):
             raise TypeError(f"{self.path} was opened as {type(architecture).__name__}")
-        rows = self._cut(architecture, synthesis)
         if self.noise == "none":
             for name, buffer in synthesis.named_buffers():
                 if name.endswith(".noise"):
                     buffer.zero_()
-        return self.walkable(network, architecture, rows, access)
+        whole = self._upto("resolution", self.resolution, architecture, synthesis)
+        rows = 2 * len(whole.blocks)
+        found = self.walkable(network, whole, architecture, rows, access)
+        if self.walk_resolution is None:
+            return found
+        coarse = self._upto("walk_resolution", self.walk_resolution, architecture, whole)
+        if len(coarse.blocks) == len(whole.blocks):
+            raise ModelError(f"generator.walk_resolution: {self.walk_resolution} is what is rendered anyway; leave it out")
+        return replace(found, coarse=self.walkable(network, coarse, architecture, rows, access))
 
-    def _cut(self, architecture: StyleGan2, synthesis: stylegan2.Synthesis) -> int:
-        """Leaves out the blocks beyond `resolution`; the rows of w that are left."""
-        if self.resolution in (None, architecture.resolution):
-            return architecture.rows
-        sizes = [4 * 2**k for k in range(len(architecture.channels))]
-        if self.resolution not in sizes:
-            raise ModelError(
-                f"generator.resolution: {self.path.name} renders {', '.join(map(str, sizes))} pixels, not {self.resolution}"
-            )
+    def _upto(self, key: str, size: int | None, architecture: StyleGan2, synthesis: stylegan2.Synthesis) -> stylegan2.Synthesis:
+        """The synthesis without the blocks beyond a size."""
+        sizes = [4 * 2**k for k in range(len(synthesis.blocks))]
+        if size is None or size == architecture.resolution == sizes[-1]:
+            return synthesis
+        if size not in sizes:
+            raise ModelError(f"generator.{key}: {self.path.name} renders {', '.join(map(str, sizes))} pixels, not {size}")
         if architecture.form != "skip":
             raise ModelError(
-                f"generator.resolution: {self.path.name} is of the form {architecture.form}, which has colours at its end only"
+                f"generator.{key}: {self.path.name} is of the form {architecture.form}, which has colours at its end only"
             )
-        count = sizes.index(self.resolution) + 1
-        synthesis.blocks = synthesis.blocks[:count]
-        return 2 * count
+        return synthesis.upto(size)
 
 
 class StyleGan3Generator(StyleBasedGenerator):
@@ -124,7 +134,7 @@ class StyleGan3Generator(StyleBasedGenerator):
         architecture = description.architecture
         if not isinstance(architecture, StyleGan3):
             raise TypeError(f"{self.path} was opened as {type(architecture).__name__}")
-        return self.walkable(network, architecture, architecture.rows, access)
+        return self.walkable(network, network.get_submodule("synthesis"), architecture, architecture.rows, access)
 
 
 class BigGanGenerator(ImportedGenerator):

@@ -45,11 +45,12 @@ class Walkable:
     means: dict[int, Tensor] = field(default_factory=dict)  # class -> mean output of the mapping; measured when needed
     style_weight: Tensor | None = None  # (rows, dim): all weights that w meets first, where they are known
     truth: Truth | None = None  # the true factors of points of the space walked, (n, k) by group, where a generator knows them
+    coarse: Walkable | None = None  # the same, of smaller images, by which trajectories are to be walked
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def truncated(self, psi: float) -> Walkable:
         """The same generator, truncated: towards the mean w of the class where there is a mapping, else towards zero."""
-        return replace(self, truncation=psi)
+        return replace(self, truncation=psi, coarse=self.coarse and self.coarse.truncated(psi))
 
     def latents(self, z: Tensor, labels: Labels) -> Latents:
         """(n, z) -> (n, dim). Walked in z before a mapping, a latent stays as it is: its w is what gets truncated."""

@@ -7,6 +7,7 @@ less; "resnet" adds around the blocks; "orig" does neither.
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -68,6 +69,12 @@ class Synthesis(nn.Module):
         if image is None:
             raise ValueError("a synthesis without colours")
         return image
+
+    def upto(self, size: int) -> Synthesis:
+        """The network that ends at images of `size` pixels, a part of this one: it shares its weights, and leaves rows of w unread."""
+        part = copy.copy(self)
+        part._modules = self._modules | {"blocks": self.blocks[: (size // 4).bit_length()]}
+        return part
 
 
 class Block(nn.Module):
