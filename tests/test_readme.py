@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
 from flows.cli import app
+from reds_core.features import AnyFeature
 from reds_core.spec import Spec, load_spec
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +32,18 @@ def test_the_two_commands_are_one_line_each_and_run_the_main_job_and_the_tests()
     run, test = (block("sh", f"<!-- command: {name} -->") for name in ("run", "test"))
     assert "\n" not in run + test
     assert run.endswith("reds run augment_specs/fashion_mnist.yaml") and test.endswith("python -m tests")
+
+
+def test_the_spec_for_a_checkpoint_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(block("yaml", "## From a checkpoint"))
+    spec = load_spec(tmp_path / "s.yaml")
+    assert spec.generator.kind == "stylegan2" and spec.label == "class"
+
+
+def test_every_kind_of_attribute_is_in_the_readme() -> None:
+    kinds = {c.model_fields["kind"].annotation.__args__[0] for c in get_args(get_args(AnyFeature)[0])}
+    section = README[README.index("## Attributes") : README.index("## Bring your own")]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.M)) == kinds
 
 
 def test_bring_your_own_is_valid(tmp_path: Path) -> None:
