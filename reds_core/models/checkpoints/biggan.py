@@ -13,11 +13,15 @@ from reds_core.errors import ModelError
 from reds_core.models.biggan import BigGan
 from reds_core.models.checkpoints.common import State
 
+NEEDED = ("resolution", "n_classes", "dim_z", "hier", "G_shared", "BN_eps", "SN_eps")
 RELUS = ("relu", "inplace_relu")
 OUTPUT_EPSILON = 1e-5  # of the last normalisation, whatever BN_eps says
 
 
 def biggan(t: State, config: Mapping[str, Any]) -> tuple[BigGan, State]:
+    lacking = [key for key in NEEDED if key not in config]
+    if lacking:
+        raise ModelError(f"the configuration lacks {', '.join(lacking)}: it is not the one that BigGAN-PyTorch trained with")
     if (
         config.get("model", "BigGAN") != "BigGAN"
         or config.get("norm_style", "bn") != "bn"

@@ -287,6 +287,7 @@ _KNOWN: dict[str, Any] = {
     "numpy.dtype": _Inert(lambda code, *_: _Dtype(str(code))),
     "_codecs.encode": _Inert(lambda text, _: _bytes(text)),
     **{f"torch.{name}Storage": dtype for name, dtype in DTYPES.items()},
+    **{str(dtype): dtype for dtype in DTYPES.values()},
     **{name: _Inert(lambda *_: _Array()) for name in _numpy("_reconstruct")},
     **{name: _Inert(lambda dtype, data: np.frombuffer(_bytes(data), dtype.numpy())[0].item()) for name in _numpy("scalar")},
 }
