@@ -5,7 +5,7 @@ Public names: `load_spec`, `Spec`, `augment`, `directions`, `errors`.
 Reading order, which is also the order of import (a module imports only what stands above it):
 
     errors, types        what is raised on purpose; the words of the method as types
-    models/              networks from files, and the ones that ship with the package
+    models/              networks from files, published checkpoints as data, and the networks that ship with the package
     generators/          latent -> image
     features/            image -> vector
     strict_yaml, spec    the YAML as frozen models, and its digest
@@ -14,7 +14,8 @@ Reading order, which is also the order of import (a module imports only what sta
     jacobian             Grams of many points at once, by reverse mode, forward mode or differences
     trajectory           linear and local walks
     images, acceptance   the image as stored; drift, effect, judge -> verdict with a reason
-    prepare              what a run needs once: networks on a device, spreads
+    job, spreads         a spec with its networks loaded; how far apart unrelated images are
+    prepare              makes a job: what a run needs once
     origins, walks       a shard's seeds and what their variants are compared with; its trajectories
     variants             seeds -> variants and rejects: the whole method on one page
     verify, shards       is a shard whole; tars, tables, manifests

@@ -83,7 +83,7 @@ def main() -> None:
     radial = three.model_copy(update={"kernel": 1, "radial": True, "channel_base": 16384, "channel_max": 512})
     print(f"{size}x{size}, {batch} images at a time, on {device}, {torch.get_num_threads()} threads; milliseconds an image\n")
     print(
-        f"{'':12}{'published':>11}{'ours':>9}{'ratio':>7}{'product: published':>20}{'ours':>9}{'ratio':>7}{'largest difference':>20}"
+        f"{'':12}{'published':>11}{'ours':>9}{'ratio':>7}{'product: published':>20}{'ours':>9}{'ratio':>7}{'difference':>12}"
     )
     for name, a in (("StyleGAN2", two), ("StyleGAN3-T", three), ("StyleGAN3-R", radial)):
         torch.manual_seed(0)
@@ -105,7 +105,7 @@ def main() -> None:
 def _random(network: nn.Module) -> nn.Module:
     for name, tensor in network.state_dict().items():
         if name.endswith("filter"):
-            taps = torch.hann_window(len(tensor) + 2)[1:-1]
+            taps = torch.hann_window(len(tensor) + 2, periodic=False)[1:-1]
             tensor.copy_((taps.outer(taps) if tensor.ndim == 2 else taps) / taps.sum() ** tensor.ndim)
         elif not name.endswith("gain"):
             tensor.copy_(torch.randn_like(tensor) * (0.05 if name.endswith(("affine.weight", "noise")) else 1))
