@@ -21,6 +21,7 @@ from reds_core.models.config import Config
 from reds_core.models.style import Mapping, clamped, leaky, modulation
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
+Layers = Annotated[int, Field(ge=1, le=64)]
 
 
 class StyleGan2(Config):
@@ -30,7 +31,7 @@ class StyleGan2(Config):
     z_dim: Size
     w_dim: Size
     classes: Annotated[int, Field(ge=0)]
-    mapping_layers: Size
+    mapping_layers: Layers
     channels: Annotated[tuple[Size, ...], Field(min_length=1, max_length=12)] = Field(description="Of the blocks, from 4x4 up.")
     colours: Size
     form: Literal["skip", "resnet", "orig"]

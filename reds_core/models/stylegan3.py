@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from reds_core.models.config import Config
 from reds_core.models.style import Mapping, clamped, leaky, modulation, unit
-from reds_core.models.stylegan2 import Size
+from reds_core.models.stylegan2 import Layers, Size
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class StyleGan3(Config):
     z_dim: Size
     w_dim: Size
     classes: Annotated[int, Field(ge=0)]
-    mapping_layers: Size
+    mapping_layers: Layers
     resolution: Size
     colours: Size
-    layers: Size = Field(description="Without the one to colours.")
+    layers: Layers = Field(description="Without the one to colours.")
     critical: Annotated[int, Field(ge=0)] = Field(description="Critically sampled layers at the end.")
     channel_base: Size
     channel_max: Size

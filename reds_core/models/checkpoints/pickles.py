@@ -67,8 +67,10 @@ class Stored:
             raise ModelError(f"a tensor claims {numel} numbers, its storage holds {held}: the file is damaged or made to mislead")
         if not numel:
             return torch.empty(self.size, dtype=self.storage.dtype)
-        flat = torch.frombuffer(bytearray(self.storage.data), dtype=self.storage.dtype)
-        return flat.as_strided(self.size, self.stride, self.offset).contiguous()
+        # No more than the view itself: many views may share one large storage.
+        each = self.storage.dtype.itemsize
+        part = torch.frombuffer(bytearray(self.storage.data[self.offset * each : (last + 1) * each]), dtype=self.storage.dtype)
+        return part.as_strided(self.size, self.stride).contiguous()
 
 
 class Record(dict[str, Any]):
@@ -130,12 +132,14 @@ def _zip(content: bytes, where: str, depth: int) -> Any:
             raise ModelError(
                 f"{where} unpacks to {sum(m.file_size for m in members)} bytes, from {len(content)}; torch.save does not compress"
             )
-        (program,) = [m.filename for m in members if m.filename.endswith("/data.pkl") and m.filename.count("/") == 1]
-        folder = program.removesuffix("data.pkl")
+        programs = [m.filename for m in members if m.filename.endswith("/data.pkl") and m.filename.count("/") == 1]
+        if len(programs) != 1:
+            raise ModelError(f"{where} is an archive with {len(programs)} members NAME/data.pkl; one of torch.save has just one")
+        folder = programs[0].removesuffix("data.pkl")
         order = f"{folder}byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
             raise ModelError(f"{where} was written on a big-endian machine; save it again on a common one")
-        reader = _Reader(io.BytesIO(archive.read(program)), where, depth)
+        reader = _Reader(io.BytesIO(archive.read(programs[0])), where, depth)
         found = reader.load()
         for key, storage in reader.storages.items():
             storage.data = archive.read(f"{folder}data/{key}")
