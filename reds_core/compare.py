@@ -4,13 +4,16 @@ A method that hardly moves hardly drifts, so methods are compared where they hav
 a few pilot seeds so that its last waypoint has the effect of the first method's; then all waypoints, before any filter, are sorted into
 bins of effect that all methods share. Intervals are 95 % bootstrap intervals over seeds: variants of one seed are no independent
 samples.
+
+Where a generator knows the true factors of its images (the rendered rooms), their change is measured beside the drift of features: it
+is what a person would call drift.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +21,8 @@ import pandas as pd
 import torch
 
 from reds_core.errors import UserError
-from reds_core.prepare import Job, prepare
+from reds_core.job import Job
+from reds_core.prepare import prepare
 from reds_core.spec import Spec
 from reds_core.types import Candidate, Passes
 from reds_core.variants import run_seeds
@@ -56,6 +60,9 @@ class Measured:
     step: float
     passes: Passes
     seconds: float
+    changed: dict[
+        str, np.ndarray
+    ]  # the RMS change of each group of true factors, in their deviations; empty where they are not known
 
     @property
     def each(self) -> int:
@@ -88,10 +95,7 @@ class Comparison:
         rows = []
         for m in self.methods:
             for name in self.spec.held:
-                for low, high in zip(self.edges[:-1], self.edges[1:], strict=True):
-                    inside = (m.effect >= low) & (m.effect < high)
-                    if not inside.any():
-                        continue
+                for low, high, inside in self._filled(m):
                     drift, flips = (over_seeds(m.seed[inside], v[inside]) for v in (m.drift[name], m.flipped))
                     rows.append({
                         "method": m.name, "attribute": name, "effect_from": low, "effect_to": high, "n": int(inside.sum()),
@@ -101,6 +105,26 @@ class Comparison:
                         "implausible": float(m.implausible[inside].mean()), "step": m.step, "reached": len(m.seed) / m.asked,
                     })  # fmt: skip
         return pd.DataFrame(rows)
+
+    def true_rows(self) -> pd.DataFrame:
+        """A row for every method, group of true factors and bin that holds anything; none where no true factors are known."""
+        rows = []
+        for m in self.methods:
+            for group, changed in m.changed.items():
+                for low, high, inside in self._filled(m):
+                    change = over_seeds(m.seed[inside], changed[inside])
+                    rows.append({
+                        "method": m.name, "group": group, "effect_from": low, "effect_to": high, "n": int(inside.sum()),
+                        "change": change.value, "low": change.low, "high": change.high,
+                    })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def _filled(self, m: Measured) -> Iterator[tuple[float, float, np.ndarray]]:
+        """The bins that hold any of a method's waypoints: from, to, and which."""
+        for low, high in zip(self.edges[:-1], self.edges[1:], strict=True):
+            inside = (m.effect >= low) & (m.effect < high)
+            if inside.any():
+                yield low, high, inside
 
     def shared(self, other: Measured) -> list[int]:
         """The bins in which the first method and another can be compared."""
@@ -158,6 +182,7 @@ def measure(name: str, job: Job, seeds: Sequence[int]) -> Measured:
     """Runs a job on seeds, a shard's worth at a time, and keeps the figures of every waypoint that it reached."""
     spec, passes = job.spec, Passes()
     kept: list[Candidate] = []
+    starts: dict[int, np.ndarray] = {}
     asked = 0
     began = time.monotonic()
     for at in range(0, len(seeds), spec.shards.seeds):
@@ -165,6 +190,7 @@ def measure(name: str, job: Job, seeds: Sequence[int]) -> Measured:
         passes = Passes(*(a + b for a, b in zip(passes.as_dict().values(), cost.as_dict().values(), strict=True)))
         variants = [c for c in candidates if c.role == "variant" and c.reason != "seed_label"]
         asked += len(variants)
+        starts |= {c.seed: c.latent for c in candidates if c.role == "seed"}
         kept += [c for c in variants if all(math.isfinite(v) for v in (*c.drifts.values(), *c.effects.values()))]
     seconds = time.monotonic() - began
     weights = np.array([goal.weight for goal in spec.varied.values()])
@@ -173,7 +199,7 @@ def measure(name: str, job: Job, seeds: Sequence[int]) -> Measured:
     return Measured(
         name, np.array([c.seed for c in kept], dtype=np.int64), effects @ weights / weights.sum(),
         {n: np.array([c.drifts[n] for c in kept]) for n in spec.held}, flipped, _implausible(job, kept), max(1, asked),
-        spec.trajectory.step, passes, seconds,
+        spec.trajectory.step, passes, seconds, _changed(job, kept, starts),
     )  # fmt: skip
 
 
@@ -224,6 +250,17 @@ def _implausible(job: Job, kept: Sequence[Candidate]) -> np.ndarray:
     latents = torch.from_numpy(np.stack([c.latent for c in kept])).to(job.device)
     conditions = torch.tensor([c.condition for c in kept], device=job.device)
     return (~job.cloud.plausible(latents, conditions)).double().cpu().numpy()
+
+
+def _changed(job: Job, kept: Sequence[Candidate], starts: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
+    """How far the true factors have moved from the seed's, (n,) by group: the root of the mean square, in their own deviations."""
+    if job.generator.truth is None or not kept:
+        return {}
+    here, start = (torch.from_numpy(np.stack(x)).to(job.device) for x in ([c.latent for c in kept], [starts[c.seed] for c in kept]))
+    conditions = torch.tensor([c.condition for c in kept], device=job.device)
+    with torch.no_grad():
+        now, before = job.generator.truth(here, conditions), job.generator.truth(start, conditions)
+    return {group: (now[group] - before[group]).square().mean(1).sqrt().double().cpu().numpy() for group in now}
 
 
 def _with_method(spec: Spec, name: str, step: float) -> Spec:

@@ -122,7 +122,7 @@ def png(folder: Path, seeds: int = 8, cells: int = 8) -> bytes:
     draw.text((label + cell + gap + 8, 5), "verified variants", fill="#5b6675", font=font)
     for r, block in enumerate(rows):
         y = head + r * (cell + gap)
-        draw.text((6, y + cell // 2 - 7), str(block.own.label_name)[:14], fill="#1c2430", font=font)
+        draw.text((6, y + cell // 2 - 7), str(block.own.label_name or block.own.key)[:14], fill="#1c2430", font=font)
         keys = [block.own.key, *_spread(block, cells)]
         for i, key in enumerate(keys):
             picture = Image.open(io.BytesIO(block.files[key][1])).convert("RGB")

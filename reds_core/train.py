@@ -23,18 +23,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reds_core.generators import BuiltinGenerator
 from reds_core.generators.latent import draw
 from reds_core.models import Builtin
+from reds_core.models.builtin import WEIGHTS, save_shipped
 from reds_core.models.config import Access
 from reds_core.models.fashion import Classifier, Generator, Judge, ScaledLinear, _leaky
 
-DATA = Path("/usr/share/datasets/fashion-mnist")
 GROUP = 8  # images of one class that the discriminator sees side by side
-WEIGHTS = Path(__file__).parent / "models" / "weights"
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -96,16 +94,7 @@ def train_classifier(net: nn.Module, data: Path, name: str, epochs: int, seed: i
             optimiser.step()
             schedule.step()
         print(f"{name} epoch {epoch + 1}/{epochs}: test accuracy {accuracy(net, *test):.4f}", flush=True)
-    save(net, WEIGHTS, name)
-
-
-def save(net: nn.Module, weights: Path, name: str) -> None:
-    weights.mkdir(exist_ok=True)
-    tensors = {k: v.detach().contiguous().clone() for k, v in net.state_dict().items() if v.is_floating_point()}
-    part = weights / f"{name}.part"
-    save_file(tensors, part)
-    part.chmod(0o644)
-    part.replace(weights / f"{name}.safetensors")
+    save_shipped(net, name)
 
 
 class _Down(nn.Module):
@@ -227,7 +216,7 @@ def train_gan(
             print(f"{shown} images, {speed:.0f}/s: d g class real {figures}", flush=True)
         if step % 1000 == 0 or shown >= images:
             finish(average)
-            save(average, weights, "fashion-mnist")
+            save_shipped(average, "fashion-mnist", weights)
             part = state.with_suffix(".part")
             torch.save({"g": g.state_dict(), "d": d.state_dict(), "average": average.state_dict(), "shown": shown,
                         "g_opt": g_opt.state_dict(), "d_opt": d_opt.state_dict()}, part)  # fmt: skip
@@ -288,7 +277,7 @@ def density_and_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["classifier", "judge", "gan", "measure"])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, default=Path("data/fashion-mnist"), help="the folder of Fashion-MNIST's four files")
     parser.add_argument("--images", type=int, default=2_000_000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=8)

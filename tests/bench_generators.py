@@ -82,9 +82,7 @@ def main() -> None:
     )  # fmt: skip
     radial = three.model_copy(update={"kernel": 1, "radial": True, "channel_base": 16384, "channel_max": 512})
     print(f"{size}x{size}, {batch} images at a time, on {device}, {torch.get_num_threads()} threads; milliseconds an image\n")
-    print(
-        f"{'':12}{'published':>11}{'ours':>9}{'ratio':>7}{'product: published':>20}{'ours':>9}{'ratio':>7}{'difference':>12}"
-    )
+    print(f"{'':12}{'published':>11}{'ours':>9}{'ratio':>7}{'product: published':>20}{'ours':>9}{'ratio':>7}{'difference':>12}")
     for name, a in (("StyleGAN2", two), ("StyleGAN3-T", three), ("StyleGAN3-R", radial)):
         torch.manual_seed(0)
         ours = _random(a.build()[1]).to(device).requires_grad_(False)

@@ -1,15 +1,18 @@
-"""The generator that ships with the package."""
+"""The generators that ship with the package: a trained one, and a rendered test world."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reds_core.generators.latent import Walkable
+from reds_core.models import rooms
 from reds_core.models.builtin import GENERATORS, load_shipped, weights_sha256
-from reds_core.models.config import Access, Config
+from reds_core.models.config import Access, Config, file_sha256, frozen
 from reds_core.models.fashion import Generator
 
 
@@ -17,24 +20,53 @@ class BuiltinGenerator(Config):
     """A generator that ships with the package."""
 
     kind: Literal["builtin"]
-    name: Literal["fashion-mnist"] = Field(description="Its name.")
-    space: Literal["z", "w"] = Field("w", description="The latent space walked.")
+    name: Literal["fashion-mnist", "rooms"] = Field(
+        description="Its name; rooms is a rendered test world whose true factors are known."
+    )
+    space: Literal["z", "w"] = Field("w", description="The latent space walked; rooms has z alone.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_space(cls, given: Any) -> Any:
+        """Where there is no w, z need not be asked for."""
+        return {"space": "z", **given} if isinstance(given, Mapping) and given.get("name") == "rooms" else given
+
+    def mistakes(self) -> list[str]:
+        """What a field's own type cannot see."""
+        return (
+            ["space: the generator rooms has no w; leave it out, or give z"] if self.name == "rooms" and self.space != "z" else []
+        )
 
     def identity(self) -> dict[str, str]:
+        if self.name == "rooms":
+            return {"code_sha256": file_sha256(Path(rooms.__file__))}
         return {"weights_sha256": weights_sha256(self.name)}
 
     def load(self, access: Access) -> Walkable:
-        shipped = GENERATORS[self.name]
-        network = load_shipped(self.name, shipped, access)
-        if not isinstance(network, Generator):
-            raise TypeError(f"{self.name} is registered as a generator but built as {type(network).__name__}")
-        mapping, synthesis = network.mapping, network.synthesis
-        w_dim = mapping.mean.shape[1]
-        z_dim = mapping.embed.shape[1]
-        layers = [*synthesis.first, *synthesis.second, *synthesis.to_image]
-        affine = torch.cat([layer.affine.weight.detach() for layer in layers]) if self.space == "w" else None
-        return Walkable(
-            name=self.name, space=self.space, z_dim=z_dim, dim=w_dim if self.space == "w" else z_dim, latent="normal",
-            class_names=shipped.class_names, output_range=(-1.0, 1.0), synthesis=lambda w, labels: synthesis(w),
-            mapping=mapping, means=dict(enumerate(mapping.mean)), style_weight=affine, device=access.device,
-        )  # fmt: skip
+        return _rooms(access) if self.name == "rooms" else _fashion(self.name, self.space, access)
+
+
+def _rooms(access: Access) -> Walkable:
+    network = rooms.Rooms()
+    frozen(network, access.device)
+    return Walkable(
+        name="rooms", space="z", z_dim=rooms.DIM, dim=rooms.DIM, latent="normal", class_names=(), output_range=(0.0, 1.0),
+        synthesis=lambda z, labels: network(z), mapping=None, device=access.device, truth=lambda z, labels: network.factors(z),
+    )  # fmt: skip
+
+
+def _fashion(name: str, space: Literal["z", "w"], access: Access) -> Walkable:
+    shipped = GENERATORS[name]
+    network = load_shipped(name, shipped, access)
+    if not isinstance(network, Generator):
+        raise TypeError(f"{name} is registered as a generator but built as {type(network).__name__}")
+    mapping, synthesis = network.mapping, network.synthesis
+    w_dim = mapping.mean.shape[1]
+    z_dim = mapping.embed.shape[1]
+    layers = [*synthesis.first, *synthesis.second, *synthesis.to_image]
+    affine = torch.cat([layer.affine.weight.detach() for layer in layers]) if space == "w" else None
+    return Walkable(
+        name=name, space=space, z_dim=z_dim, dim=w_dim if space == "w" else z_dim, latent="normal",
+        class_names=shipped.class_names, output_range=(-1.0, 1.0), synthesis=lambda w, labels: synthesis(w),
+        mapping=mapping, means=dict(enumerate(mapping.mean)), style_weight=affine, device=access.device,
+    )  # fmt: skip

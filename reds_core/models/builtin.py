@@ -9,11 +9,13 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from reds_core.models.config import Access, Config, file_sha256
 from reds_core.models.fashion import CLASS_NAMES, Classifier, Generator, Judge
+from reds_core.models.rooms import SEGMENTS
+from reds_core.models.segmenter import Segmenter
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -26,10 +28,11 @@ class Shipped:
     class_names: tuple[str, ...]
 
 
-GENERATORS = {"fashion-mnist": Shipped(Generator, CLASS_NAMES)}
+GENERATORS = {"fashion-mnist": Shipped(Generator, CLASS_NAMES)}  # those with weights
 NETWORKS = {
     "fashion-mnist-classifier": Shipped(Classifier, CLASS_NAMES),
     "fashion-mnist-judge": Shipped(Judge, CLASS_NAMES),
+    "rooms-segmenter": Shipped(Segmenter, SEGMENTS),
 }
 
 
@@ -37,7 +40,7 @@ class Builtin(Config):
     """A network that ships with the package."""
 
     kind: Literal["builtin"]
-    name: Literal["fashion-mnist-classifier", "fashion-mnist-judge"] = Field(description="Its name.")
+    name: Literal["fashion-mnist-classifier", "fashion-mnist-judge", "rooms-segmenter"] = Field(description="Its name.")
 
     def identity(self) -> dict[str, str]:
         return {"weights_sha256": weights_sha256(self.name)}
@@ -68,3 +71,13 @@ def load_shipped(name: str, shipped: Shipped, access: Access) -> nn.Module:
         raise RuntimeError(f"the weights of {name} do not fit its architecture: {missing} missing, {unexpected} unknown")
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.to(access.device).eval().requires_grad_(False)
+
+
+def save_shipped(network: nn.Module, name: str, weights: Path = WEIGHTS) -> None:
+    """Writes a network's weights to where `load_shipped` finds them."""
+    weights.mkdir(exist_ok=True)
+    tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items() if v.is_floating_point()}
+    part = weights / f"{name}.part"
+    save_file(tensors, part)
+    part.chmod(0o644)
+    part.replace(weights / f"{name}.safetensors")

@@ -154,11 +154,11 @@ class Imported(FromFile):
             raise ModelError(
                 f"{self.path} is not the file that {self.path.with_suffix('.json').name} describes; import the checkpoint again"
             )
-        with torch.device("meta"):
-            network = built(description.architecture)
         try:
+            with torch.device("meta"):
+                network = built(description.architecture)
             network.load_state_dict(load_file(self.path), assign=True)
-        # The hash is right, so this is a file that was made wrong: safetensors and torch each have their own errors for it.
+        # The hash is right, so this pair was made wrong: numbers that no network can have, weights of another. Each has its own errors.
         except Exception as error:
             raise ModelError(
                 f"{self.path} does not hold the weights of its architecture: {type(error).__name__}: {error}"
