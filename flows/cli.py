@@ -127,7 +127,7 @@ def compare(
     """Compare methods on the seeds of SPEC, at equal effect: drift, flipped labels, cost.
 
     They are corrected, local, linear, maxc, rand, pca, sefa and interfacegan.
-    Writes compare.csv, compare.png and compare.md to DIR/NAME/compare.
+    Writes compare.csv, compare.png and compare.md to DIR/NAME/compare; and truth.csv for the builtin rooms, whose true factors are known.
     """
     from reds_core.compare import METHODS
     from reds_core.compare import compare as run_comparison

@@ -249,7 +249,7 @@ def _implausible(job: Job, kept: Sequence[Candidate]) -> np.ndarray:
         return np.zeros(0)
     latents = torch.from_numpy(np.stack([c.latent for c in kept])).to(job.device)
     conditions = torch.tensor([c.condition for c in kept], device=job.device)
-    return (~job.cloud.plausible(latents, conditions)).double().cpu().numpy()
+    return (~job.cloud.plausible(latents, conditions, job.tangent)).double().cpu().numpy()
 
 
 def _changed(job: Job, kept: Sequence[Candidate], starts: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:

@@ -42,12 +42,16 @@ class Cloud:
         """The mean that latents of these classes (n,) lie around: (n, d)."""
         return self.means[[self.row_of.get(c, 0) for c in conditions.tolist()]]
 
-    def plausible(self, latents: Latents, conditions: Labels) -> Tensor:
-        """Which latents (n, d) lie within the radius, in the leading components, that holds 99.9 % of sampled ones: (n,)."""
-        basis = components(self.deviations, MOST_COMPONENTS)[0].double()
+    def plausible(self, latents: Latents, conditions: Labels, tangent: Tensor | None) -> Tensor:
+        """Which latents (n, d) lie within the radius that holds 99.9 % of sampled ones, or on it: (n,).
+
+        In the coordinates of the tangent basis (1, d, k), in which trajectories are kept within it; where every seed has a basis of its
+        own, in the leading components.
+        """
+        basis = (components(self.deviations, MOST_COMPONENTS) if tangent is None else tangent)[0].double()
         dual = basis / basis.square().sum(0)
         radius = torch.linalg.vector_norm(self.deviations.double() @ dual, dim=1).quantile(PLAUSIBLE_SHARE)
-        inside: Tensor = torch.linalg.vector_norm((latents - self.mean(conditions)).double() @ dual, dim=1) <= radius
+        inside: Tensor = torch.linalg.vector_norm((latents - self.mean(conditions)).double() @ dual, dim=1) <= radius * (1 + BORDER)
         return inside
 
 

@@ -53,8 +53,8 @@ def test_what_differs_between_classes_is_no_variation_of_one() -> None:
     cloud = cloud_of(samples, labels, [0, 1])
     assert float(components(cloud.deviations, 3)[0].norm(dim=0).max()) < 1.2
     assert abs(float(cloud.mean(torch.tensor([1]))[0, 0]) - 100) < 0.2
-    assert cloud.plausible(samples, labels).float().mean() > 0.998
-    assert not bool(cloud.plausible(samples[:1] + 50, labels[:1]))
+    assert cloud.plausible(samples, labels, None).float().mean() > 0.998
+    assert not bool(cloud.plausible(samples[:1] + 50, labels[:1], None))
 
 
 def test_a_coordinate_is_plausible_within_the_radius_of_sampled_latents_or_its_own() -> None:

@@ -1,10 +1,13 @@
 """Networks from files: one file per kind; the union below is the registry.
 
-builtin       shipped with the package            builtin.py, fashion.py; trained by reds_core.train
+builtin       shipped with the package            builtin.py; fashion.py, trained by reds_core.train; segmenter.py, by reds_core.train_rooms
 torchscript   torch.jit.save                      torchscript.py
 exported      torch.export.save                   exported.py; archive.py checks the file first
 factory       a Python function of the user's     factory.py; states.py reads its weights
 timm, torchvision    an architecture by its name, with weights from a file    zoo.py
+
+Generators besides: rooms.py, a rendered test world; stylegan2.py, stylegan3.py (with style.py) and biggan.py, whose published checkpoints
+`checkpoints/` reads and imported.py keeps. layout.py lays networks out in memory.
 """
 
 from __future__ import annotations
