@@ -18,10 +18,11 @@ def along_waypoints(
     limit: float | None,
     limit_name: str,
     label: str,
+    largest: float = math.inf,
 ) -> str:
-    """A line with a band over waypoints 1, 2, ...; NaN where nothing was measured. `limit` is a dashed line."""
+    """A line with a band over waypoints 1, 2, ...; NaN where nothing was measured. `limit` is a dashed line, `largest` what is possible."""
     known = [v for v in (*high, *middle, limit if limit is not None else 0.0) if math.isfinite(v)]
-    top = _round_up(max([*known, 1e-9]) * 1.05)
+    top = min(_round_up(max([*known, 1e-9]) * 1.05), largest)
     n = len(middle)
 
     def x(i: int) -> float:

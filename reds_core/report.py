@@ -113,7 +113,7 @@ def _along(s: Summary) -> str:
     charts = [_chart(s, a) for a in s.attributes]
     waypoints = range(1, s.spec.trajectory.waypoints + 1)
     shares = [s.accepted_by_waypoint[w] / s.tried_by_waypoint[w] if s.tried_by_waypoint[w] else math.nan for w in waypoints]
-    drawing = along_waypoints("share", shares, shares, shares, None, "", "accepted share by waypoint")
+    drawing = along_waypoints("share", shares, shares, shares, None, "", "accepted share by waypoint", largest=1.0)
     charts.append(f"<figure><figcaption>accepted share <small>by waypoint</small></figcaption>{drawing}</figure>")
     intro = (
         "<p class=soft>By waypoint, over all measured candidates: median, and the band from the 10th to the 90th percentile.</p>"
