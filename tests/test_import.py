@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor, nn
+from torch import Tensor
 
 from reds_core import prepare
 from reds_core.errors import ModelError, SpecError
@@ -20,11 +20,9 @@ from reds_core.generators.latent import draw
 from reds_core.images import as_stored
 from reds_core.models.biggan import BigGan
 from reds_core.models.checkpoints import converted, read_checkpoint
-from reds_core.models.checkpoints.pickles import Record
 from reds_core.models.config import Access
-from reds_core.models.imported import AnyArchitecture, _fits, built, import_checkpoint
-from reds_core.models.stylegan2 import StyleGan2, doubled
-from reds_core.models.stylegan3 import StyleGan3
+from reds_core.models.imported import built, import_checkpoint
+from reds_core.models.stylegan2 import doubled
 from reds_core.spec import Spec, dump, load_spec
 from reds_core.variants import augment, run_seeds
 
@@ -198,147 +196,6 @@ def test_half_precision_gives_nearly_the_same_images(name: str, dtype: torch.dty
     assert (found.float() - due).norm() < 0.15 * (due - due.mean()).norm()
 
 
-# Real sizes
-
-
-def described(kind: str, **changes: Any) -> Any:
-    """The architecture of a published network; FFHQ at 1024 unless changed."""
-    if kind == "stylegan2":
-        base = dict(channels=(512, 512, 512, 512, 512, 256, 128, 64, 32), form="skip", clamp=None, mapping_layers=8)
-    else:
-        base = dict(
-            mapping_layers=2, resolution=1024, layers=14, critical=2, channel_base=32768, channel_max=512, first_cutoff=2.0,
-            first_stopband=2**2.1, last_stopband_rel=2**0.3, margin=10, kernel=3, filter_size=6, oversampling=2, radial=False,
-            output_scale=0.25, clamp=256,
-        )  # fmt: skip
-    common = dict(kind=kind, z_dim=512, w_dim=512, classes=0, colours=3)
-    return TypeAdapter(AnyArchitecture).validate_python(common | base | changes)
-
-
-BIGGAN = dict(kind="biggan", classes=1000, shared_dim=128, bottom=4, attention=(64,), colours=3)
-BIGGAN_128 = BigGan(z_dim=120, z_parts=6, channels=(1536, 1536, 768, 384, 192, 96), **BIGGAN)  # type: ignore[arg-type]
-BIGGAN_256 = BigGan(z_dim=140, z_parts=7, channels=(1536, 1536, 768, 768, 384, 192, 96), **BIGGAN)  # type: ignore[arg-type]
-SIZES = {
-    # The number of parameters that the published code prints, and those that are multiplied in here: noise strengths, gammas.
-    "ffhq 1024, config-f": (described("stylegan2"), 30_370_060, -17),
-    "afhq or lsun 512": (described("stylegan2", channels=(512, 512, 512, 512, 512, 256, 128, 64)), 30_276_583, -15),
-    "ffhq 1024, T": (described("stylegan3"), 22_313_167, 0),
-    "imagenet 128": (BIGGAN_128, 70_433_988, -1),
-}
-
-
-def parameters(network: nn.Module) -> int:
-    """Without the ones that are added to a class's gains."""
-    return sum(p.numel() for name, p in network.named_parameters() if not name.endswith("gain.bias"))
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_a_network_of_real_size_has_the_published_number_of_parameters(size: str) -> None:
-    architecture, published, folded = SIZES[size]
-    with torch.device("meta"):
-        assert parameters(built(architecture)) == published + folded
-
-
-@pytest.mark.parametrize(
-    ("architecture", "pixels"),
-    [
-        (described("stylegan2"), 1024),
-        (described("stylegan2", channels=(512, 512, 512, 512, 512, 256, 128, 64), classes=3), 512),
-        (described("stylegan2", channels=(512, 512, 512, 512, 512, 256, 128), form="resnet"), 256),
-        (described("stylegan3"), 1024),
-        (described("stylegan3", radial=True, kernel=1, channel_base=65536, channel_max=1024), 1024),
-        (described("stylegan3", resolution=512, radial=True, kernel=1, channel_base=32768, channel_max=1024), 512),
-        (described("stylegan3", resolution=256, channel_base=16384), 256),
-        (BIGGAN_128, 128),
-        (BIGGAN_256, 256),
-    ],
-)
-def test_a_network_of_real_size_gives_images_of_its_size(architecture: Any, pixels: int) -> None:
-    assert architecture.resolution == pixels
-    with torch.device("meta"):
-        network, labels = built(architecture), torch.zeros(2, dtype=torch.long)
-        if isinstance(architecture, BigGan):
-            images = network(torch.empty(2, architecture.z_dim), labels)
-        else:
-            w = network.get_submodule("mapping")(torch.empty(2, 512), labels)
-            images = network.get_submodule("synthesis")(w[:, None].expand(-1, architecture.rows, -1))
-    assert images.shape == (2, 3, pixels, pixels)
-
-
-class Meta:
-    """A tensor of a checkpoint that is only its shape."""
-
-    def __init__(self, *size: int) -> None:
-        self.size = size
-
-    def tensor(self) -> Tensor:
-        return torch.empty(self.size, device="meta")
-
-
-class Real(Meta):
-    """One that has to have its value."""
-
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
-
-    def tensor(self) -> Tensor:
-        return self.value
-
-
-def module(
-    parameters: dict[str, Any], buffers: dict[str, Any] | None = None, modules: dict[str, Any] | None = None, **fields: Any
-) -> Record:
-    return Record({"_parameters": parameters, "_buffers": buffers or {}, "_modules": modules or {}} | fields)
-
-
-def linear(fan_in: int, fan_out: int, activation: str = "linear") -> Record:
-    return module({"weight": Meta(fan_out, fan_in), "bias": Meta(fan_out)}, activation=activation, weight_gain=1.0, bias_gain=1.0)
-
-
-def mapping(layers: int, classes: int) -> Record:
-    first = 1024 if classes else 512
-    fc = {f"fc{k}": linear(first if k == 0 else 512, 512, "lrelu") for k in range(layers)}
-    return module({}, {"w_avg": Meta(512)}, fc | ({"embed": linear(classes, 512)} if classes else {}), num_layers=layers)
-
-
-def ada(size: int, base: int, classes: int) -> dict[str, Any]:
-    """What a network pickle of stylegan2-ada-pytorch holds, by its published constructors."""
-    taps = torch.tensor([1.0, 3, 3, 1])
-    kernel = Real(taps.outer(taps) / 64)
-    widths = {4 * 2**k: min(base // (4 * 2**k), 512) for k in range(20) if 4 * 2**k <= size}
-
-    def conv(fan_in: int, fan_out: int, at: int) -> Record:
-        return module(
-            {"weight": Meta(fan_out, fan_in, 3, 3), "bias": Meta(fan_out), "noise_strength": Meta()},
-            {"noise_const": Meta(at, at), "resample_filter": kernel}, {"affine": linear(512, fan_in)},
-            activation="lrelu", use_noise=True, resolution=at, conv_clamp=256,
-        )  # fmt: skip
-
-    blocks = {}
-    for at, width in widths.items():
-        convs = {"conv1": conv(width, width, at)} | ({"conv0": conv(widths[at // 2], width, at)} if at > 4 else {})
-        rgb = module({"weight": Meta(3, width, 1, 1), "bias": Meta(3)}, {}, {"affine": linear(512, width)}, weight_gain=1.0)
-        const = {"const": Meta(width, 4, 4)} if at == 4 else {}
-        blocks[f"b{at}"] = module(const, {}, convs | {"torgb": rgb}, architecture="skip")
-    synthesis = module({}, {}, blocks, block_resolutions=list(widths))
-    g = module(
-        {}, {}, {"synthesis": synthesis, "mapping": mapping(8, classes)}, z_dim=512, w_dim=512, c_dim=classes, img_channels=3
-    )
-    g.kind = "Generator"
-    return {"G_ema": g}
-
-
-@pytest.mark.parametrize(("size", "base", "classes"), [(1024, 32768, 0), (512, 32768, 0), (512, 32768, 3), (256, 16384, 0)])
-def test_a_pickle_of_real_size_fits_the_architecture_found_in_it(
-    size: int, base: int, classes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, architecture, state = converted(ada(size, base, classes), None)
-    assert name == "stylegan2-ada-pytorch" and architecture.resolution == size and architecture.classes == classes
-    # Nothing of a shape can be NaN.
-    monkeypatch.setattr(torch, "isfinite", lambda x: torch.ones(1, dtype=torch.bool))
-    _fits(Path("x.pkl"), architecture, state)
-
-
 # Walked
 
 
@@ -484,6 +341,3 @@ def test_nan_in_a_checkpoint_is_named(tmp_path: Path) -> None:
 def test_an_imported_generator_passes_the_checks_of_a_run(folder: Path, name: str) -> None:
     # Random weights know no range.
     assert check_images(generator(folder, name, output_range=[-20, 20]))[0] == 3
-
-
-assert isinstance(described("stylegan2"), StyleGan2) and isinstance(described("stylegan3"), StyleGan3)
