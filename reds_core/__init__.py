@@ -19,7 +19,7 @@ Reading order, which is also the order of import (a module imports only what sta
     origins, walks       a shard's seeds and what their variants are compared with; its trajectories
     variants             seeds -> variants and rejects: the whole method on one page
     verify, shards       is a shard whole; tars, tables, manifests
-    runs, report         what shards add up to; pictures and tables for people
+    runs, report         what shards add up to; pictures and tables for people; croissant, for machines
 
 An attribute is what a person names; a feature measures it. Held attributes must not move, varied ones must. A trajectory leads
 from a seed along a direction, from waypoint to waypoint. Drift and effect are distances to the seed in spreads: 0 is identical,

@@ -13,6 +13,7 @@ from pathlib import Path
 from reds_core import sheet
 from reds_core.card import card
 from reds_core.charts import along_waypoints, bars
+from reds_core.croissant import write_croissant
 from reds_core.shards import disk, write_small
 from reds_core.spec import dump
 from reds_core.summary import Attribute, Summary, summarise
@@ -31,7 +32,7 @@ REASONS = {
 
 
 def write_report(folder: Path) -> Path:
-    """Writes report.html and README.md into a run's folder and returns the report's path.
+    """Writes report.html, README.md, and what machines read into a run's folder, and returns the report's path.
 
     Raises:
         OutputError: the folder is no run, or cannot be written. ShardDamaged: a shard differs from its manifest.
@@ -40,6 +41,7 @@ def write_report(folder: Path) -> Path:
     with disk(folder):
         write_small(folder, "README.md", card(summary).encode())
         write_small(folder, "report.html", page(summary).encode())
+        write_croissant(summary)
     return folder / "report.html"
 
 

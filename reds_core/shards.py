@@ -159,7 +159,9 @@ def write_shard(
 def _wipe(folder: Path) -> None:
     """Removes a run's own files, and nothing else, from its folder."""
     for path in folder.iterdir():
-        if path.name in ("spec.yaml", "report.html", "README.md") or path.match("shard-[0-9]*.*"):
+        if path.name in ("spec.yaml", "report.html", "README.md", "croissant.json", "samples.parquet") or path.match(
+            "shard-[0-9]*.*"
+        ):
             path.unlink()
 
 
