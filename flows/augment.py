@@ -6,23 +6,23 @@ cache could not see.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow, runtime, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.artifacts import ProgressArtifact
 from flows.engines import Engine, Manifest, Request, let_code_in, open_engine
 from reds_core.errors import RedsError, RunError, UserError
-from reds_core.runs import Totals, as_dict, totals
+from reds_core.runs import as_dict, told
 from reds_core.seeds import plan, shard_range
 from reds_core.shards import opened, pending
-from reds_core.spec import Spec, check_files, digest, load_spec
+from reds_core.spec import check_files, digest, load_spec
+from reds_core.summary import Summary
 
 Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
 
@@ -50,18 +50,22 @@ def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
     return retry
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_condition_fn=_worth_another_try, task_run_name="shard-{index:05d}")
-def make_shard(index: int, engine: Engine) -> Manifest:
-    """One shard, on a free slot of the engine."""
+@task(cache_policy=NO_CACHE, retries=2, retry_condition_fn=_worth_another_try, task_run_name="shard-{index:05d} on {where}")
+def make_shard(index: int, engine: Engine, where: str) -> Manifest:
+    """One shard, on a free slot of the engine; `where` is for people."""
     return engine(index)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
-def make_report(folder: Path) -> Path:
-    """report.html and the dataset card of all finished shards."""
-    from reds_core.report import write_report
+def make_report(folder: Path) -> Summary:
+    """report.html, the dataset card and the UI's artifacts, of all finished shards."""
+    from flows.artifacts import show
+    from reds_core.report import write_pages
+    from reds_core.summary import summarise
 
-    return write_report(folder)
+    summary = summarise(folder)
+    show(summary, write_pages(summary))
+    return summary
 
 
 def _run_name() -> str:
@@ -80,6 +84,7 @@ def augment(
     overrides: list[str] | None = None,
     allow_code: bool = False,
     fresh: bool = False,
+    least_accepted: float = 0.0,
 ) -> dict[str, Any]:
     """Makes the shards of a spec that are not finished yet.
 
@@ -91,12 +96,13 @@ def augment(
         overrides: "key.path=value", as in `reds run --set`.
         allow_code: whether code that the spec names may run.
         fresh: removes what an earlier run of the spec made.
+        least_accepted: the share of candidates below which the run counts as failed; its shards are kept.
 
     Returns:
         The run's totals, with its "folder" and the number of shards made "now".
 
     Raises:
-        UserError: the input is wrong. RunError: a shard could not be made; the others are.
+        UserError: the input is wrong. RunError: a shard could not be made, the others are; or too few candidates were accepted.
     """
     loaded = load_spec(spec, overrides or [])
     check_files(loaded)
@@ -107,13 +113,17 @@ def augment(
         _tell("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=loaded.seeds.count)
         request = Request(loaded, digest(loaded), folder, batch, allow_code, paths)
         failures = _make_all(todo, request, engine, workers, device) if todo else {}
-        make_report(folder)
-        summed = totals(folder)
-    _show_totals(loaded, summed)
+        summed = make_report(folder).totals
     if failures:
         names = ", ".join(str(k) for k in sorted(failures))
         raise RunError(
             f"{len(failures)} of {len(todo)} shards failed ({names}): {next(iter(failures.values()))}. Run again to make them"
+        )
+    share = summed.accepted / summed.candidates if summed.candidates else 0.0
+    if summed.candidates and share < least_accepted:
+        raise RunError(
+            f"{share:.0%} of {summed.candidates} candidates were accepted, fewer than the {least_accepted:.0%} asked for: "
+            f"{told(summed.rejected)}. The shards are kept in {folder}; `reds check` suggests tolerances"
         )
     return {**as_dict(summed), "folder": str(folder), "now": len(todo)}
 
@@ -121,9 +131,11 @@ def augment(
 def _make_all(todo: list[int], request: Request, engine: str, workers: int | None, device: str) -> dict[int, Exception]:
     """Makes shards and returns the errors of those that could not be made. A wrong input stops all of it."""
     maker = open_engine(engine, request, device, workers)
+    where = f"{maker.slots} x {device}" if maker.slots > 1 else device
+    shown = ProgressArtifact(request.spec.name, len(todo))
     failures: dict[int, Exception] = {}
     try:
-        futures = {make_shard.submit(index, maker): index for index in todo}
+        futures = {make_shard.submit(index, maker, where): index for index in todo}
         for future in as_completed(list(futures)):
             outcome = future.result(raise_on_failure=False)
             if isinstance(outcome, UserError):
@@ -132,18 +144,7 @@ def _make_all(todo: list[int], request: Request, engine: str, workers: int | Non
                 failures[futures[future]] = outcome
             else:
                 _tell("shard", manifest=outcome)
+                shown.step()
     finally:
         maker.close()
     return failures
-
-
-def _show_totals(spec: Spec, summed: Totals) -> None:
-    """The totals as a table in Prefect's UI."""
-    key = re.sub(r"[^a-z0-9]+", "-", f"augment-{spec.name}".lower()).strip("-")
-    share = summed.accepted / summed.candidates if summed.candidates else 0.0
-    row = {
-        "shards": summed.shards, "seeds": summed.seeds, "samples": summed.samples, "accepted": summed.accepted,
-        "accepted share": round(share, 4), "MB": round(summed.bytes / 1e6, 2), "seconds": round(summed.seconds, 1),
-        "equivalents per accepted": round(summed.passes.equivalents / max(1, summed.accepted), 1),
-    }  # fmt: skip
-    create_table_artifact(key=key, table=[row], description=f"Totals of {spec.name}")

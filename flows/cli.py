@@ -54,12 +54,16 @@ def run(
     set_: Overrides = None,
     allow_code: AllowCode = False,
     fresh: Annotated[bool, typer.Option("--fresh", metavar="", help="Remove what an earlier run of this spec made.")] = False,
+    least_accepted: Annotated[
+        float, typer.Option(metavar="SHARE", min=0, max=1, help="Fail if a smaller share of candidates is accepted.")
+    ] = 0.0,
 ) -> None:
     """Make the shards of SPEC that are not finished yet.
 
     Stop it at any time and run it again: finished shards are kept, and the outcome is the same. The last line names the folder.
     """
     from flows.progress import Progress
+    from reds_core.runs import told
     from reds_core.seeds import plan, shard_range
 
     embedded = home.settle()
@@ -80,12 +84,12 @@ def run(
         result = augment(
             spec=str(spec), out=str(out), engine=engine, workers=workers, device=device, batch=batch, shards=shards,
             overrides=set_ or [], allow_code=allow_code, fresh=fresh,
+            least_accepted=least_accepted,
         )  # fmt: skip
     print(_summary(result))
     if not result["accepted"]:
-        reasons = ", ".join(f"{k} {v}" for k, v in sorted(result["rejected"].items(), key=lambda kv: -kv[1]))
         raise _NothingAcceptedError(
-            f"accepted nothing of {result['candidates']} candidates: {reasons}. `reds check` suggests tolerances"
+            f"accepted nothing of {result['candidates']} candidates: {told(result['rejected'])}. `reds check` suggests tolerances"
         )
 
 

@@ -37,7 +37,12 @@ def write_report(folder: Path) -> Path:
     Raises:
         OutputError: the folder is no run, or cannot be written. ShardDamaged: a shard differs from its manifest.
     """
-    summary = summarise(folder)
+    return write_pages(summarise(folder))
+
+
+def write_pages(summary: Summary) -> Path:
+    """The same, of a folder that is summed up already."""
+    folder = summary.folder
     with disk(folder):
         write_small(folder, "README.md", card(summary).encode())
         write_small(folder, "report.html", page(summary).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,11 @@ class Totals:
 def as_dict(t: Totals) -> dict[str, Any]:
     """Totals as plain JSON values."""
     return {**asdict(t), "rejected": dict(t.rejected), "labels": dict(t.labels), "candidates": t.candidates}
+
+
+def told(rejected: Mapping[str, int]) -> str:
+    """Rejections in words, the most frequent reason first."""
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(rejected.items(), key=lambda kv: -kv[1])) or "none rejected"
 
 
 def manifests(folder: Path) -> Iterator[dict[str, Any]]:

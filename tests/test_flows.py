@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import threading
@@ -13,6 +15,9 @@ import pytest
 
 from reds_core.errors import ModelError, RunError, SpecError
 from tests.worlds import world
+
+# Prefect leaves the sockets of its clients to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture
@@ -144,3 +149,31 @@ def test_one_process_at_a_time_sets_up_a_new_home(tmp_path: Path, monkeypatch: p
     for t in threads:
         t.join()
     assert not inside
+
+
+def test_the_ui_shows_progress_totals_the_contact_sheet_and_the_report(augment: Any, tmp_path: Path) -> None:
+    from prefect.artifacts import Artifact
+
+    result = augment(spec=str(world(tmp_path / "world", name="watched")), out=str(tmp_path / "out"))
+
+    def data(what: str) -> Any:
+        found = Artifact.get(f"augment-{what}-watched")
+        assert found is not None
+        return found.data
+
+    assert data("progress") == 100.0
+    (row,) = json.loads(data("totals"))
+    assert (row["shards"], row["accepted"], row["samples"]) == (3, result["accepted"], result["samples"])
+    assert row["accepted share"] == pytest.approx(result["accepted"] / result["candidates"], abs=1e-4)
+    assert row["class, drift (median)"] > 0 and row["accepted a second"] > 0
+    head, _, picture = data("sheet").partition(",")
+    assert head == "data:image/png;base64" and base64.b64decode(picture).startswith(b"\x89PNG")
+    assert Path(result["folder"], "report.html").absolute().as_uri() in data("report")
+
+
+def test_a_run_that_accepts_too_little_fails_with_a_reason_and_keeps_its_shards(augment: Any, tmp_path: Path) -> None:
+    spec, out = str(world(tmp_path / "world")), str(tmp_path / "out")
+    state = augment(spec=spec, out=out, least_accepted=1.0, return_state=True)
+    assert state.is_failed() and "candidates were accepted, fewer than the 100% asked for: " in str(state.message)
+    again = augment(spec=spec, out=out)
+    assert again["now"] == 0 and 0 < again["accepted"] < again["candidates"]

@@ -1,0 +1,72 @@
+"""What people watch in Prefect's UI: progress, and at the end the totals as a table, the contact sheet, and where the report lies."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from reds_core.sheet import png
+from reds_core.summary import Summary
+
+
+class ProgressArtifact:
+    """The share of a run's shards that is finished, in percent."""
+
+    def __init__(self, name: str, todo: int) -> None:
+        self.todo, self.done = todo, 0
+        text = f"Shards of {name} that are finished, of {todo}"
+        found: Any = create_progress_artifact(0.0, key=_key("progress", name), description=text)
+        self.id: UUID = found
+
+    def step(self) -> None:
+        """One shard more."""
+        self.done += 1
+        update_progress_artifact(self.id, 100 * self.done / self.todo)
+
+
+def show(s: Summary, report: Path) -> None:
+    """The artifacts of a run that has come to its end."""
+    name = s.spec.name
+    create_table_artifact(key=_key("totals", name), table=[totals_row(s)], description=f"Totals of {name}")
+    create_link_artifact(
+        key=_key("report", name), link=report.absolute().as_uri(), link_text=str(report), description=f"Report of {name}"
+    )
+    if s.totals.accepted:
+        data = base64.b64encode(png(s.folder)).decode()
+        create_image_artifact(
+            key=_key("sheet", name),
+            image_url=f"data:image/png;base64,{data}",
+            description=f"Seeds of {name}, and verified variants",
+        )
+
+
+def totals_row(s: Summary) -> dict[str, Any]:
+    """A run's figures by name: how much, how well, how fast, at what cost."""
+    t = s.totals
+    return {
+        "shards": t.shards, "seeds": t.seeds, "samples": t.samples, "accepted": t.accepted, "accepted share": round(s.share, 4),
+        **{f"{a.name}, {_what(a.role)} (median)": round(a.accepted.quantile(0.5), 4) for a in s.attributes if a.accepted.counts.any()},
+        "accepted a second": round(t.accepted / t.seconds, 2) if t.seconds else 0.0,
+        "equivalents per accepted": round(t.passes.equivalents / max(1, t.accepted), 1),
+        "MB": round(t.bytes / 1e6, 2), "seconds": round(t.seconds, 1),
+    }  # fmt: skip
+
+
+def _what(role: str) -> str:
+    return "drift" if role == "held" else "effect"
+
+
+def _key(what: str, name: str) -> str:
+    """An artifact's key: lower-case letters, digits and dashes are all that Prefect takes."""
+    return re.sub(r"[^a-z0-9]+", "-", f"augment-{what}-{name}".lower()).strip("-")
