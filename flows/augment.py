@@ -20,7 +20,7 @@ from flows.engines import Engine, Manifest, Request, let_code_in, open_engine
 from reds_core.errors import RedsError, RunError, UserError
 from reds_core.runs import as_dict, told
 from reds_core.seeds import plan, shard_range
-from reds_core.shards import opened, pending
+from reds_core.shards import grown, opened, pending
 from reds_core.spec import check_files, digest, load_spec
 from reds_core.summary import Summary
 
@@ -85,6 +85,7 @@ def augment(
     allow_code: bool = False,
     fresh: bool = False,
     least_accepted: float = 0.0,
+    grow: bool = False,
 ) -> dict[str, Any]:
     """Makes the shards of a spec that are not finished yet.
 
@@ -96,6 +97,7 @@ def augment(
         overrides: "key.path=value", as in `reds run --set`.
         allow_code: whether code that the spec names may run.
         fresh: removes what an earlier run of the spec made.
+        grow: makes the next `seeds.count` seeds if all before are finished, so that every run adds new ones.
         least_accepted: the share of candidates below which the run counts as failed; its shards are kept.
 
     Returns:
@@ -107,6 +109,8 @@ def augment(
     loaded = load_spec(spec, overrides or [])
     check_files(loaded)
     paths = let_code_in(Path(spec)) if allow_code else ()
+    if grow and not fresh:
+        loaded = grown(loaded, Path(out))
     wanted = shard_range(shards, len(plan(loaded)))
     with opened(loaded, Path(out), fresh) as folder:
         todo = [k for k in pending(folder, loaded) if k in wanted]

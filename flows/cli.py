@@ -8,11 +8,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from flows import home
+from flows.options import AllowCode, Batch, Device, Engine, Grow, LeastAccepted, Out, Overrides, RunFolder, SpecPath
 from reds_core.errors import OutputError, RedsError, UserError
 
 app = typer.Typer(
@@ -28,19 +29,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 a run failed, accepted nothing, or verify found damage; 2 the input is wrong; 130 interrupted.",
 )
 
-Engine = Literal["local", "processes"]
-SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.", show_default=False)]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, outputs/NAME/DIGEST.", show_default=False)]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of all runs.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one GPU such as cuda:1.", metavar="NAME")]
-Batch = Annotated[int | None, typer.Option(help="Images per evaluation.", metavar="N", show_default="by image size")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change the spec; may be repeated.", show_default=False)
-]
-AllowCode = Annotated[
-    bool, typer.Option("--allow-code", metavar="", help="Let factories, callables and foreign pickles of the spec run.")
-]
-
 
 @app.command()
 def run(
@@ -54,9 +42,8 @@ def run(
     set_: Overrides = None,
     allow_code: AllowCode = False,
     fresh: Annotated[bool, typer.Option("--fresh", metavar="", help="Remove what an earlier run of this spec made.")] = False,
-    least_accepted: Annotated[
-        float, typer.Option(metavar="SHARE", min=0, max=1, help="Fail if a smaller share of candidates is accepted.")
-    ] = 0.0,
+    grow: Grow = False,
+    least_accepted: LeastAccepted = 0.0,
 ) -> None:
     """Make the shards of SPEC that are not finished yet.
 
@@ -84,7 +71,7 @@ def run(
         result = augment(
             spec=str(spec), out=str(out), engine=engine, workers=workers, device=device, batch=batch, shards=shards,
             overrides=set_ or [], allow_code=allow_code, fresh=fresh,
-            least_accepted=least_accepted,
+            least_accepted=least_accepted, grow=grow,
         )  # fmt: skip
     print(_summary(result))
     if not result["accepted"]:
@@ -146,6 +133,41 @@ def compare(
         written = write_comparison(found, folder)
     print(written.read_text(encoding="utf-8"))
     print(f"{folder}: compare.csv, compare.png, compare.md")
+
+
+@app.command()
+def deploy(
+    spec: SpecPath,
+    pool: Annotated[str, typer.Option(metavar="NAME", help="A work pool of type process.", show_default=False)],
+    cron: Annotated[str, typer.Option(metavar="CRON", help='When, such as "0 2 * * *".', show_default=False)],
+    timezone: Annotated[str, typer.Option(metavar="ZONE", help="Of the schedule.")] = "UTC",
+    concurrency: Annotated[int, typer.Option(metavar="N", min=1, help="Runs at once; the others wait.")] = 1,
+    out: Out = Path("outputs"),
+    engine: Annotated[Engine, typer.Option(help="In the worker's process, or one process per device.")] = "local",
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.", show_default="one per device or core")] = None,
+    device: Device = "auto",
+    batch: Batch = None,
+    set_: Overrides = None,
+    allow_code: AllowCode = False,
+    grow: Grow = False,
+    least_accepted: LeastAccepted = 0.2,
+) -> None:
+    """Register SPEC as a scheduled run with the Prefect server at PREFECT_API_URL.
+
+    Workers pick its runs up: prefect worker start --pool NAME. With --grow every run makes new seeds; without, a finished one is done in seconds.
+    """
+    if home.settle():
+        raise UserError("a schedule needs a server: start one with `prefect server start`, and set PREFECT_API_URL to its address")
+    from flows.deploy import deploy as register
+    from reds_core.spec import absolute
+
+    loaded = _check_early(spec, set_ or [], allow_code)
+    parameters = {
+        "spec": str(spec.absolute()), "out": str(out.absolute()), "engine": engine, "workers": workers, "device": device, "batch": batch,
+        "overrides": [absolute(text) for text in set_ or []], "allow_code": allow_code, "grow": grow, "least_accepted": least_accepted,
+    }  # fmt: skip
+    name = register(loaded.name, pool, cron, timezone, concurrency, parameters)
+    print(f"{name}: {cron} {timezone}, at most {concurrency} at once, by workers of the pool {pool}")
 
 
 @app.command()

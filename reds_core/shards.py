@@ -94,6 +94,15 @@ def pending(folder: Path, spec: Spec) -> list[int]:
     return todo
 
 
+def grown(spec: Spec, out: Path) -> Spec:
+    """The spec with more seeds than its folder holds: the next `seeds.count` of them, once all before are finished."""
+    folder = run_folder(spec, out)
+    longest = _longest(spec, folder)
+    if not (folder / "spec.yaml").is_file() or pending(folder, longest):
+        return longest
+    return _counting(longest, longest.seeds.count + spec.seeds.count)
+
+
 def write_shard(
     folder: Path,
     job: Job,
@@ -260,5 +269,8 @@ def _longest(spec: Spec, folder: Path) -> Spec:
         before = load_spec(folder / "spec.yaml").seeds.count if (folder / "spec.yaml").is_file() else 0
     except RedsError:
         before = 0  # damaged: written anew
-    count = max(spec.seeds.count, before)
+    return _counting(spec, max(spec.seeds.count, before))
+
+
+def _counting(spec: Spec, count: int) -> Spec:
     return spec.model_copy(update={"seeds": spec.seeds.model_copy(update={"count": count})})

@@ -254,6 +254,12 @@ def _override(raw: dict[str, Any], text: str) -> None:
     target[keys[-1]] = _from_here(parsed, keys[-1])
 
 
+def absolute(override: str) -> str:
+    """An override whose paths no longer depend on the working directory, for a process that starts in another one."""
+    key, _, value = override.partition("=")
+    return f"{key}={json.dumps(_from_here(strict_yaml.parse(value), key.rpartition('.')[2]), ensure_ascii=False)}"
+
+
 def _from_here(value: Any, key: str) -> Any:
     """A value of --set with its paths made absolute: they are relative to the working directory, not to the spec."""
     if isinstance(value, dict):
