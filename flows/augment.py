@@ -135,11 +135,10 @@ def augment(
 def _make_all(todo: list[int], request: Request, engine: str, workers: int | None, device: str) -> dict[int, Exception]:
     """Makes shards and returns the errors of those that could not be made. A wrong input stops all of it."""
     maker = open_engine(engine, request, device, workers)
-    where = f"{maker.slots} x {device}" if maker.slots > 1 else device
     shown = ProgressArtifact(request.spec.name, len(todo))
     failures: dict[int, Exception] = {}
     try:
-        futures = {make_shard.submit(index, maker, where): index for index in todo}
+        futures = {make_shard.submit(index, maker, maker.where): index for index in todo}
         for future in as_completed(list(futures)):
             outcome = future.result(raise_on_failure=False)
             if isinstance(outcome, UserError):

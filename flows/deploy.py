@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -36,10 +38,12 @@ def deploy(name: str, pool: str, cron: str, timezone: str, concurrency: int, par
     except (ValueError, ZoneInfoNotFoundError) as error:
         raise UserError(f"the schedule {cron!r} in {timezone} cannot be read: {error}") from error
     flow: Any = augment.from_source(source=str(ROOT), entrypoint="flows/augment.py:augment")
-    flow.deploy(
-        name=name, work_pool_name=pool, schedules=[schedule], concurrency_limit=concurrency, parameters=parameters, print_next_steps=False,
-        ignore_warnings=True,
-    )  # fmt: skip
+    # Prefect prints a table of the one deployment; the program says so in a line.
+    with contextlib.redirect_stdout(io.StringIO()):
+        flow.deploy(
+            name=name, work_pool_name=pool, schedules=[schedule], concurrency_limit=concurrency, parameters=parameters,
+            print_next_steps=False, ignore_warnings=True,
+        )  # fmt: skip
     return f"{augment.name}/{name}"
 
 

@@ -46,6 +46,7 @@ class Engine(Protocol):
     """Makes shards, from any thread."""
 
     slots: int
+    where: str  # its devices, for people
 
     def __call__(self, index: int) -> Manifest: ...
 
@@ -58,7 +59,9 @@ class Local:
     slots = 1
 
     def __init__(self, request: Request, device: str) -> None:
-        self.request, self.device = request, device
+        from reds_core.prepare import pick_device
+
+        self.request, self.device, self.where = request, device, str(pick_device(device))
         # One thread computes all shards: torch keeps buffers for every thread that ever computed, and tasks come from many.
         self.computing, self.writing = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self.room = threading.Semaphore(2)  # shards in memory: a slow disk must not let them pile up
@@ -81,7 +84,7 @@ class Processes:
 
     def __init__(self, request: Request, devices: list[str]) -> None:
         self.request = request
-        self.slots = len(devices)
+        self.slots, self.where = len(devices), ", ".join(dict.fromkeys(devices))
         self.threads = max(1, cores() // len(devices))
         self.free: queue.Queue[tuple[str, ProcessPoolExecutor]] = queue.Queue()
         self.slowest = 0.0
