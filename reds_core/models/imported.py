@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,29 +67,56 @@ def import_checkpoint(source: Path, destination: Path, config: Path | None = Non
     if destination.suffix != ".safetensors":
         raise ModelError(f"{destination} must end in .safetensors; its architecture goes beside it as .json")
     found = read_checkpoint(source)
+    settings = None if config is None else _json(config)
     try:
-        name, architecture, state = converted(found, None if config is None else _json(config))
+        name, architecture, state = converted(found, settings)
+        state = {k: v.float().contiguous() for k, v in state.items()}
+        _fits(source, architecture, state)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error
-    # Damaged contents that read as a checkpoint, but are none: wrong types where numbers belong.
-    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError) as error:
-        raise ModelError(f"{source} cannot be converted: {type(error).__name__}: {error}") from error
-    _fits(source, architecture, state)
+    except ValidationError as error:
+        raise ModelError(f"{source} cannot be converted: {_first(error)}") from error
+    # Contents that read as a checkpoint, but are none, or damaged: wrong types and absurd numbers, each with its own error.
+    except Exception as error:
+        raise ModelError(f"{source} cannot be converted: {type(error).__name__}: {str(error)[:200]}") from error
+    weights = save(state)
+    description = Description(
+        schema=1, architecture=architecture, weights_sha256=hashlib.sha256(weights).hexdigest(),
+        source=Source(file=ascii(source.name)[1:-1], sha256=file_sha256(source), format=name, licence=LICENCES[name]),
+    )  # fmt: skip
+    text = description.model_dump_json(indent=1, by_alias=True) + "\n"
+    _write_both(destination, weights, text.encode())
+    return description
+
+
+def _write_both(destination: Path, weights: bytes, text: bytes) -> None:
+    """The two files, or neither: under names of their own until both are whole."""
+    targets = {destination: weights, destination.with_suffix(".json"): text}
+    parts: dict[Path, Path] = {}
     try:
+        for target in targets:
+            if target.is_dir():
+                raise ModelError(f"{target} is a folder; give the name of a file")
         destination.parent.mkdir(parents=True, exist_ok=True)
-        weights = destination.with_suffix(".safetensors.part")
-        weights.write_bytes(save({k: v.float().contiguous() for k, v in state.items()}))
-        description = Description(
-            schema=1, architecture=architecture, weights_sha256=file_sha256(weights),
-            source=Source(file=source.name, sha256=file_sha256(source), format=name, licence=LICENCES[name]),
-        )  # fmt: skip
-        text = destination.with_suffix(".json.part")
-        text.write_text(description.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
-        os.replace(weights, destination)
-        os.replace(text, destination.with_suffix(".json"))
+        for target, content in targets.items():
+            handle, part = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            parts[target] = Path(part)
+            with open(handle, "wb") as file:
+                file.write(content)
+            os.chmod(part, 0o644)
+        for target, path in parts.items():
+            os.replace(path, target)
     except OSError as error:
         raise ModelError(f"{destination} cannot be written: {error.strerror or error}") from error
-    return description
+    finally:
+        for path in parts.values():
+            path.unlink(missing_ok=True)
+
+
+def _first(error: ValidationError) -> str:
+    """The first of pydantic's mistakes as "where: what"."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg'][:200]}"
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -112,7 +140,7 @@ def _fits(source: Path, architecture: AnyArchitecture, state: dict[str, Tensor])
         raise ModelError(f"{source} does not fit its own architecture in {len(wrong)} tensors: {shown}")
     broken = [k for k, v in state.items() if not bool(torch.isfinite(v).all())]
     if broken:
-        raise ModelError(f"{source} holds NaN or infinity in {len(broken)} tensors, {broken[0]} among them: training broke down")
+        raise ModelError(f"{source} holds NaN or infinity in {len(broken)} tensors, {broken[0]} among them")
 
 
 def built(architecture: AnyArchitecture) -> nn.Module:
@@ -141,10 +169,7 @@ class Imported(FromFile):
                 f"{path}, the architecture of {self.path.name}, cannot be read: {error.strerror}; `reds import` writes both"
             ) from error
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ModelError(
-                f"{path} is no description of an imported network: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-            ) from error
+            raise ModelError(f"{path} is no description of an imported network: {_first(error)}") from error
 
     def open(self, access: Access) -> tuple[Description, nn.Module]:
         """The description and its network with weights, ready to run."""

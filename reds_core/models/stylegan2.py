@@ -22,6 +22,8 @@ from reds_core.models.style import Mapping, clamped, leaky, modulation
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
 Layers = Annotated[int, Field(ge=1, le=64)]
+Classes = Annotated[int, Field(ge=0, le=2**20)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class StyleGan2(Config):
@@ -30,12 +32,12 @@ class StyleGan2(Config):
     kind: Literal["stylegan2"]
     z_dim: Size
     w_dim: Size
-    classes: Annotated[int, Field(ge=0)]
+    classes: Classes
     mapping_layers: Layers
     channels: Annotated[tuple[Size, ...], Field(min_length=1, max_length=12)] = Field(description="Of the blocks, from 4x4 up.")
     colours: Size
     form: Literal["skip", "resnet", "orig"]
-    clamp: float | None = Field(description="Where activations are cut off.")
+    clamp: Positive | None = Field(description="Where activations are cut off.")
 
     @property
     def resolution(self) -> int:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from reds_core.models.config import Config
 from reds_core.models.style import Mapping, clamped, leaky, modulation, unit
-from reds_core.models.stylegan2 import Layers, Size
+from reds_core.models.stylegan2 import Classes, Layers, Positive, Size
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,24 @@ class StyleGan3(Config):
     kind: Literal["stylegan3"]
     z_dim: Size
     w_dim: Size
-    classes: Annotated[int, Field(ge=0)]
+    classes: Classes
     mapping_layers: Layers
-    resolution: Size
+    resolution: Annotated[int, Field(ge=4, le=4096)]
     colours: Size
     layers: Layers = Field(description="Without the one to colours.")
     critical: Annotated[int, Field(ge=0)] = Field(description="Critically sampled layers at the end.")
     channel_base: Size
     channel_max: Size
-    first_cutoff: float
-    first_stopband: float
-    last_stopband_rel: float
-    margin: Annotated[int, Field(ge=0)]
+    first_cutoff: Positive
+    first_stopband: Positive
+    last_stopband_rel: Positive
+    margin: Annotated[int, Field(ge=0, le=64)]
     kernel: Literal[1, 3]
-    filter_size: Size
-    oversampling: Size = Field(description="Of the nonlinearity.")
+    filter_size: Annotated[int, Field(ge=1, le=16)]
+    oversampling: Annotated[int, Field(ge=1, le=16)] = Field(description="Of the nonlinearity.")
     radial: bool = Field(description="Downsampling filters that do not depend on direction (configuration R).")
     output_scale: float
-    clamp: float | None
+    clamp: Positive | None
 
     @property
     def rows(self) -> int:

@@ -17,9 +17,9 @@ from typing import Any
 from reds_core.errors import ModelError
 from reds_core.models.biggan import BigGan
 from reds_core.models.checkpoints.biggan import biggan
-from reds_core.models.checkpoints.common import State
+from reds_core.models.checkpoints.common import State, Tensors
 from reds_core.models.checkpoints.nvidia import stylegan2, stylegan3
-from reds_core.models.checkpoints.pickles import Record, Stored, read_checkpoint
+from reds_core.models.checkpoints.pickles import Record, read_checkpoint
 from reds_core.models.checkpoints.rosinality import rosinality
 from reds_core.models.stylegan2 import StyleGan2
 from reds_core.models.stylegan3 import StyleGan3
@@ -46,20 +46,16 @@ def converted(found: Any, config: Mapping[str, Any] | None) -> tuple[str, StyleG
                 return "stylegan3", *stylegan3(generator)
             return "stylegan2-ada-pytorch", *stylegan2(generator)
         if "g_ema" in found:
-            return "rosinality", *rosinality(_tensors(found["g_ema"]), found.get("latent_avg"))
+            return "rosinality", *rosinality(Tensors(found["g_ema"]), found.get("latent_avg"))
         if "blocks.0.0.conv1.weight" in found:
             if config is None:
                 raise ModelError(
                     "this is a state dict of BigGAN-PyTorch, which needs the configuration it was trained with: --config FILE"
                 )
-            return "biggan-pytorch", *biggan(_tensors(found), config)
+            return "biggan-pytorch", *biggan(Tensors(found), config)
     except KeyError as error:
         raise ModelError(f"the checkpoint lacks {error}: it is damaged, or a variant that is not supported") from error
-    raise ModelError(_unknown(", ".join(map(str, list(found)[:8]))))
-
-
-def _tensors(found: Mapping[str, Any]) -> State:
-    return {name: value.tensor() for name, value in found.items() if isinstance(value, Stored)}
+    raise ModelError(_unknown(", ".join(ascii(name)[:40].strip("'") for name in list(found)[:8])))
 
 
 def _unknown(holds: str) -> str:

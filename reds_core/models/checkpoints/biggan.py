@@ -11,14 +11,14 @@ from torch import Tensor
 
 from reds_core.errors import ModelError
 from reds_core.models.biggan import BigGan
-from reds_core.models.checkpoints.common import State
+from reds_core.models.checkpoints.common import State, Tensors, scaled
 
 NEEDED = ("resolution", "n_classes", "dim_z", "hier", "G_shared", "BN_eps", "SN_eps")
 RELUS = ("relu", "inplace_relu")
 OUTPUT_EPSILON = 1e-5  # of the last normalisation, whatever BN_eps says
 
 
-def biggan(t: State, config: Mapping[str, Any]) -> tuple[BigGan, State]:
+def biggan(t: Tensors, config: Mapping[str, Any]) -> tuple[BigGan, State]:
     lacking = [key for key in NEEDED if key not in config]
     if lacking:
         raise ModelError(f"the configuration lacks {', '.join(lacking)}: it is not the one that BigGAN-PyTorch trained with")
@@ -51,19 +51,23 @@ def biggan(t: State, config: Mapping[str, Any]) -> tuple[BigGan, State]:
         for a, b in (("conv1", "conv1"), ("conv2", "conv2"), ("skip", "conv_sc")):
             state |= {f"{ours}.{a}.weight": _normed(t, f"{theirs}.{b}", eps), f"{ours}.{a}.bias": t[f"{theirs}.{b}.bias"]}
         for n in "12":
-            state |= _norm_biggan(t, f"{ours}.norm{n}", f"{theirs}.bn{n}", eps, config["BN_eps"])
+            state |= _norm_biggan(t, f"{ours}.norm{n}", f"{theirs}.bn{n}", eps, config["BN_eps"], config["G_shared"])
         if f"blocks.{k}.1.theta.weight" in t:
             state |= {f"attention.{k}.{n}.weight": _normed(t, f"blocks.{k}.1.{n}", eps) for n in ("theta", "phi", "g", "o")}
-            state[f"attention.{k}.o.weight"] *= t[f"blocks.{k}.1.gamma"]
+            state[f"attention.{k}.o.weight"] *= t[f"blocks.{k}.1.gamma"].reshape(())
     mean, var = _statistics(t, "output_layer.0")
-    scale = (var + OUTPUT_EPSILON).rsqrt() * t["output_layer.0.gain"]
-    state |= {"scale": scale[:, None, None], "shift": (t["output_layer.0.bias"] - mean * scale)[:, None, None]}
-    return architecture, state | {"rgb.weight": _normed(t, "output_layer.2", eps), "rgb.bias": t["output_layer.2.bias"]}
+    scale = scaled((var + OUTPUT_EPSILON).rsqrt(), t["output_layer.0.gain"])
+    state |= {"scale": scale[:, None, None], "shift": (t["output_layer.0.bias"] - scaled(scale, mean))[:, None, None]}
+    state |= {"rgb.weight": _normed(t, "output_layer.2", eps), "rgb.bias": t["output_layer.2.bias"]}
+    if not config["G_shared"]:
+        t.unused.discard("shared.weight")
+    t.check_all_used(".u0", ".sv0", ".accumulation_counter", ".num_batches_tracked")
+    return architecture, state
 
 
-def _norm_biggan(t: State, ours: str, theirs: str, sn_eps: float, bn_eps: float) -> State:
+def _norm_biggan(t: Tensors, ours: str, theirs: str, sn_eps: float, bn_eps: float, shared: bool) -> State:
     gain, bias = _normed(t, f"{theirs}.gain", sn_eps), _normed(t, f"{theirs}.bias", sn_eps)
-    if f"{theirs}.gain.u0" not in t and gain.shape[1] == t[f"{theirs}.stored_mean"].numel():
+    if not shared:
         gain, bias = gain.T, bias.T  # without shared vectors these are tables with a row for each class
     mean, var = _statistics(t, theirs)
     return {
@@ -72,7 +76,7 @@ def _norm_biggan(t: State, ours: str, theirs: str, sn_eps: float, bn_eps: float)
     }  # fmt: skip
 
 
-def _statistics(t: State, name: str) -> tuple[Tensor, Tensor]:
+def _statistics(t: Tensors, name: str) -> tuple[Tensor, Tensor]:
     """A normalisation's mean and variance."""
     for inner, kind in (("", "stored"), ("bn.", "stored"), ("bn.", "running")):
         if f"{name}.{inner}{kind}_mean" in t:
@@ -80,7 +84,7 @@ def _statistics(t: State, name: str) -> tuple[Tensor, Tensor]:
     raise KeyError(f"{name}.stored_mean")
 
 
-def _normed(t: State, name: str, eps: float) -> Tensor:
+def _normed(t: Tensors, name: str, eps: float) -> Tensor:
     """A weight over its spectral norm, as the published code finds it: by one step of the power method from the vector stored."""
     weight = t[f"{name}.weight"]
     if f"{name}.u0" not in t:

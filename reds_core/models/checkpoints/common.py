@@ -2,12 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from reds_core.errors import ModelError
+from reds_core.models.checkpoints.pickles import Stored
 
 State = dict[str, Tensor]
+
+
+class Tensors(Mapping[str, Tensor]):
+    """The tensors of a state dict, each made when it is asked for: many names may stand for one large storage."""
+
+    def __init__(self, found: Mapping[Any, Any]) -> None:
+        self.stored = {name: value for name, value in found.items() if isinstance(value, Stored)}
+        self.unused = {name for name in self.stored if isinstance(name, str)}
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.unused.discard(name)
+        return made(self.stored[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def check_all_used(self, *known: str) -> None:
+        """Raises ModelError if anything but names with these ends was left out: it is another network than was taken for."""
+        left = sorted(name for name in self.unused if not name.endswith(known))
+        if left:
+            raise ModelError(
+                f"the checkpoint holds {len(left)} tensors that this architecture has not, {ascii(left[0])[:80]} among them: it is a variant "
+                "that is not supported"
+            )
+
+
+def made(stored: Stored) -> Tensor:
+    """A tensor in float32. Raises ModelError for an empty one, whose other sizes nothing in the file stands for."""
+    tensor = stored.tensor()
+    if not tensor.numel():
+        raise ModelError(f"a tensor of shape {tuple(tensor.shape)} is empty: the file is damaged")
+    return tensor.float()
+
+
+def scaled(a: Tensor, by: Tensor) -> Tensor:
+    """a * by, of a's shape. Raises ModelError if it would grow: an outer product can be far larger than the file."""
+    if torch.broadcast_shapes(a.shape, by.shape) != a.shape:
+        raise ModelError(f"a factor of shape {tuple(by.shape)} does not belong to {tuple(a.shape)}")
+    return a * by
+
 
 FILTER = (1.0, 3.0, 3.0, 1.0)
 

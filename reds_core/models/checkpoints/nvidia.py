@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints.common import State, check_filter
+from reds_core.models.checkpoints.common import State, check_filter, made
 from reds_core.models.checkpoints.pickles import Record
 from reds_core.models.stylegan2 import StyleGan2
 from reds_core.models.stylegan3 import StyleGan3
@@ -26,24 +27,27 @@ def stylegan2(g: Record) -> tuple[StyleGan2, State]:
     blocks = [_child(synthesis, f"b{size}") for size in synthesis["block_resolutions"]]
     convs = [_child(block, "conv1") for block in blocks]
     architecture = StyleGan2(
-        kind="stylegan2", z_dim=g["z_dim"], w_dim=g["w_dim"], classes=g["c_dim"], mapping_layers=mapping["num_layers"],
-        channels=tuple(len(_tensor(conv, "bias")) for conv in convs), colours=g["img_channels"], form=blocks[-1]["architecture"],
-        clamp=convs[-1]["conv_clamp"],
+        kind="stylegan2", z_dim=_constant(g, "z_dim"), w_dim=_constant(g, "w_dim"), classes=_constant(g, "c_dim"), mapping_layers=_constant(mapping, "num_layers"),
+        channels=tuple(len(_tensor(conv, "bias")) for conv in convs), colours=_constant(g, "img_channels"), form=_constant(blocks[-1], "architecture"),
+        clamp=_constant(convs[-1], "conv_clamp"),
     )  # fmt: skip
     state = _mapping(g) | {"synthesis.const": _tensor(blocks[0], "const")}
     for k, block in enumerate(blocks):
         for ours, theirs in (("up", "conv0"), ("conv", "conv1")):
             if theirs in block["_modules"]:
-                state |= _styled2(f"synthesis.blocks.{k}.{ours}", _child(block, theirs))
+                state |= _styled2(f"synthesis.blocks.{k}.{ours}", _child(block, theirs), 4 << k)
         if "torgb" in block["_modules"]:
             rgb = _child(block, "torgb")
             weight, bias = _linear(_child(rgb, "affine"))
             name = f"synthesis.blocks.{k}.rgb"
-            state |= {f"{name}.affine.weight": weight * rgb["weight_gain"], f"{name}.affine.bias": bias * rgb["weight_gain"]}
+            state |= {
+                f"{name}.affine.weight": weight * _constant(rgb, "weight_gain"),
+                f"{name}.affine.bias": bias * _constant(rgb, "weight_gain"),
+            }
             state |= {f"{name}.conv.weight": _tensor(rgb, "weight"), f"{name}.conv.bias": _tensor(rgb, "bias")}
         if "skip" in block["_modules"]:
             skip = _child(block, "skip")
-            state[f"synthesis.blocks.{k}.skip.weight"] = _tensor(skip, "weight") * skip["weight_gain"]
+            state[f"synthesis.blocks.{k}.skip.weight"] = _tensor(skip, "weight") * _constant(skip, "weight_gain")
     return architecture, state
 
 
@@ -51,8 +55,8 @@ def stylegan3(g: Record) -> tuple[StyleGan3, State]:
     synthesis, mapping = _child(g, "synthesis"), _child(g, "mapping")
     given = SYNTHESIS3 | {k: v for k, v in synthesis["_init_kwargs"].items() if k in SYNTHESIS3}
     architecture = StyleGan3(
-        kind="stylegan3", z_dim=g["z_dim"], w_dim=g["w_dim"], classes=g["c_dim"], mapping_layers=mapping["num_layers"],
-        resolution=g["img_resolution"], colours=g["img_channels"], layers=given["num_layers"], critical=given["num_critical"],
+        kind="stylegan3", z_dim=_constant(g, "z_dim"), w_dim=_constant(g, "w_dim"), classes=_constant(g, "c_dim"), mapping_layers=_constant(mapping, "num_layers"),
+        resolution=_constant(g, "img_resolution"), colours=_constant(g, "img_channels"), layers=given["num_layers"], critical=given["num_critical"],
         channel_base=given["channel_base"], channel_max=given["channel_max"], first_cutoff=given["first_cutoff"],
         first_stopband=given["first_stopband"], last_stopband_rel=given["last_stopband_rel"], margin=given["margin_size"],
         kernel=given["conv_kernel"], filter_size=given["filter_size"], oversampling=given["lrelu_upsampling"],
@@ -64,18 +68,16 @@ def stylegan3(g: Record) -> tuple[StyleGan3, State]:
     weight, bias = _linear(_child(waves, "affine"))
     state = _mapping(g) | {
         "synthesis.input.affine.weight": weight, "synthesis.input.affine.bias": bias,
-        "synthesis.input.weight": _tensor(waves, "weight") / math.sqrt(waves["channels"]),
+        "synthesis.input.weight": _tensor(waves, "weight") / math.sqrt(_constant(waves, "channels")),
         "synthesis.input.freqs": _tensor(waves, "freqs"), "synthesis.input.phases": _tensor(waves, "phases"),
     }  # fmt: skip
     *names, last = synthesis["layer_names"]
     for k, (name, plan) in enumerate(zip(names, architecture.plan(), strict=False)):
         layer = _child(synthesis, name)
-        found = (layer["in_channels"], layer["out_channels"], layer["up_factor"], layer["down_factor"], *layer["padding"][:2])
+        found = (*(_constant(layer, n) for n in ("in_channels", "out_channels", "up_factor", "down_factor")), *layer["padding"][:2])
         around = architecture.padding(plan)
         if found != (plan.fan_in, plan.fan_out, plan.up, plan.down, *around):
-            raise ModelError(
-                f"layer {name} differs from the published plan of layers: {found} where {plan} and padding {around} are due"
-            )
+            raise ModelError(f"layer {k} differs from the published plan of layers: {plan} and padding {around} are due")
         state |= _filtered3(f"synthesis.layers.{k}", layer)
     return architecture, state | _colours3("synthesis.rgb", _child(synthesis, last))
 
@@ -88,39 +90,48 @@ def _child(module: Record, path: str) -> Record:
 
 def _tensor(module: Record, name: str) -> Tensor:
     found = module["_parameters"].get(name)
-    if found is None:
-        found = module["_buffers"][name]
-    tensor: Tensor = found.tensor().float()
-    return tensor
+    return made(module["_buffers"][name] if found is None else found)
+
+
+def _constant(module: Record, name: str) -> Any:
+    """A number or text that a module has: anything else would not be a constant, and need not even be finite to print."""
+    value = module[name]
+    if type(value) not in (int, float, str, bool, type(None)):
+        raise ModelError(f"{name} of a module is a {type(value).__name__}, where a number or a text belongs")
+    return value
 
 
 def _linear(module: Record, activation: str = "linear") -> tuple[Tensor, Tensor]:
     """A fully connected layer's weight and bias."""
-    if module["activation"] != activation:
+    if _constant(module, "activation") != activation:
         raise ModelError(f"a fully connected layer has the activation {module['activation']!r}; only {activation!r} is known there")
-    return _tensor(module, "weight") * module["weight_gain"], _tensor(module, "bias") * module["bias_gain"]
+    return _tensor(module, "weight") * _constant(module, "weight_gain"), _tensor(module, "bias") * _constant(module, "bias_gain")
 
 
 def _mapping(g: Record) -> State:
     mapping = _child(g, "mapping")
     state = {"mapping.mean": _tensor(mapping, "w_avg")}
-    for k in range(mapping["num_layers"]):
+    for k in range(_constant(mapping, "num_layers")):
         layer = _child(mapping, f"fc{k}")
         state[f"mapping.layers.{k}.weight"], state[f"mapping.layers.{k}.bias"] = _linear(layer, "lrelu")
-    if g["c_dim"]:
+    if _constant(g, "c_dim"):
         weight, bias = _linear(_child(mapping, "embed"))
+        if weight.shape[:1] != bias.shape:
+            raise ModelError(
+                f"the classes' vectors {tuple(weight.shape)} and their bias {tuple(bias.shape)} do not belong together"
+            )
         state["mapping.embed.weight"] = weight.T + bias  # a class is a column
     return state
 
 
-def _styled2(name: str, layer: Record) -> State:
-    if layer["activation"] != "lrelu":
+def _styled2(name: str, layer: Record, size: int) -> State:
+    if _constant(layer, "activation") != "lrelu":
         raise ModelError(f"{name} has the activation {layer['activation']!r}; only lrelu is known")
     check_filter(_tensor(layer, "resample_filter"), 1.0)
     affine = _linear(_child(layer, "affine"))
-    noise = torch.zeros(layer["resolution"], layer["resolution"])
-    if layer["use_noise"]:
-        noise = _tensor(layer, "noise_const") * _tensor(layer, "noise_strength")
+    noise = torch.zeros(size, size)
+    if _constant(layer, "use_noise"):
+        noise = _tensor(layer, "noise_const") * _tensor(layer, "noise_strength").reshape(())
     return {
         f"{name}.affine.weight": affine[0], f"{name}.affine.bias": affine[1], f"{name}.weight": _tensor(layer, "weight"),
         f"{name}.bias": _tensor(layer, "bias"), f"{name}.noise": noise,
@@ -144,5 +155,5 @@ def _colours3(name: str, layer: Record) -> State:
     affine = _linear(_child(layer, "affine"))
     return {
         f"{name}.affine.weight": affine[0] * gain, f"{name}.affine.bias": affine[1] * gain,
-        f"{name}.conv.weight": weight * _tensor(layer, "magnitude_ema").rsqrt(), f"{name}.conv.bias": _tensor(layer, "bias"),
+        f"{name}.conv.weight": weight * _tensor(layer, "magnitude_ema").reshape(()).rsqrt(), f"{name}.conv.bias": _tensor(layer, "bias"),
     }  # fmt: skip

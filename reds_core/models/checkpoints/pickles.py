@@ -2,7 +2,7 @@
 
 A pickle is a program for a small machine, and what it may name decides what it can do. Here every name is looked up in one table of
 inert stand-ins: tensors become `Stored`, persistent objects and namespaces `Record`, dictionaries of any class plain ones. A name that
-is not in the table stops the reading before anything else happens, at any depth: the storages inside an NVIDIA network pickle are
+is not in the table stops the reading, at any depth: the storages inside an NVIDIA network pickle are
 files of torch.save of their own, and go through the same reader.
 
 What a file claims is checked against what it holds before memory is given to it: lengths, sizes of tensors, places in the memo.
@@ -18,12 +18,13 @@ import io
 import math
 import pickle
 import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from reds_core.errors import ModelError
 
+MOST_WORK = 8  # times a file's size: what calls may copy
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
 MOST_NESTED = 3  # a storage is a file inside a file; nothing published goes deeper
 
@@ -40,16 +42,18 @@ DTYPES = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(slots=True)
 class Storage:
     """Numbers as they lie in the file."""
 
     dtype: torch.dtype
-    count: int
     data: bytes | memoryview = b""  # in the old format it follows later in the file
 
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("a storage cannot be changed")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """A tensor in a file: a view of a storage."""
 
@@ -57,6 +61,9 @@ class Stored:
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("a tensor's place in its storage cannot be changed")
 
     def tensor(self) -> Tensor:
         """A copy of it. Raises ModelError if it claims more than its storage holds."""
@@ -98,18 +105,18 @@ def read_checkpoint(path: Path) -> Any:
         content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-    return _opened(content, str(path), 0)
+    return _opened(content, str(path), 0, Ration(MOST_WORK * len(content) + 2**20))
 
 
-def _opened(content: bytes, where: str, depth: int) -> Any:
+def _opened(content: bytes, where: str, depth: int, ration: Ration) -> Any:
     if depth > MOST_NESTED:
         raise ModelError(f"{where} holds files within files, more than {MOST_NESTED} deep: no published checkpoint does")
     try:
         if content[:4] == b"PK\x03\x04":
-            return _zip(content, where, depth)
+            return _zip(content, where, depth, ration)
         stream = io.BytesIO(content)
-        first = _Reader(stream, where, depth).load()
-        return _old_format(stream, where, depth) if first == OLD_MAGIC else first
+        first = _Reader(stream, where, depth, ration).load()
+        return _old_format(stream, where, depth, ration) if first == OLD_MAGIC else first
     except ModelError:
         raise
     # A damaged pickle fails in any way that its instructions can: short reads, wrong types, an empty stack.
@@ -118,7 +125,7 @@ def _opened(content: bytes, where: str, depth: int) -> Any:
         raise ModelError(f"{where} cannot be read as a checkpoint: {type(error).__name__}: {reason}") from error
 
 
-def _zip(content: bytes, where: str, depth: int) -> Any:
+def _zip(content: bytes, where: str, depth: int, ration: Ration) -> Any:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         for m in members:
@@ -132,6 +139,8 @@ def _zip(content: bytes, where: str, depth: int) -> Any:
             raise ModelError(
                 f"{where} unpacks to {sum(m.file_size for m in members)} bytes, from {len(content)}; torch.save does not compress"
             )
+        if any(m.compress_type != zipfile.ZIP_STORED or m.compress_size != m.file_size for m in members):
+            raise ModelError(f"{where} is compressed; torch.save does not compress")
         programs = [m.filename for m in members if m.filename.endswith("/data.pkl") and m.filename.count("/") == 1]
         if len(programs) != 1:
             raise ModelError(f"{where} is an archive with {len(programs)} members NAME/data.pkl; one of torch.save has just one")
@@ -139,21 +148,21 @@ def _zip(content: bytes, where: str, depth: int) -> Any:
         order = f"{folder}byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
             raise ModelError(f"{where} was written on a big-endian machine; save it again on a common one")
-        reader = _Reader(io.BytesIO(archive.read(programs[0])), where, depth)
+        reader = _Reader(io.BytesIO(archive.read(programs[0])), where, depth, ration)
         found = reader.load()
         for key, storage in reader.storages.items():
             storage.data = archive.read(f"{folder}data/{key}")
         return found
 
 
-def _old_format(stream: io.BytesIO, where: str, depth: int) -> Any:
+def _old_format(stream: io.BytesIO, where: str, depth: int, ration: Ration) -> Any:
     """What follows the magic number: protocol, machine, contents, keys; then each storage with its length in front."""
-    _Reader(stream, where, depth).load()
-    _Reader(stream, where, depth).load()
-    reader = _Reader(stream, where, depth)
+    _Reader(stream, where, depth, ration).load()
+    _Reader(stream, where, depth, ration).load()
+    reader = _Reader(stream, where, depth, ration)
     found = reader.load()
     rest = stream.getbuffer()
-    for key in _Reader(stream, where, depth).load():
+    for key in _Reader(stream, where, depth, ration).load():
         storage = reader.storages[key]
         (count,) = struct.unpack("<q", stream.read(8))
         start = stream.tell()
@@ -162,11 +171,30 @@ def _old_format(stream: io.BytesIO, where: str, depth: int) -> Any:
     return found
 
 
-class _Reader(pickle.Unpickler):
-    """One pickle. `storages` are those that it refers to by a key."""
+class Ration:
+    """What reading a file may cost, all that lies in it together: a few times its size."""
 
-    def __init__(self, stream: io.BytesIO, where: str, depth: int) -> None:
-        self.where, self.depth = where, depth
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def spend(self, value: Any) -> None:
+        self.left -= 64 + (len(value) if hasattr(value, "__len__") else 0)
+        if self.left < 0:
+            raise ModelError("the same part of the file is used again and again: it was made to fill the memory")
+
+
+_Interpreter: Any = pickle._Unpickler
+
+
+class _Reader(_Interpreter):  # type: ignore[misc]  # its steps are no part of the interface that has types
+    """One pickle. `storages` are those that it refers to by a key.
+
+    The interpreter written in Python, so that its steps can be watched: hashing a tuple costs what it unfolds to, which a few bytes
+    can make endless, and a call costs what it copies. Keys are therefore texts or numbers, and calls have a ration.
+    """
+
+    def __init__(self, stream: io.BytesIO, where: str, depth: int, ration: Ration) -> None:
+        self.where, self.depth, self.ration = where, depth, ration
         self.storages: dict[str, Storage] = {}
         _check_claims(stream, where)
         super().__init__(stream, encoding="latin1")
@@ -183,13 +211,55 @@ class _Reader(pickle.Unpickler):
         return _KNOWN[full]
 
     def persistent_load(self, key: Any) -> Storage:
-        kind, storage_type, name, _, count = key[:5]
-        if kind != "storage" or not isinstance(storage_type, torch.dtype):
-            raise ModelError(f"{self.where} refers to {key!r:.100}, which is no storage")
-        return self.storages.setdefault(name, Storage(storage_type, count))
+        if (
+            type(key) is not tuple
+            or len(key) < 5
+            or key[0] != "storage"
+            or type(key[1]) is not torch.dtype
+            or type(key[2]) is not str
+        ):
+            raise ModelError(f"{self.where} refers to something that is no storage")
+        return self.storages.setdefault(key[2], Storage(key[1]))
 
     def _nested(self, content: bytes) -> Any:
-        return _opened(content, f"{self.where}, a storage in it", self.depth + 1)
+        return _opened(content, f"{self.where}, a storage in it", self.depth + 1, self.ration)
+
+    def _check_keys(self, keys: Any) -> None:
+        if not all(type(k) in (str, int) for k in keys):
+            raise ModelError(f"{self.where} has keys that are neither texts nor numbers; no checkpoint has")
+
+    def _setitem(self) -> None:
+        self._check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def _setitems(self) -> None:
+        self._check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def _additems(self) -> None:
+        self._check_keys(self.stack)
+        super().load_additems()
+
+    def _reduce(self) -> None:
+        for argument in self.stack[-1]:
+            self.ration.spend(argument)
+        if self.stack[-2] is _KNOWN["builtins.set"] or self.stack[-2] is _KNOWN["__builtin__.set"]:
+            self._check_keys(*self.stack[-1])
+        super().load_reduce()
+
+    def _build(self) -> None:
+        self.ration.spend(self.stack[-1])
+        super().load_build()
+
+    def _refused(self) -> None:
+        raise ModelError(f"{self.where} uses an instruction that no checkpoint needs")
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
+        **_Interpreter.dispatch,
+        pickle.SETITEM[0]: _setitem, pickle.SETITEMS[0]: _setitems, pickle.ADDITEMS[0]: _additems, pickle.REDUCE[0]: _reduce,
+        pickle.BUILD[0]: _build, pickle.FROZENSET[0]: _refused, pickle.INST[0]: _refused, pickle.OBJ[0]: _refused,
+        pickle.NEWOBJ_EX[0]: _refused,
+    }  # fmt: skip
 
 
 def _check_claims(stream: io.BytesIO, where: str) -> None:
@@ -197,6 +267,8 @@ def _check_claims(stream: io.BytesIO, where: str) -> None:
     start, whole = stream.tell(), len(stream.getbuffer())
     try:
         for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "FRAME" and argument is not None and argument > whole - stream.tell():
+                raise ModelError(f"{where} claims a frame of {argument} bytes in {whole}: it is cut off, or made to mislead")
             if opcode.name.endswith("PUT") and argument is not None and int(argument) > whole:
                 raise ModelError(f"{where} claims a memo of {argument} entries in {whole} bytes: it was made to fill the memory")
     # Lengths beyond the end, unknown instructions: what `pickletools` says of them.
@@ -223,7 +295,12 @@ class _Inert:
 
 def _view(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Stored:
     numbers = (offset, *size, *stride)
-    if not isinstance(storage, Storage) or len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in numbers):
+    if (
+        not isinstance(storage, Storage)
+        or len(size) != len(stride)
+        or len(size) > 16
+        or not all(type(n) is int and 0 <= n < 2**48 for n in numbers)
+    ):
         raise ValueError("a tensor's place in its storage is not made of whole numbers")
     return Stored(storage, offset, tuple(size), tuple(stride))
 
@@ -235,7 +312,7 @@ def _same(value: Any, *_: Any) -> Any:
 def _persistent(meta: dict[str, Any]) -> Record:
     """An object of NVIDIA's `persistence`: its class's name and its state, without the source text that would be run."""
     found = Record(meta["state"])
-    found.kind = str(meta["class_name"])
+    found.kind = _text(meta["class_name"])
     return found
 
 
@@ -259,16 +336,24 @@ class _Dtype:
     order: str = "<"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = str(state[1])
+        self.order = _text(state[1])
 
     def numpy(self) -> np.dtype:
-        if self.code[:1] not in "fiub":
-            raise ModelError(f"an array of {self.code!r} is no array of numbers")
+        if not re.fullmatch("[fiub][1248]", self.code) or self.order not in "<>|=":
+            raise ModelError("an array of something else than numbers")
         return np.dtype(self.order.replace("|", "") + self.code)
 
 
 def _bytes(data: Any) -> bytes:
+    if not isinstance(data, str | bytes | bytearray):
+        raise TypeError(f"bytes made of a {type(data).__name__}")
     return data.encode("latin1") if isinstance(data, str) else bytes(data)
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError(f"a name that is a {type(value).__name__}")
+    return value
 
 
 def _numpy(name: str) -> tuple[str, str]:
@@ -282,13 +367,13 @@ _KNOWN: dict[str, Any] = {
     "builtins.set": _Inert(set),
     "__builtin__.set": _Inert(set),
     "torch.Size": _Inert(tuple),
-    "torch.device": _Inert(lambda *a: ":".join(map(str, a))),
+    "torch.device": _Inert(lambda *a: ":".join(str(p) for p in a if type(p) in (str, int))),
     "torch._utils._rebuild_tensor": _Inert(_view),
     "torch._utils._rebuild_tensor_v2": _Inert(_view),
     "torch._utils._rebuild_parameter": _Inert(_same),
     "torch_utils.persistence._reconstruct_persistent_obj": _Inert(_persistent),
-    "numpy.ndarray": None,
-    "numpy.dtype": _Inert(lambda code, *_: _Dtype(str(code))),
+    "numpy.ndarray": None,  # only ever an argument of _reconstruct
+    "numpy.dtype": _Inert(lambda code, *_: _Dtype(_text(code))),
     "_codecs.encode": _Inert(lambda text, _: _bytes(text)),
     **{f"torch.{name}Storage": dtype for name, dtype in DTYPES.items()},
     **{str(dtype): dtype for dtype in DTYPES.values()},

@@ -7,15 +7,16 @@ import math
 import torch
 from torch import Tensor
 
-from reds_core.models.checkpoints.common import State, check_filter
+from reds_core.models.checkpoints.common import State, Tensors, check_filter, made
 from reds_core.models.checkpoints.pickles import Stored
+from reds_core.models.style import Mapping
 from reds_core.models.stylegan2 import StyleGan2
 
-MEAN_LATENTS = 10_000
+MEAN_LATENTS, BLOCK = 10_000, 100
 MAPPING_RATE = 0.01  # not in its files: the learning rate's factor in its training script
 
 
-def rosinality(t: State, mean: Stored | None) -> tuple[StyleGan2, State]:
+def rosinality(t: Tensors, mean: Stored | None) -> tuple[StyleGan2, State]:
     count = 1 + sum(name.startswith("to_rgbs.") and name.endswith(".bias") and name.count(".") == 2 for name in t)
     layers = sum(name.startswith("style.") and name.endswith(".weight") for name in t)
     names = ["conv1", *(f"convs.{2 * k + 1}" for k in range(count - 1))]
@@ -30,41 +31,49 @@ def rosinality(t: State, mean: Stored | None) -> tuple[StyleGan2, State]:
         state[f"mapping.layers.{k}.bias"] = t[f"style.{k + 1}.bias"] * rate
     for k in range(count):
         block = f"synthesis.blocks.{k}"
-        state |= _styled_rosinality(t, f"{block}.conv", names[k], f"noises.noise_{2 * k}")
+        state |= _styled_rosinality(t, f"{block}.conv", names[k], f"noises.noise_{2 * k}", 4 << k)
         if k:
             up = f"convs.{2 * k - 2}"
             check_filter(t[f"{up}.conv.blur.kernel"], 4.0)
-            state |= _styled_rosinality(t, f"{block}.up", up, f"noises.noise_{2 * k - 1}")
+            state |= _styled_rosinality(t, f"{block}.up", up, f"noises.noise_{2 * k - 1}", 4 << k)
         rgb = f"to_rgbs.{k - 1}" if k else "to_rgb1"
+        if k:
+            check_filter(t[f"{rgb}.upsample.kernel"], 4.0)
         weight = t[f"{rgb}.conv.weight"][0]
         state |= _affine_rosinality(t, f"{block}.rgb", rgb)
         state |= {
             f"{block}.rgb.conv.weight": weight / math.sqrt(weight[0].numel()),
             f"{block}.rgb.conv.bias": t[f"{rgb}.bias"].flatten(),
         }
-    state["mapping.mean"] = _mean(architecture, state) if mean is None else mean.tensor().float()
+    t.check_all_used()
+    state["mapping.mean"] = _mean(architecture, state) if mean is None else made(mean)
     return architecture, state
 
 
 def _mean(architecture: StyleGan2, state: State) -> Tensor:
     """The mean w that a training checkpoint does not hold, from latents of a fixed stream."""
-    mapping, _ = architecture.build()
+    mapping = Mapping(architecture.z_dim, architecture.w_dim, 0, architecture.mapping_layers)
     mapping.load_state_dict({k.removeprefix("mapping."): v for k, v in state.items() if k.startswith("mapping.")}, strict=False)
-    z = torch.randn(MEAN_LATENTS, architecture.z_dim, generator=torch.Generator().manual_seed(0))
+    draw, labels = torch.Generator().manual_seed(0), torch.zeros(BLOCK, dtype=torch.long)
     with torch.no_grad():
-        mean: Tensor = mapping(z, torch.zeros(len(z), dtype=torch.long)).mean(0)
-    return mean
+        blocks = [
+            mapping(torch.randn(BLOCK, architecture.z_dim, generator=draw), labels).mean(0) for _ in range(MEAN_LATENTS // BLOCK)
+        ]
+    return torch.stack(blocks).mean(0)
 
 
-def _styled_rosinality(t: State, ours: str, theirs: str, noise: str) -> State:
+def _styled_rosinality(t: Tensors, ours: str, theirs: str, noise: str, size: int) -> State:
+    strength = t[f"{theirs}.noise.weight"].reshape(())
+    # Older files have no fixed noise: what they were saved with was drawn anew for every image. Then there is none.
+    fixed = t[noise][0, 0] if noise in t else torch.zeros(size, size)
     weight = t[f"{theirs}.conv.weight"][0]
     return _affine_rosinality(t, ours, theirs) | {
         f"{ours}.weight": weight / math.sqrt(weight[0].numel()), f"{ours}.bias": t[f"{theirs}.activate.bias"],
-        f"{ours}.noise": t[noise][0, 0] * t[f"{theirs}.noise.weight"],
+        f"{ours}.noise": fixed * strength,
     }  # fmt: skip
 
 
-def _affine_rosinality(t: State, ours: str, theirs: str) -> State:
+def _affine_rosinality(t: Tensors, ours: str, theirs: str) -> State:
     weight = t[f"{theirs}.conv.modulation.weight"]
     return {
         f"{ours}.affine.weight": weight / math.sqrt(weight.shape[1]),
