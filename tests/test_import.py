@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,69 @@ def test_a_training_checkpoint_without_a_mean_gets_one(folder: Path, tmp_path: P
     w = generator(folder, "rosinality").latents(torch.randn(1000, 32), torch.zeros(1000, dtype=torch.long))
     measured = generator(tmp_path, "rosinality").means[0]
     assert (measured - w.mean(0)).norm() < 0.2 * w.std(0).norm() and measured.shape == known.shape
+
+
+def rosinality(tmp_path: Path, **changes: Any) -> Path:
+    """rosinality's checkpoint with some of its tensors replaced, or left out if None."""
+    found = torch.load(DATA / "rosinality-tiny.pt", weights_only=True)
+    for name, value in changes.items():
+        found["g_ema"].pop(name, None)
+        if value is not None:
+            found["g_ema"][name] = value
+    torch.save(found, tmp_path / "r.pt")
+    return tmp_path / "r.pt"
+
+
+def test_a_checkpoint_without_fixed_noise_has_none(folder: Path, tmp_path: Path) -> None:
+    source = rosinality(tmp_path, **{f"noises.noise_{k}": None for k in range(7)})
+    import_checkpoint(source, tmp_path / "rosinality.safetensors")
+    w, labels = torch.randn(2, 32), torch.zeros(2, dtype=torch.long)
+    torch.testing.assert_close(
+        generator(tmp_path, "rosinality").raw(w, labels), generator(folder, "rosinality", noise="none").raw(w, labels)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"iwt.ll": torch.ones(2, 2)}, "1 tensors that this architecture has not, 'iwt.ll' among them"),
+        ({"convs.0.noise.weight": torch.ones(8, 1)}, "cannot be converted"),
+        ({"conv1.conv.weight": torch.zeros(1, 4096, 0, 3, 3)}, "is empty"),
+        ({"noises.noise_0": torch.full((1, 1, 4, 4), 1e300, dtype=torch.float64)}, "NaN or infinity"),
+        ({"style.2.weight": torch.ones(3, 3)}, "does not fit its own architecture"),
+    ],
+)
+def test_a_variant_or_a_damaged_checkpoint_is_refused_and_leaves_nothing(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    source = rosinality(tmp_path, **changes)
+    with pytest.raises(ModelError, match=re.escape(message)):
+        import_checkpoint(source, tmp_path / "out/r.safetensors")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["bottom_width", "BN_eps", "dim_z", "resolution"])
+@pytest.mark.parametrize("value", [0, -1, 10**400, 1e300, "x", [], None])
+def test_an_absurd_configuration_is_a_message(tmp_path: Path, key: str, value: Any) -> None:
+    config = json.loads((DATA / "biggan-tiny-config.json").read_text()) | {key: value}
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    try:
+        import_checkpoint(DATA / "biggan-tiny-G_ema.pth", tmp_path / "b.safetensors", tmp_path / "c.json")
+    except ModelError as error:
+        assert not list(tmp_path.glob("*b.*")) and "biggan-tiny" in str(error)
+    else:
+        assert key == "BN_eps"  # any number will do
+
+
+def test_files_that_cannot_be_written_leave_the_old_ones_and_no_parts(tmp_path: Path) -> None:
+    import_checkpoint(DATA / "sg3r-tiny.pkl", tmp_path / "g.safetensors")
+    before = (tmp_path / "g.safetensors").read_bytes()
+    (tmp_path / "g.json").unlink()
+    (tmp_path / "g.json").mkdir()
+    with pytest.raises(ModelError, match=r"g\.json is a folder"):
+        import_checkpoint(DATA / "sg3t-tiny.pkl", tmp_path / "g.safetensors")
+    assert (tmp_path / "g.safetensors").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["g.json", "g.safetensors"]
 
 
 def test_a_checkpoint_of_something_else_is_named_with_what_it_holds(tmp_path: Path) -> None:

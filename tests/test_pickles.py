@@ -164,10 +164,11 @@ def test_a_path_that_leaves_its_folder_is_refused(tmp_path: Path, name: str) -> 
 # What misleads about its size
 
 
-def within(megabytes: int, call: Callable[[], Any]) -> None:
-    """Runs a call in a process of its own that may not take much more memory than this one has."""
+def within(megabytes: int, call: Callable[[], Any], seconds: int = 60) -> None:
+    """Runs a call in a process of its own that may not take much more memory than this one has, nor more time."""
     child = os.fork()
     if not child:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         with open("/proc/self/statm") as file:
             now = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + megabytes * 2**20,) * 2)
@@ -229,6 +230,73 @@ def test_an_old_file_s_storage_is_no_longer_than_the_file(tmp_path: Path) -> Non
     at = content.rindex(struct.pack("<q", 4))
     path.write_bytes(content[:at] + struct.pack("<q", TEN_GB) + content[at + 8 :])
     within(300, lambda: read_checkpoint(path)["a"].tensor())
+
+
+def g(module: str, name: str) -> bytes:
+    return f"c{module}\n{name}\n".encode()
+
+
+BIG = b"B" + struct.pack("<I", 400_000) + b"x" * 400_000
+HEAD = b"\x80\x04"
+BOMBS = {
+    "a deep tuple as a key": HEAD + b"}N" + b"\x85" * 450_000 + b"Ns.",
+    "a shared tuple as a key": HEAD + b"}N" + b"2\x86" * 45 + b"Ns.",
+    "a shared tuple in a set": HEAD + b"\x8f(N" + b"2\x86" * 45 + b"\x90.",
+    "a frozen set": HEAD + b"(N" + b"2\x86" * 45 + b"\x91.",
+    "a shared tuple as a device": HEAD + g("torch", "device") + b"N" + b"2\x86" * 40 + b"\x85R.",
+    "copies of bytes": HEAD + BIG + b"q\0" + g("torch", "Size") + b"q\1(" + b"h\1h\0\x85R" * 20_000 + b"t.",
+    "bytes by their number": HEAD + g("_codecs", "encode") + b"\x8a\x05" + (10**10).to_bytes(5, "little") + b"N\x86R.",
+    "dtypes that are structures": HEAD + g("numpy", "dtype") + b"X" + struct.pack("<I", 300_000) + b"i1," * 100_000 + b"\x85R.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_file_that_unfolds_without_end_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "bomb.pkl").write_bytes(BOMBS[name])
+    # Devices and dtypes are looked at no closer than they need to be.
+    harmless = "device" in name or "dtypes" in name
+    call = (lambda: read_checkpoint(tmp_path / "bomb.pkl")) if harmless else (lambda: refused(tmp_path / "bomb.pkl"))
+    within(300, call, seconds=30)
+
+
+def test_the_same_storage_file_again_and_again_is_refused(tmp_path: Path) -> None:
+    inner = pickle.dumps(b"x" * 50_000)
+    calls = b"".join(b"h\1h\0\x85R" for _ in range(5000))
+    outer = (
+        HEAD
+        + b"B"
+        + struct.pack("<I", len(inner))
+        + inner
+        + b"q\0"
+        + g("torch.storage", "_load_from_bytes")
+        + b"q\1("
+        + calls
+        + b"t."
+    )
+    (tmp_path / "again.pkl").write_bytes(outer)
+    within(300, lambda: refused(tmp_path / "again.pkl", "again and again"), seconds=30)
+
+
+def test_a_false_size_in_a_compressed_archive_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("c/data.pkl", HEAD + b"N.")
+        archive.writestr("c/data/0", b"\0" * 2**26)
+    content = path.read_bytes().replace(struct.pack("<I", 2**26), struct.pack("<I", 8))
+    path.write_bytes(content)
+    within(300, lambda: refused(path, "compress"), seconds=30)
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def test_what_was_read_cannot_be_changed_by_the_file(tmp_path: Path) -> None:
+    storage = b"(" + text("storage") + g("torch", "FloatStorage") + text("k") + text("cpu") + b"K\4tQ"
+    view = g("torch._utils", "_rebuild_tensor_v2") + b"(" + storage + b"K\0K\4\x85K\1\x85tR"
+    for made, name in ((storage, "data"), (view, "offset")):
+        (tmp_path / "c.pkl").write_bytes(HEAD + made + b"}" + text(name) + b"K\7sb.")
+        refused(tmp_path / "c.pkl", "cannot be changed")
 
 
 # What is damaged
