@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reds_core import prepare
@@ -21,7 +22,7 @@ from reds_core.generators.latent import draw
 from reds_core.images import as_stored
 from reds_core.models.biggan import BigGan
 from reds_core.models.checkpoints import converted, read_checkpoint
-from reds_core.models.config import Access
+from reds_core.models.config import Access, file_sha256
 from reds_core.models.imported import built, import_checkpoint
 from reds_core.models.stylegan2 import doubled
 from reds_core.spec import Spec, dump, load_spec
@@ -383,6 +384,17 @@ def test_a_pair_that_does_not_belong_together_is_noticed(folder: Path, tmp_path:
     (tmp_path / "mixed.json").unlink()
     with pytest.raises(ModelError, match=r"mixed\.json.*reds import"):
         TypeAdapter(AnyGenerator).validate_python({"kind": "stylegan3", "path": tmp_path / "mixed.safetensors"}).load(CPU)
+
+
+@pytest.mark.parametrize("value", [torch.tensor(float("nan")), torch.ones((), dtype=torch.float64)])
+def test_weights_that_are_no_finite_float32_numbers_are_named(folder: Path, tmp_path: Path, value: Tensor) -> None:
+    state = load_file(folder / "sg3t.safetensors")
+    state["mapping.mean"] = state["mapping.mean"].to(value.dtype) * value
+    save_file(state, tmp_path / "x.safetensors")
+    description = json.loads((folder / "sg3t.json").read_text()) | {"weights_sha256": file_sha256(tmp_path / "x.safetensors")}
+    (tmp_path / "x.json").write_text(json.dumps(description))
+    with pytest.raises(ModelError, match=r"not finite float32 numbers, mapping\.mean"):
+        TypeAdapter(AnyGenerator).validate_python({"kind": "stylegan3", "path": tmp_path / "x.safetensors"}).load(CPU)
 
 
 def test_another_kind_than_the_spec_says_and_other_classes_are_named(folder: Path) -> None:

@@ -120,6 +120,11 @@ def test_a_name_outside_the_list_is_refused_and_nothing_has_run(
     assert not ran.exists()
 
 
+def test_a_pickle_of_tensorflow_is_told_from_a_hostile_one(tmp_path: Path) -> None:
+    (tmp_path / "tf.pkl").write_bytes(b"cdnnlib.tflib.network\nNetwork\n.")
+    refused(tmp_path / "tf.pkl", "TensorFlow", "legacy.py")
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("new", [True, False])
 def test_a_storage_inside_is_read_with_the_same_care(tmp_path: Path, depth: int, new: bool) -> None:

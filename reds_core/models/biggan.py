@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from reds_core.models.config import Config
@@ -32,6 +32,12 @@ class BigGan(Config):
     channels: Annotated[tuple[Size, ...], Field(min_length=2, max_length=10)] = Field(description="Before and after every block.")
     attention: tuple[Size, ...] = Field(description="Image sizes after which attention stands.")
     colours: Size
+
+    @model_validator(mode="after")
+    def _parts(self) -> BigGan:
+        if self.z_parts not in (1, len(self.channels)) or self.z_dim % self.z_parts:
+            raise ValueError(f"z of {self.z_dim} cannot be {self.z_parts} parts for {len(self.channels) - 1} blocks")
+        return self
 
     @property
     def resolution(self) -> int:

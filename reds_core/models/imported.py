@@ -182,12 +182,18 @@ class Imported(FromFile):
         try:
             with torch.device("meta"):
                 network = built(description.architecture)
-            network.load_state_dict(load_file(self.path), assign=True)
+            state = load_file(self.path)
+            network.load_state_dict(state, assign=True)
         # The hash is right, so this pair was made wrong: numbers that no network can have, weights of another. Each has its own errors.
         except Exception as error:
             raise ModelError(
                 f"{self.path} does not hold the weights of its architecture: {type(error).__name__}: {error}"
             ) from error
+        odd = [k for k, v in state.items() if v.dtype != torch.float32 or not bool(torch.isfinite(v).all())]
+        if odd:
+            raise ModelError(
+                f"{self.path} holds {len(odd)} tensors that are not finite float32 numbers, {odd[0]} among them; import it again"
+            )
         if not isinstance(description.architecture, BigGan):  # whose normalisations make a rounding of another order visible
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return description, frozen(network, access.device)

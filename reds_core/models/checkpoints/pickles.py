@@ -203,9 +203,13 @@ class _Reader(_Interpreter):  # type: ignore[misc]  # its steps are no part of t
         if (module, name) == ("torch.storage", "_load_from_bytes"):
             return _Inert(self._nested)
         full = f"{module}.{name}"
+        if module.startswith("dnnlib.tflib"):
+            raise ModelError(
+                f"{self.where} is a pickle of the TensorFlow versions of StyleGAN; legacy.py of stylegan3 converts it to one of PyTorch"
+            )
         if full not in _KNOWN:
             raise ModelError(
-                f"{self.where} names {full}, which is no part of a checkpoint of tensors: reading it as Python would, could run any "
+                f"{self.where} names {ascii(full)[1:-1][:200]}, which is no part of a checkpoint of tensors: reading it as Python would, could run any "
                 "code. Nothing of it was run"
             )
         return _KNOWN[full]
