@@ -291,6 +291,9 @@ def test_a_state_dict_of_biggan_needs_its_configuration_and_the_right_one(tmp_pa
         (tmp_path / "c.json").write_text(json.dumps(config | change))
         with pytest.raises(ModelError, match=message):
             import_checkpoint(DATA / "biggan-tiny-G_ema.pth", tmp_path / "b.safetensors", tmp_path / "c.json")
+    (tmp_path / "c.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="cannot be read as JSON"):
+        import_checkpoint(DATA / "biggan-tiny-G_ema.pth", tmp_path / "b.safetensors", tmp_path / "c.json")
     (tmp_path / "c.json").write_text(json.dumps({"resolution": 64}))
     with pytest.raises(ModelError, match="configuration lacks n_classes, dim_z, hier"):
         import_checkpoint(DATA / "biggan-tiny-G_ema.pth", tmp_path / "b.safetensors", tmp_path / "c.json")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -249,4 +248,4 @@ def test_a_checkpoint_of_real_size_fits_the_architecture_found_in_it(name: str, 
     assert architecture.resolution == size and architecture.classes == classes
     # Nothing of a shape can be NaN.
     monkeypatch.setattr(torch, "isfinite", lambda x: torch.ones(1, dtype=torch.bool))
-    _fits(Path("x.pkl"), architecture, state)
+    _fits(architecture, state)

@@ -71,7 +71,7 @@ def import_checkpoint(source: Path, destination: Path, config: Path | None = Non
     try:
         name, architecture, state = converted(found, settings)
         state = {k: v.float().contiguous() for k, v in state.items()}
-        _fits(source, architecture, state)
+        _fits(architecture, state)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error
     except ValidationError as error:
@@ -122,14 +122,14 @@ def _first(error: ValidationError) -> str:
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(found, dict):
         raise ModelError(f"{path} is no JSON of names and values")
     return found
 
 
-def _fits(source: Path, architecture: AnyArchitecture, state: dict[str, Tensor]) -> None:
+def _fits(architecture: AnyArchitecture, state: dict[str, Tensor]) -> None:
     """Raises ModelError if the weights are not just those of the architecture, or hold what is no number."""
     with torch.device("meta"):
         expected = {k: tuple(v.shape) for k, v in built(architecture).state_dict().items()}
@@ -137,10 +137,10 @@ def _fits(source: Path, architecture: AnyArchitecture, state: dict[str, Tensor])
     if found != expected:
         wrong = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
         shown = "; ".join(f"{k}: {found.get(k, 'missing')}, due {expected.get(k, 'nothing')}" for k in wrong[:4])
-        raise ModelError(f"{source} does not fit its own architecture in {len(wrong)} tensors: {shown}")
+        raise ModelError(f"it does not fit its own architecture in {len(wrong)} tensors: {shown}")
     broken = [k for k, v in state.items() if not bool(torch.isfinite(v).all())]
     if broken:
-        raise ModelError(f"{source} holds NaN or infinity in {len(broken)} tensors, {broken[0]} among them")
+        raise ModelError(f"it holds NaN or infinity in {len(broken)} tensors, {broken[0]} among them")
 
 
 def built(architecture: AnyArchitecture) -> nn.Module:
