@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.artifacts import ProgressArtifact
+from flows.artifacts import ProgressArtifact, show
 from flows.engines import Engine, Manifest, Request, let_code_in, open_engine
 from reds_core.errors import RedsError, RunError, UserError
 from reds_core.runs import as_dict, told
@@ -59,7 +59,6 @@ def make_shard(index: int, engine: Engine, where: str) -> Manifest:
 @task(cache_policy=NO_CACHE, task_run_name="report")
 def make_report(folder: Path) -> Summary:
     """report.html, the dataset card and the UI's artifacts, of all finished shards."""
-    from flows.artifacts import show
     from reds_core.report import write_pages
     from reds_core.summary import summarise
 
@@ -123,10 +122,9 @@ def augment(
         raise RunError(
             f"{len(failures)} of {len(todo)} shards failed ({names}): {next(iter(failures.values()))}. Run again to make them"
         )
-    share = summed.accepted / summed.candidates if summed.candidates else 0.0
-    if summed.candidates and share < least_accepted:
+    if summed.candidates and summed.share < least_accepted:
         raise RunError(
-            f"{share:.0%} of {summed.candidates} candidates were accepted, fewer than the {least_accepted:.0%} asked for: "
+            f"{summed.share:.0%} of {summed.candidates} candidates were accepted, fewer than the {least_accepted:.0%} asked for: "
             f"{told(summed.rejected)}. The shards are kept in {folder}; `reds check` suggests tolerances"
         )
     return {**as_dict(summed), "folder": str(folder), "now": len(todo)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 from pathlib import Path
@@ -48,12 +47,9 @@ def deploy(name: str, pool: str, cron: str, timezone: str, concurrency: int, par
 
 
 def _check_pool(name: str) -> None:
-    async def read() -> Any:
-        async with get_client() as client:
-            return await client.read_work_pool(name)
-
     try:
-        found = asyncio.run(read())
+        with get_client(sync_client=True) as client:
+            found = client.read_work_pool(name)
     except ObjectNotFound as error:
         raise UserError(f"there is no work pool {name!r}; `prefect work-pool create {name} --type process` makes one") from error
     if found.type != "process":

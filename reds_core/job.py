@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -71,3 +71,9 @@ def features_of(job: Job, images: Images, finite: Tensor, bound: Mapping[str, Te
                 parts.append(feature(images[rows], None if kept is None else kept[rows]))
             found[name] = torch.cat(parts).masked_fill(~finite[:, None], float("nan"))
     return found
+
+
+def feature_of(job: Job, name: str, images: Images, bound: Tensor | None) -> Tensor:
+    """One attribute's features (n, p) of images that are numbers throughout."""
+    one = replace(job, features={name: job.features[name]})
+    return features_of(one, images, torch.ones(len(images), dtype=torch.bool, device=images.device), {name: bound})[name]

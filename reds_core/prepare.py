@@ -20,13 +20,13 @@ from reds_core.generators import Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.images import as_stored
 from reds_core.jacobian import allowed_modes, cheapest
-from reds_core.job import UNASKED, Job, features_of, role_names
+from reds_core.job import UNASKED, Job, feature_of, role_names
 from reds_core.models.config import Access
 from reds_core.precision import float32_as
 from reds_core.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
 from reds_core.spec import Spec, check_files
 from reds_core.spreads import NOISE_IMAGES, bound_to, check_noise, measured_rows, noise_of, spread_of
-from reds_core.tangent import Cloud, axes, cloud_of, components, components_by_row
+from reds_core.tangent import Cloud, axes, cloud_of, components_by_row
 from reds_core.types import Feature, Images, Passes
 
 LATENTS_PER_CLASS = 16
@@ -125,10 +125,8 @@ def _cloud(generator: Walkable, classes: Sequence[int]) -> Cloud:
 def _tangent(spec: Spec, generator: Walkable, cloud: Cloud) -> Tensor | None:
     """The tangent basis by the kind of latent space: an isotropic one has no principal components."""
     by = spec.trajectory.tangent
-    if generator.space == "w+" and by == "components":
-        return components_by_row(cloud.deviations, generator.rows, spec.trajectory.tangent_size)
     if by == "components" or (by == "auto" and generator.space == "w"):
-        return components(cloud.deviations, spec.trajectory.tangent_size)
+        return components_by_row(cloud.deviations, generator.rows, spec.trajectory.tangent_size)
     if by == "axes" or (by == "auto" and generator.dim <= MOST_AXES):
         return axes(cloud.deviations)
     return None
@@ -156,10 +154,7 @@ def _fixed(job: Job) -> Tensor | None:
         return latents, _reference_images(job, latents, conditions)
 
     def measure(name: str, images: Images) -> Tensor:
-        bound = bound_to(job.features[name], images, job.batch)
-        one = replace(job, features={name: job.features[name]})
-        finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
-        return features_of(one, images, finite, {name: bound})[name]
+        return feature_of(job, name, images, bound_to(job.features[name], images, job.batch))
 
     return straight.fit(by, job.generator, job.cloud, sample, measure, list(job.spec.held), list(job.spec.varied))
 

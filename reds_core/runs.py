@@ -35,6 +35,11 @@ class Totals:
         """Variants tried: accepted and rejected."""
         return self.accepted + sum(self.rejected.values())
 
+    @property
+    def share(self) -> float:
+        """Accepted of the candidates."""
+        return self.accepted / self.candidates if self.candidates else 0.0
+
 
 def as_dict(t: Totals) -> dict[str, Any]:
     """Totals as plain JSON values."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from reds_core.acceptance import median_distance
 from reds_core.errors import ModelError
-from reds_core.job import Job, features_of
+from reds_core.job import Job, feature_of
 from reds_core.types import Feature, Images
 
 NOISE_IMAGES = 16
@@ -18,16 +16,14 @@ NOISE_IMAGES = 16
 def spread_of(job: Job, name: str, images: Images) -> float:
     """The median distance of an attribute between unrelated seeds, in its own units."""
     feature = job.features[name]
-    finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
     kept = bound_to(feature, images, job.batch)
-    one = Job(**{**vars(job), "features": {name: feature}})
     if kept is None:
-        spread = median_distance(features_of(one, images, finite, {name: None})[name])
+        spread = median_distance(feature_of(job, name, images, None))
     else:
         # Bound to a seed's own image: the distance from a to b is measured on a's terms.
         rows = []
         for a in range(len(images)):
-            vectors = features_of(one, images, finite, {name: kept[a : a + 1].expand(len(images), *kept.shape[1:])})[name]
+            vectors = feature_of(job, name, images, kept[a : a + 1].expand(len(images), *kept.shape[1:]))
             distances = (vectors - vectors[a]).norm(dim=1)
             rows.append(torch.cat([distances[:a], distances[a + 1 :]]))
         spread = float(torch.cat(rows).double().nanquantile(0.5))
@@ -43,9 +39,7 @@ def spread_of(job: Job, name: str, images: Images) -> float:
 
 def noise_of(job: Job, name: str, images: Images) -> float:
     """The largest distance between two measurements of one image, in the attribute's own units: 0 but for a random feature."""
-    one = replace(job, features={name: job.features[name]})
-    finite = torch.ones(len(images), dtype=torch.bool, device=images.device)
-    first, second = (features_of(one, images, finite, {name: job.features[name].bind(images)})[name] for _ in range(2))
+    first, second = (feature_of(job, name, images, job.features[name].bind(images)) for _ in range(2))
     return float(torch.linalg.vector_norm((first - second).double(), dim=1).nan_to_num().max())
 
 
@@ -70,9 +64,8 @@ def measured_rows(job: Job, images: Images) -> Tensor:
     rows = torch.zeros(0, dtype=torch.long, device=images.device)
     for at in range(0, len(images), NOISE_IMAGES):
         some = images[at : at + NOISE_IMAGES]
-        finite = torch.ones(len(some), dtype=torch.bool, device=images.device)
-        features = features_of(job, some, finite, {name: f.bind(some) for name, f in job.features.items()})
-        known = torch.stack([torch.isfinite(f).all(1) for f in features.values()]).all(0)
+        features = [feature_of(job, name, some, f.bind(some)) for name, f in job.features.items()]
+        known = torch.stack([torch.isfinite(f).all(1) for f in features]).all(0)
         rows = torch.cat([rows, at + known.nonzero().squeeze(1)])
         if len(rows) > 1:
             return rows

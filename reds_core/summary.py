@@ -79,7 +79,7 @@ class Summary:
 
     @property
     def share(self) -> float:
-        return self.totals.accepted / self.totals.candidates if self.totals.candidates else 0.0
+        return self.totals.share
 
     @property
     def equivalents(self) -> float:

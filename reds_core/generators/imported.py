@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar, get_args
 
 import torch
 from pydantic import Field
@@ -15,11 +15,13 @@ from reds_core.generators.own import Size, by_rows
 from reds_core.models import stylegan2
 from reds_core.models.biggan import BigGan
 from reds_core.models.config import Access, Number
-from reds_core.models.imported import Description, Imported
+from reds_core.models.imported import Imported
 from reds_core.models.style import Mapping
 from reds_core.models.stylegan2 import StyleGan2
 from reds_core.models.stylegan3 import StyleGan3
 from reds_core.types import Labels
+
+A = TypeVar("A", StyleGan2, StyleGan3, BigGan)
 
 
 class ImportedGenerator(Imported):
@@ -41,12 +43,13 @@ class ImportedGenerator(Imported):
             raise ModelError(f"generator.classes names {len(self.classes)} classes; {self.path.name} has {count or 'none'}")
         return self.classes or tuple(str(c) for c in range(count))
 
-    def opened(self, access: Access, kind: str) -> tuple[Description, nn.Module]:
-        """The description and the network, if it is of the kind asked for."""
+    def opened(self, access: Access, kind: type[A]) -> tuple[A, nn.Module]:
+        """The architecture and the network, if they are of the kind asked for."""
         description, network = self.open(access)
-        if description.architecture.kind != kind:
-            raise ModelError(f"{self.path.name} is a {description.architecture.kind}; the spec says kind: {kind}")
-        return description, network
+        found, asked = description.architecture, get_args(kind.model_fields["kind"].annotation)[0]
+        if not isinstance(found, kind):
+            raise ModelError(f"{self.path.name} is a {found.kind}; the spec says kind: {asked}")
+        return found, network
 
 
 class StyleBasedGenerator(ImportedGenerator):
@@ -91,11 +94,10 @@ class StyleGan2Generator(StyleBasedGenerator):
     noise: Literal["const", "none"] = Field("const", description="The fixed noise that the network was saved with, or none.")
 
     def load(self, access: Access) -> Walkable:
-        description, network = self.opened(access, "stylegan2")
-        architecture = description.architecture
+        architecture, network = self.opened(access, StyleGan2)
         synthesis = network.get_submodule("synthesis")
-        if not isinstance(architecture, StyleGan2) or not isinstance(synthesis, stylegan2.Synthesis):
-            raise TypeError(f"{self.path} was opened as {type(architecture).__name__}")
+        if not isinstance(synthesis, stylegan2.Synthesis):
+            raise TypeError(f"an imported synthesis is a {type(synthesis).__name__}")
         if self.noise == "none":
             for name, buffer in synthesis.named_buffers():
                 if name.endswith(".noise"):
@@ -130,10 +132,7 @@ class StyleGan3Generator(StyleBasedGenerator):
     kind: Literal["stylegan3"]
 
     def load(self, access: Access) -> Walkable:
-        description, network = self.opened(access, "stylegan3")
-        architecture = description.architecture
-        if not isinstance(architecture, StyleGan3):
-            raise TypeError(f"{self.path} was opened as {type(architecture).__name__}")
+        architecture, network = self.opened(access, StyleGan3)
         return self.walkable(network, network.get_submodule("synthesis"), architecture, architecture.rows, access)
 
 
@@ -143,10 +142,7 @@ class BigGanGenerator(ImportedGenerator):
     kind: Literal["biggan"]
 
     def load(self, access: Access) -> Walkable:
-        description, network = self.opened(access, "biggan")
-        architecture = description.architecture
-        if not isinstance(architecture, BigGan):
-            raise TypeError(f"{self.path} was opened as {type(architecture).__name__}")
+        architecture, network = self.opened(access, BigGan)
         return Walkable(
             name=self.path.stem, space="z", z_dim=architecture.z_dim, dim=architecture.z_dim, latent="normal",
             class_names=self.class_names(architecture.classes), output_range=self.output_range, synthesis=network, mapping=None, device=access.device,

@@ -13,6 +13,8 @@ from reds_core.models.checkpoints.pickles import Stored
 
 State = dict[str, Tensor]
 
+FILTER = (1.0, 3.0, 3.0, 1.0)  # by which StyleGAN2 resamples
+
 
 class Tensors(Mapping[str, Tensor]):
     """The tensors of a state dict, each made when it is asked for: many names may stand for one large storage."""
@@ -54,9 +56,6 @@ def scaled(a: Tensor, by: Tensor) -> Tensor:
     if torch.broadcast_shapes(a.shape, by.shape) != a.shape:
         raise ModelError(f"a factor of shape {tuple(by.shape)} does not belong to {tuple(a.shape)}")
     return a * by
-
-
-FILTER = (1.0, 3.0, 3.0, 1.0)
 
 
 def check_filter(kernel: Tensor, gain: float) -> None:

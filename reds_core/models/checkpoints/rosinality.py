@@ -32,13 +32,12 @@ def rosinality(t: Tensors, mean: Stored | None) -> tuple[StyleGan2, State]:
     for k in range(count):
         block = f"synthesis.blocks.{k}"
         state |= _styled_rosinality(t, f"{block}.conv", names[k], f"noises.noise_{2 * k}", 4 << k)
+        rgb = f"to_rgbs.{k - 1}" if k else "to_rgb1"
         if k:
             up = f"convs.{2 * k - 2}"
             check_filter(t[f"{up}.conv.blur.kernel"], 4.0)
-            state |= _styled_rosinality(t, f"{block}.up", up, f"noises.noise_{2 * k - 1}", 4 << k)
-        rgb = f"to_rgbs.{k - 1}" if k else "to_rgb1"
-        if k:
             check_filter(t[f"{rgb}.upsample.kernel"], 4.0)
+            state |= _styled_rosinality(t, f"{block}.up", up, f"noises.noise_{2 * k - 1}", 4 << k)
         weight = t[f"{rgb}.conv.weight"][0]
         state |= _affine_rosinality(t, f"{block}.rgb", rgb)
         state |= {
