@@ -17,6 +17,7 @@ from prefect.artifacts import (
 )
 
 from reds_core.sheet import png
+from reds_core.storage import Folder
 from reds_core.summary import Summary
 
 
@@ -35,15 +36,14 @@ class ProgressArtifact:
         update_progress_artifact(self.id, 100 * self.done / self.todo)
 
 
-def show(s: Summary, report: Path) -> None:
+def show(s: Summary, report: Folder) -> None:
     """The artifacts of a run that has come to its end."""
     name = s.spec.name
     create_table_artifact(key=_key("totals", name), table=[totals_row(s)], description=f"Totals of {name}")
-    create_link_artifact(
-        key=_key("report", name), link=report.absolute().as_uri(), link_text=str(report), description=f"Report of {name}"
-    )
+    link = report.absolute().as_uri() if isinstance(report, Path) else str(report)
+    create_link_artifact(key=_key("report", name), link=link, link_text=str(report), description=f"Report of {name}")
     if s.totals.accepted:
-        data = base64.b64encode(png(s.folder)).decode()
+        data = base64.b64encode(png(s)).decode()
         create_image_artifact(
             key=_key("sheet", name),
             image_url=f"data:image/png;base64,{data}",

@@ -18,11 +18,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.artifacts import ProgressArtifact, show
 from flows.engines import Engine, Manifest, Request, let_code_in, open_engine
 from reds_core.errors import RedsError, RunError, UserError
-from reds_core.runs import as_dict, told
+from reds_core.runs import Totals, as_dict, told
 from reds_core.seeds import plan, shard_range
 from reds_core.shards import grown, opened, pending
 from reds_core.spec import check_files, digest, load_spec
-from reds_core.summary import Summary
+from reds_core.storage import Folder, folder_at
 
 Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
 
@@ -57,14 +57,14 @@ def make_shard(index: int, engine: Engine, where: str) -> Manifest:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
-def make_report(folder: Path) -> Summary:
+def make_report(folder: Folder) -> Totals:
     """report.html, the dataset card and the UI's artifacts, of all finished shards."""
     from reds_core.report import write_pages
-    from reds_core.summary import summarise
+    from reds_core.summary import summarised
 
-    summary = summarise(folder)
-    show(summary, write_pages(summary))
-    return summary
+    with summarised(folder) as summary:
+        show(summary, write_pages(summary))
+        return summary.totals
 
 
 def _run_name() -> str:
@@ -90,7 +90,7 @@ def augment(
 
     Args:
         spec: path of the spec's file.
-        out: folder of all runs.
+        out: folder of all runs, a path or a URL.
         engine, workers, device, batch: where and in what portions shards are made; see flows.engines.
         shards: "A:B", only shards A <= k < B.
         overrides: "key.path=value", as in `reds run --set`.
@@ -107,16 +107,17 @@ def augment(
     """
     loaded = load_spec(spec, overrides or [])
     check_files(loaded)
+    place = folder_at(out)
     paths = let_code_in(Path(spec)) if allow_code else ()
     if grow and not fresh:
-        loaded = grown(loaded, Path(out))
+        loaded = grown(loaded, place)
     wanted = shard_range(shards, len(plan(loaded)))
-    with opened(loaded, Path(out), fresh) as folder:
+    with opened(loaded, place, wanted, fresh) as folder:
         todo = [k for k in pending(folder, loaded) if k in wanted]
         _tell("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=loaded.seeds.count)
         request = Request(loaded, digest(loaded), folder, batch, allow_code, paths)
         failures = _make_all(todo, request, engine, workers, device) if todo else {}
-        summed = make_report(folder).totals
+        summed = make_report(folder)
     if failures:
         names = ", ".join(str(k) for k in sorted(failures))
         raise RunError(

@@ -33,7 +33,7 @@ app = typer.Typer(
 @app.command()
 def run(
     spec: SpecPath,
-    out: Out = Path("outputs"),
+    out: Out = "outputs",
     engine: Annotated[Engine, typer.Option(help="In this process, or one process per device.")] = "local",
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.", show_default="one per device or core")] = None,
     device: Device = "auto",
@@ -69,7 +69,7 @@ def run(
             home.tie_to_this_process()
         listen(progress.hear)
         result = augment(
-            spec=str(spec), out=str(out), engine=engine, workers=workers, device=device, batch=batch, shards=shards,
+            spec=str(spec), out=out, engine=engine, workers=workers, device=device, batch=batch, shards=shards,
             overrides=set_ or [], allow_code=allow_code, fresh=fresh,
             least_accepted=least_accepted, grow=grow,
         )  # fmt: skip
@@ -109,7 +109,7 @@ def compare(
     methods: Annotated[
         str | None, typer.Option(metavar="A,B", help="Methods; the first is what the others are compared with.", show_default="all")
     ] = None,
-    out: Out = Path("outputs"),
+    out: Out = "outputs",
     device: Device = "auto",
     batch: Batch = None,
     set_: Overrides = None,
@@ -122,13 +122,13 @@ def compare(
     """
     from reds_core.compare import METHODS
     from reds_core.compare import compare as run_comparison
-    from reds_core.shards import disk
+    from reds_core.storage import disk
     from reds_core.versus import write_comparison
 
     loaded = _check_early(spec, set_ or [], allow_code)
     names = [name.strip() for name in (",".join(METHODS) if methods is None else methods).split(",") if name.strip()]
     found = run_comparison(loaded, names, device, batch, allow_code, lambda line: print(line, file=sys.stderr))
-    folder = out / loaded.name / "compare"
+    folder = Path(out) / loaded.name / "compare"
     with disk(folder):
         written = write_comparison(found, folder)
     print(written.read_text(encoding="utf-8"))
@@ -142,7 +142,7 @@ def deploy(
     cron: Annotated[str, typer.Option(metavar="CRON", help='When, such as "0 2 * * *".', show_default=False)],
     timezone: Annotated[str, typer.Option(metavar="ZONE", help="Of the schedule.")] = "UTC",
     concurrency: Annotated[int, typer.Option(metavar="N", min=1, help="Runs at once; the others wait.")] = 1,
-    out: Out = Path("outputs"),
+    out: Out = "outputs",
     engine: Annotated[Engine, typer.Option(help="In the worker's process, or one process per device.")] = "local",
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.", show_default="one per device or core")] = None,
     device: Device = "auto",
@@ -160,10 +160,11 @@ def deploy(
         raise UserError("a schedule needs a server: start one with `prefect server start`, and set PREFECT_API_URL to its address")
     from flows.deploy import deploy as register
     from reds_core.spec import absolute
+    from reds_core.storage import absolute_place
 
     loaded = _check_early(spec, set_ or [], allow_code)
     parameters = {
-        "spec": str(spec.absolute()), "out": str(out.absolute()), "engine": engine, "workers": workers, "device": device, "batch": batch,
+        "spec": str(spec.absolute()), "out": absolute_place(out), "engine": engine, "workers": workers, "device": device, "batch": batch,
         "overrides": [absolute(text) for text in set_ or []], "allow_code": allow_code, "grow": grow, "least_accepted": least_accepted,
     }  # fmt: skip
     name = register(loaded.name, pool, cron, timezone, concurrency, parameters)
@@ -174,16 +175,22 @@ def deploy(
 def verify(folder: RunFolder) -> None:
     """Hash and decode every shard of a run, and name each damaged or missing one."""
     from reds_core.runs import totals
+    from reds_core.storage import near
     from reds_core.verify import verify_run
 
-    found = verify_run(_existing(folder))
+    place = _existing(folder)
+    found = verify_run(place)
     problems = [p for shard in found.values() for p in shard]
     for problem in problems:
         print(problem)
-    summed = totals(folder)
+    with near(place, ".json") as here:
+        summed = totals(here)
     if problems:
         bad = sum(bool(p) for p in found.values())
-        print(f"{folder}: {bad} of {len(found)} shards damaged or missing; run the spec again to make them anew")
+        cure = "run the spec again to make them anew"
+        if not isinstance(place, Path):
+            cure = f"a run sees what is missing or of another size; remove the .json of the others, and {cure}"
+        print(f"{folder}: {bad} of {len(found)} shards damaged or missing; {cure}")
         raise typer.Exit(1)
     print(f"{folder}: {len(found)} shards whole, {summed.samples} samples, {summed.accepted} variants")
 
@@ -197,7 +204,7 @@ def report(folder: RunFolder) -> None:
 
 
 @app.command("list")
-def list_(out: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of all runs.")] = Path("outputs")) -> None:
+def list_(out: Annotated[str, typer.Argument(metavar="[DIR]", help="The folder of all runs, or its URL.")] = "outputs") -> None:
     """The runs under a folder, newest first, with their state and totals."""
     from flows.show import show_runs
     from reds_core.runs import runs
@@ -318,8 +325,12 @@ def _tell_doubts(spec: Any) -> None:
         print(f"reds: warning: {doubt}", file=sys.stderr)
 
 
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
+def _existing(place: str) -> Any:
+    """The folder at a path or URL; Any, for its type takes long to import."""
+    from reds_core.storage import folder_at
+
+    folder = folder_at(place)
+    if isinstance(folder, Path) and not folder.is_dir():
         raise OutputError(f"there is no folder {folder}")
     return folder
 

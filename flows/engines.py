@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from flows.home import return_memory
 from reds_core.errors import ModelError, RunError
 from reds_core.spec import Spec
+from reds_core.storage import Folder
 from reds_core.types import Candidate, Passes
 
 Manifest = dict[str, Any]
@@ -36,7 +37,7 @@ class Request:
 
     spec: Spec
     digest: str
-    folder: Path
+    folder: Folder
     batch: int | None
     allow_code: bool
     paths: tuple[str, ...]  # where the user's own code lies

@@ -9,8 +9,10 @@ import typer
 
 Engine = Literal["local", "processes"]
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.", show_default=False)]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, outputs/NAME/DIGEST.", show_default=False)]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of all runs.")]
+RunFolder = Annotated[
+    str, typer.Argument(metavar="DIR", help="A run's folder, outputs/NAME/DIGEST, or its URL.", show_default=False)
+]
+Out = Annotated[str, typer.Option("--out", metavar="DIR", help="The folder of all runs, or a URL such as s3://bucket/runs.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one GPU such as cuda:1.", metavar="NAME")]
 Batch = Annotated[int | None, typer.Option(help="Images per evaluation.", metavar="N", show_default="by image size")]
 Overrides = Annotated[

@@ -125,10 +125,10 @@ def show_import(found: Description, path: Path) -> None:
     print(f"generator: {{kind: {a.kind}, path: {path}}}")
 
 
-def show_runs(runs: list[Run], out: Path) -> None:
+def show_runs(runs: list[Run], out: str) -> None:
     """What `reds list` found."""
     if not runs:
-        console.print(f"no runs under {escape(str(out))}")
+        console.print(f"no runs under {escape(out)}")
         return
     table = _table("", "changed (UTC)", "state", ">samples", ">accepted", ">MB", "run")
     for r in runs:

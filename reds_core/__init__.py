@@ -18,7 +18,8 @@ Reading order, which is also the order of import (a module imports only what sta
     prepare              makes a job: what a run needs once
     origins, walks       a shard's seeds and what their variants are compared with; its trajectories
     variants             seeds -> variants and rejects: the whole method on one page
-    verify, shards       is a shard whole; tars, tables, manifests
+    storage, verify      disks and object stores; is a shard whole
+    publish, shards      tars, tables, manifests, and how they get to where they belong
     runs, report         what shards add up to; pictures and tables for people; croissant, for machines
 
 An attribute is what a person names; a feature measures it. Held attributes must not move, varied ones must. A trajectory leads

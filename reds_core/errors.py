@@ -8,6 +8,7 @@
     +-- NoDirectionsError    the held attributes leave no direction to walk
     +-- RunError             the run could not go on: exit code 1, what is finished stays
         +-- ShardDamaged     a shard that does not match its manifest
+        +-- StorageError     where shards go takes no more: a full disk, a store that refuses or does not answer
 
 A message says what happened, with the numbers, then what to change.
 """
@@ -55,3 +56,7 @@ class RunError(RedsError):
 
 class ShardDamaged(RunError):
     """A shard on disk differs from its manifest."""
+
+
+class StorageError(RunError):
+    """The disk is full, or the object store refuses or does not answer: no further shard can be written."""

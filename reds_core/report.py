@@ -14,9 +14,10 @@ from reds_core import sheet
 from reds_core.card import card
 from reds_core.charts import along_waypoints, bars
 from reds_core.croissant import write_croissant
-from reds_core.shards import disk, write_small
+from reds_core.shards import PAGE_NAMES, pages_of, write_small
 from reds_core.spec import dump
-from reds_core.summary import Attribute, Summary, summarise
+from reds_core.storage import Folder, send
+from reds_core.summary import Attribute, Summary, summarised
 
 REASONS = {
     "held": "drifted further from its seed than the tolerance allows",
@@ -31,23 +32,26 @@ REASONS = {
 }
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Folder) -> Folder:
     """Writes report.html, README.md, and what machines read into a run's folder, and returns the report's path.
 
     Raises:
         OutputError: the folder is no run, or cannot be written. ShardDamaged: a shard differs from its manifest.
     """
-    return write_pages(summarise(folder))
+    with summarised(folder) as summary:
+        return write_pages(summary)
 
 
-def write_pages(summary: Summary) -> Path:
+def write_pages(s: Summary) -> Folder:
     """The same, of a folder that is summed up already."""
-    folder = summary.folder
-    with disk(folder):
-        write_small(folder, "README.md", card(summary).encode())
-        write_small(folder, "report.html", page(summary).encode())
-        write_croissant(summary)
-    return folder / "report.html"
+    with pages_of(s.folder):
+        write_small(s.folder, "README.md", card(s).encode())
+        write_small(s.folder, "report.html", page(s).encode())
+        write_croissant(s)
+    if not isinstance(s.origin, Path):
+        for name in (n for n in PAGE_NAMES if (s.folder / n).is_file()):
+            send(s.folder / name, s.origin)
+    return s.origin / "report.html"
 
 
 def page(s: Summary) -> str:
@@ -56,7 +60,7 @@ def page(s: Summary) -> str:
     sections = [
         _head(s), _figures(s), "<h2>Attributes</h2>", _attributes(s), "<h2>Along the trajectories</h2>", _along(s),
         "<h2>Verdicts</h2>", _verdicts(s), "<h2>Labels of accepted variants</h2>", _labels(s),
-        "<h2>Contact sheet</h2>", _sheet_intro(s), sheet.html(s.folder),
+        "<h2>Contact sheet</h2>", _sheet_intro(s), sheet.html(s),
         f"<details><summary>The spec, resolved</summary><pre>{escape(dump(s.spec))}</pre></details>", _foot(s),
     ]  # fmt: skip
     return (
@@ -162,7 +166,7 @@ def _sheet_intro(s: Summary) -> str:
 def _foot(s: Summary) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in s.manifest.get("versions", {}).items())
     return (
-        f"<footer>run {escape(s.folder.name)}; {escape(versions)}; {escape(str(s.manifest.get('device', '')))}. Drift is what the held "
+        f"<footer>run {escape(s.origin.name)}; {escape(versions)}; {escape(str(s.manifest.get('device', '')))}. Drift is what the held "
         "features see; what they do not see is not held.</footer>"
     )
 

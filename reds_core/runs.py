@@ -12,6 +12,7 @@ from typing import Any
 from reds_core.errors import RedsError
 from reds_core.seeds import plan
 from reds_core.spec import Spec, load_spec
+from reds_core.storage import Folder, changed, folders, names, near
 from reds_core.types import Passes
 from reds_core.verify import indices, read_manifest
 
@@ -53,7 +54,7 @@ def told(rejected: Mapping[str, int]) -> str:
 
 def manifests(folder: Path) -> Iterator[dict[str, Any]]:
     """The manifests of a run's finished shards, in order."""
-    for index in indices(folder, "json"):
+    for index in indices(names(folder), "json"):
         manifest = read_manifest(folder, index)
         if manifest is not None:
             yield manifest
@@ -89,26 +90,33 @@ def progress(spec: Spec, t: Totals) -> str:
 class Run:
     """A run's folder, for a listing: its totals, its state in words, and when it changed last (seconds since 1970)."""
 
-    folder: Path
+    folder: Folder
     totals: Totals
     state: str
     changed: float
 
 
-def runs(out: Path) -> list[Run]:
+def runs(out: Folder) -> list[Run]:
     """The runs under a folder, or the folder itself if it is one; newest first."""
-    folders = [path.parent for path in ([out / "spec.yaml"] if (out / "spec.yaml").is_file() else out.glob("*/*/spec.yaml"))]
     found = []
-    for folder in folders:
-        times = []
-        for path in (folder / "spec.yaml", *folder.glob("shard-*.json")):
-            with contextlib.suppress(FileNotFoundError):  # a shard that is being made anew
-                times.append(path.stat().st_mtime)
-        summed = totals(folder)
-        try:
-            so_far = progress(load_spec(folder / "spec.yaml"), summed)
-            state = f"partial, {so_far}" if so_far else "complete"
-        except RedsError:
-            state = "its spec.yaml is damaged"  # one damaged run must not hide the others
-        found.append(Run(folder, summed, state, max(times, default=0.0)))
+    for folder in folders(out, "spec.yaml"):
+        with near(folder, "spec.yaml", ".json") as here:
+            summed = totals(here)
+            try:
+                so_far = progress(load_spec(here / "spec.yaml"), summed)
+                state = f"partial, {so_far}" if so_far else "complete"
+            except RedsError:
+                state = "its spec.yaml is damaged"  # one damaged run must not hide the others
+            found.append(Run(folder, summed, state, _changed(folder)))
     return sorted(found, key=lambda run: run.changed, reverse=True)
+
+
+def _changed(folder: Folder) -> float:
+    """When a run's folder changed last; every run of it writes spec.yaml first."""
+    if not isinstance(folder, Path):
+        return changed(folder, "spec.yaml")
+    times = []
+    for path in (folder / "spec.yaml", *folder.glob("shard-*.json")):
+        with contextlib.suppress(FileNotFoundError):  # a shard that is being made anew
+            times.append(path.stat().st_mtime)
+    return max(times, default=0.0)

@@ -1,4 +1,4 @@
-"""Shards on disk: WebDataset tars, each with a table of all its candidates and a manifest that is written last.
+"""Shards: WebDataset tars, each with a table of all its candidates and a manifest that is written last.
 
     shard-00000.tar       the accepted samples
     shard-00000.parquet   a row for every candidate
@@ -6,18 +6,17 @@
 
 Every file is written under a `.part-` name, synced, and checked before it gets its own; the manifest goes last. So a kill at any
 instant leaves nothing that looks finished, and a shard that is made anew replaces the old one only when it is complete. Shard k
-always holds the same seeds, whatever else a run makes. What reads and checks shards is in `reds_core.verify`; what a
-run's shards add up to, in `reds_core.runs`.
+always holds the same seeds, whatever else a run makes. In an object store files appear whole: `reds_core.publish` puts them there, in the
+same order. What reads and checks shards is in `reds_core.verify`; what a run's shards add up to, in `reds_core.runs`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import platform
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,81 +29,108 @@ import torch
 import webdataset as wds
 
 from reds_core import __version__
-from reds_core.errors import OutputError, RedsError, RunError
+from reds_core.errors import OutputError, RunError, StorageError, UserError
 from reds_core.job import Job
+from reds_core.publish import KINDS, publish
 from reds_core.samples import SCHEMA, files_of, row_of
 from reds_core.seeds import plan
 from reds_core.spec import Spec, digest, dump, load_spec
+from reds_core.storage import Folder, disk, fetched, is_refusal, locked, names, near, read, remove, send
 from reds_core.types import Candidate, Passes
-from reds_core.verify import hash_of, intact, read_manifest, seal, stem, tar_problems
+from reds_core.verify import hash_of, indices, intact, read_manifest, seal, stem, tar_problems
 
+PAGE_NAMES = ("report.html", "README.md", "croissant.json", "samples.parquet")
 PART = ".part-"
-KINDS = ("tar", "parquet", "json")
-USERS_MISTAKES = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP
-)  # fmt: skip
+PAGES = 2**40  # the number, beyond any shard's, that who writes spec.yaml and the pages about a run locks
 
 
-def run_folder(spec: Spec, out: Path) -> Path:
+def run_folder(spec: Spec, out: Folder) -> Folder:
     """Where a run of this spec lives: out/name/digest."""
     return out / spec.name / digest(spec)
 
 
 @contextlib.contextmanager
-def opened(spec: Spec, out: Path, fresh: bool = False) -> Iterator[Path]:
-    """The run's folder, created, locked, and cleared of what a killed run left behind; if `fresh`, of all shards.
+def opened(spec: Spec, out: Folder, shards: range | None = None, fresh: bool = False) -> Iterator[Folder]:
+    """The run's folder, created, and cleared of what a killed run left behind; if `fresh`, of all shards.
+
+    Args:
+        spec: of the run.
+        out: the folder of all runs.
+        shards: those that this run will write; all, if None or `fresh`. On a disk they are locked: another run may write others meanwhile.
 
     Raises:
         OutputError: it cannot be written.
         RunError: another run is writing to it.
     """
     folder = run_folder(spec, out)
+    mine = range(PAGES) if shards is None or fresh else shards
+    if not isinstance(folder, Path):
+        with _users_mistakes(folder):
+            if fresh:
+                remove(folder, *(name for name in names(folder) if _is_own(name)))
+            write_small(folder, "spec.yaml", dump(_longest(spec, folder)).encode())
+        yield folder
+        return
     with contextlib.ExitStack() as stack:
         with disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(folder))
-            if fresh:
-                _wipe(folder)
-            _clear(folder)
-            write_small(folder, "spec.yaml", dump(_longest(spec, folder)).encode())
+            stack.enter_context(locked(folder, mine.start, len(mine)))
+            with pages_of(folder):
+                if fresh:
+                    for path in (p for p in folder.iterdir() if _is_own(p.name)):
+                        path.unlink()
+                _clear(folder, mine)
+                write_small(folder, "spec.yaml", dump(_longest(spec, folder)).encode())
         yield folder
 
 
 @contextlib.contextmanager
-def disk(folder: Path) -> Iterator[None]:
-    """Turns the operating system's errors about a folder into ones that say what to do."""
+def pages_of(folder: Path) -> Iterator[None]:
+    """The files of a run that belong to no shard, for this process alone."""
+    with disk(folder), locked(folder, PAGES, 1, wait=True):
+        yield
+
+
+@contextlib.contextmanager
+def _users_mistakes(folder: Folder) -> Iterator[None]:
+    """What a store refuses before anything was made is the user's to put right."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f"the disk is full: {folder}. What is finished is kept; make room and run again") from error
-        if error.errno in USERS_MISTAKES:
-            raise OutputError(f"{folder} cannot be written: {error.strerror}; choose another folder with --out") from error
-        raise RunError(f"{error.filename or folder}: {error.strerror or error}. What is finished is kept; run again") from error
+    except FileNotFoundError as error:
+        raise OutputError(f"{folder} cannot be written: there is no such bucket; make it, or choose another with --out") from error
+    except StorageError as error:
+        if not is_refusal(error.__cause__):
+            raise
+        raise OutputError(str(error)) from error
 
 
-def pending(folder: Path, spec: Spec) -> list[int]:
-    """The shards of the plan that are missing, damaged, or shorter than the plan. Reads every finished tar."""
+def pending(folder: Folder, spec: Spec) -> list[int]:
+    """The shards of the plan that are missing, damaged, or shorter than the plan.
+
+    Reads every finished tar on a disk. Of a far folder it reads the manifests, and compares them with one listing.
+    """
     todo = []
-    for index, seeds in enumerate(plan(spec)):
-        manifest = read_manifest(folder, index)
-        whole = manifest is not None and intact(folder, index, manifest)
-        if not whole or not manifest or manifest["seeds"] < len(seeds):
-            todo.append(index)
+    with near(folder, ".json") as here:
+        far = None if isinstance(folder, Path) else names(folder)
+        for index, seeds in enumerate(plan(spec)):
+            manifest = read_manifest(here, index)
+            whole = manifest is not None and intact(here, index, manifest, far)
+            if not whole or not manifest or manifest["seeds"] < len(seeds):
+                todo.append(index)
     return todo
 
 
-def grown(spec: Spec, out: Path) -> Spec:
+def grown(spec: Spec, out: Folder) -> Spec:
     """The spec with more seeds than its folder holds: the next `seeds.count` of them, once all before are finished."""
     folder = run_folder(spec, out)
     longest = _longest(spec, folder)
-    if not (folder / "spec.yaml").is_file() or pending(folder, longest):
+    if read(folder, "spec.yaml") is None or pending(folder, longest):
         return longest
     return _counting(longest, longest.seeds.count + spec.seeds.count)
 
 
 def write_shard(
-    folder: Path,
+    folder: Folder,
     job: Job,
     run_digest: str,
     index: int,
@@ -113,7 +139,7 @@ def write_shard(
     passes: Passes,
     seconds: float,
 ) -> dict[str, Any]:
-    """Writes one shard and returns its manifest.
+    """Writes one shard and returns its manifest; or, in an object store, that of another run which was faster.
 
     Args:
         folder: the run's folder.
@@ -124,54 +150,62 @@ def write_shard(
         RunError, OutputError: the disk is full or cannot be written. Nothing unfinished is left, an older shard is untouched.
     """
     accepted = [c for c in candidates if c.accepted]
-    parts = {kind: folder / f"{PART}{stem(index)}.{kind}" for kind in KINDS}
-    with disk(folder):
-        try:
-            _write_tar(parts["tar"], accepted, job, run_digest)
-            _write_table(parts["parquet"], candidates)
-            variants = [c for c in candidates if c.role == "variant"]
-            manifest = {
-                "schema": SCHEMA,
-                "digest": run_digest,
-                "index": index,
-                "first_seed": seeds.start,
-                "seeds": len(seeds),
-                "samples": len(accepted),
-                "accepted": sum(c.accepted for c in variants),
-                "rejected": dict(sorted(Counter(c.reason for c in variants if c.reason).items())),
-                "labels": dict(sorted(Counter(c.label_name for c in accepted if c.label >= 0).items())),
-                "spreads": dict(job.spreads),
-                **_hashes(parts["tar"], parts["parquet"]),
-                "passes": passes.as_dict(),
-                "seconds": round(seconds, 3),
-                "device": device_name(job.device),
-                "versions": versions(),
-            }
-            manifest["manifest_sha256"] = seal(manifest)
-            with _synced(parts["json"]) as file:
-                file.write(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode())
-            problems = tar_problems(parts["tar"], manifest)
-            if problems:
-                raise RunError(f"{parts['tar']} is not what was written to it: {problems[0]}; is the disk failing?")
-            # From here on the old shard, if there was one, is gone, and the new one is complete.
-            (folder / f"{stem(index)}.json").unlink(missing_ok=True)
-            for kind in ("parquet", "tar", "json"):
-                os.replace(parts[kind], folder / f"{stem(index)}.{kind}")
-            _sync_folder(folder)
-        finally:
-            for part in parts.values():
-                with contextlib.suppress(OSError):
-                    part.unlink(missing_ok=True)
+    with _bench(folder, index) as parts, disk(parts["tar"].parent):
+        _write_tar(parts["tar"], accepted, job, run_digest)
+        _write_table(parts["parquet"], candidates)
+        variants = [c for c in candidates if c.role == "variant"]
+        manifest = {
+            "schema": SCHEMA,
+            "digest": run_digest,
+            "index": index,
+            "first_seed": seeds.start,
+            "seeds": len(seeds),
+            "samples": len(accepted),
+            "accepted": sum(c.accepted for c in variants),
+            "rejected": dict(sorted(Counter(c.reason for c in variants if c.reason).items())),
+            "labels": dict(sorted(Counter(c.label_name for c in accepted if c.label >= 0).items())),
+            "spreads": dict(job.spreads),
+            **_hashes(parts["tar"], parts["parquet"]),
+            "passes": passes.as_dict(),
+            "seconds": round(seconds, 3),
+            "device": device_name(job.device),
+            "versions": versions(),
+        }
+        manifest["manifest_sha256"] = seal(manifest)
+        with _synced(parts["json"]) as file:
+            file.write(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode())
+        problems = tar_problems(parts["tar"], manifest)
+        if problems:
+            raise RunError(f"{parts['tar']} is not what was written to it: {problems[0]}; is the disk failing?")
+        if not isinstance(folder, Path):
+            return publish(parts, folder, manifest)
+        # From here on the old shard, if there was one, is gone, and the new one is complete.
+        (folder / f"{stem(index)}.json").unlink(missing_ok=True)
+        for kind in ("parquet", "tar", "json"):
+            os.replace(parts[kind], folder / f"{stem(index)}.{kind}")
+        _sync_folder(folder)
     return manifest
 
 
-def _wipe(folder: Path) -> None:
-    """Removes a run's own files, and nothing else, from its folder."""
-    for path in folder.iterdir():
-        if path.name in ("spec.yaml", "report.html", "README.md", "croissant.json", "samples.parquet") or path.match(
-            "shard-[0-9]*.*"
-        ):
-            path.unlink()
+@contextlib.contextmanager
+def _bench(folder: Folder, index: int) -> Iterator[dict[str, Path]]:
+    """Where a shard's files are made: beside their places on a disk, or on a disk of their own on their way to a store."""
+    if not isinstance(folder, Path):
+        with tempfile.TemporaryDirectory(prefix="reds-") as scratch:
+            yield {kind: Path(scratch) / f"{stem(index)}.{kind}" for kind in KINDS}
+        return
+    parts = {kind: folder / f"{PART}{stem(index)}.{kind}" for kind in KINDS}
+    try:
+        yield parts
+    finally:
+        for part in parts.values():
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _is_own(name: str) -> bool:
+    """Whether a file of this name is one that a run writes into its folder."""
+    return name in ("spec.yaml", *PAGE_NAMES) or bool(indices([name]))
 
 
 def versions() -> dict[str, str]:
@@ -214,8 +248,13 @@ def _write_table(path: Path, candidates: Sequence[Candidate]) -> None:
         pd.DataFrame([row_of(c) for c in candidates]).to_parquet(file, index=False, compression="zstd")
 
 
-def write_small(folder: Path, name: str, content: bytes) -> None:
+def write_small(folder: Folder, name: str, content: bytes) -> None:
     """A small file, all or nothing."""
+    if not isinstance(folder, Path):
+        with tempfile.TemporaryDirectory(prefix="reds-") as scratch:
+            (Path(scratch) / name).write_bytes(content)
+            send(Path(scratch) / name, folder)
+        return
     part = folder / f"{PART}{name}"
     try:
         with _synced(part) as file:
@@ -243,32 +282,26 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One writer a folder. The kernel releases the lock of a process that dies."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(f"another run is writing to {folder}; wait for it, or stop it") from error
-        yield
+def _clear(folder: Path, mine: range) -> None:
+    """Removes unfinished files: those of a killed run, and tars and tables without a manifest. What others are writing stays."""
+    for path in folder.iterdir():
+        name = path.name.removeprefix(PART)
+        ours = [index for index in indices([name]) if index in mine]
+        if name != path.name:
+            unfinished = bool(ours) or not indices([name])
+        else:
+            unfinished = bool(ours) and not path.with_suffix(".json").is_file()
+        if unfinished:
+            path.unlink(missing_ok=True)
 
 
-def _clear(folder: Path) -> None:
-    """Removes unfinished files: those of a killed run, and tars and tables without a manifest."""
-    for path in folder.glob(f"{PART}*"):
-        path.unlink(missing_ok=True)  # a report that is being written may have taken its own away
-    for path in (*folder.glob("shard-[0-9]*.tar"), *folder.glob("shard-[0-9]*.parquet")):
-        if not path.with_suffix(".json").is_file():
-            path.unlink()
-
-
-def _longest(spec: Spec, folder: Path) -> Spec:
+def _longest(spec: Spec, folder: Folder) -> Spec:
     """The spec with the largest count that the folder was ever asked for: a smaller run deletes nothing."""
     try:
-        before = load_spec(folder / "spec.yaml").seeds.count if (folder / "spec.yaml").is_file() else 0
-    except RedsError:
-        before = 0  # damaged: written anew
+        with fetched(folder, "spec.yaml") as path:
+            before = load_spec(path).seeds.count if path.is_file() else 0
+    except (UserError, FileNotFoundError):
+        before = 0  # damaged: written anew; or a new folder
     return _counting(spec, max(spec.seeds.count, before))
 
 

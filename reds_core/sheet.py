@@ -8,12 +8,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from reds_core.runs import manifests
+from reds_core.storage import fetched
+from reds_core.summary import Summary
 from reds_core.verify import samples, stem
 
 MOST_SEEDS = 24
@@ -30,9 +31,9 @@ class SeedBlock:
     files: dict[str, tuple[str, bytes, dict[str, object]]]
 
 
-def blocks(folder: Path, most: int) -> Iterator[SeedBlock]:
+def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
     """At most `most` seeds, spread evenly over the run's finished shards; one shard is in memory at a time."""
-    finished = list(manifests(folder))
+    finished = list(manifests(s.folder))
     total = sum(m["seeds"] for m in finished)
     chosen = {int((i + 0.5) * total / min(most, total)) for i in range(min(most, total))} if total else set()
     passed = 0
@@ -41,24 +42,25 @@ def blocks(folder: Path, most: int) -> Iterator[SeedBlock]:
         passed += manifest["seeds"]
         if not mine:
             continue
-        table = pd.read_parquet(folder / f"{stem(manifest['index'])}.parquet")
+        table = pd.read_parquet(s.folder / f"{stem(manifest['index'])}.parquet")
         groups = {f"s{manifest['first_seed'] + i:08d}" for i in mine}
         files: dict[str, dict[str, tuple[str, bytes, dict[str, object]]]] = {g: {} for g in groups}
-        for key, members in samples(folder / f"{stem(manifest['index'])}.tar"):
-            group = key.partition("-")[0]
-            if group in groups:
-                image = next(e for e in members if e in MIME)
-                files[group][key] = (image, members[image], json.loads(members["json"]))
+        with fetched(s.origin, f"{stem(manifest['index'])}.tar") as tar:
+            for key, members in samples(tar):
+                group = key.partition("-")[0]
+                if group in groups:
+                    image = next(e for e in members if e in MIME)
+                    files[group][key] = (image, members[image], json.loads(members["json"]))
         for group in sorted(groups):
             rows = table[table.key.str.startswith(group)]
             yield SeedBlock(rows[rows.role == "seed"].iloc[0], rows[rows.role == "variant"], files[group])
 
 
-def html(folder: Path) -> str:
+def html(s: Summary) -> str:
     """The contact sheet of at most 24 seeds."""
     parts = []
     width = 0
-    for block in blocks(folder, MOST_SEEDS):
+    for block in blocks(s, MOST_SEEDS):
         if block.files and not width:
             width = Image.open(io.BytesIO(next(iter(block.files.values()))[1])).width
         parts.append(_block(block))
@@ -107,11 +109,11 @@ def short(reason: str) -> str:
     return SHORT.get(reason, reason)
 
 
-def png(folder: Path, seeds: int = 8, cells: int = 8) -> bytes:
+def png(s: Summary, seeds: int = 8, cells: int = 8) -> bytes:
     """One picture: a row for a seed, its own image first, then accepted variants that are spread over its trajectories."""
-    rows = [b for b in blocks(folder, 4 * seeds) if b.own.accepted and len(b.files) > cells][:seeds]
+    rows = [b for b in blocks(s, 4 * seeds) if b.own.accepted and len(b.files) > cells][:seeds]
     if not rows:
-        rows = [b for b in blocks(folder, 4 * seeds) if b.own.accepted][:seeds]
+        rows = [b for b in blocks(s, 4 * seeds) if b.own.accepted][:seeds]
     sizes = [Image.open(io.BytesIO(f[1])).size for b in rows for f in list(b.files.values())[:1]]
     side = max((max(s) for s in sizes), default=32)
     scale = max(1, 64 // side)

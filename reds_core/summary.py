@@ -6,7 +6,9 @@ memory than one of a hundred.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pandas as pd
 from reds_core.errors import OutputError, ShardDamaged, SpecError
 from reds_core.runs import Totals, manifests, progress, totals
 from reds_core.spec import Spec, load_spec
+from reds_core.storage import Folder, names, near
 from reds_core.verify import intact, stem
 
 BIN = 0.005
@@ -62,7 +65,8 @@ class Attribute:
 class Summary:
     """A run's spec, totals and distributions."""
 
-    folder: Path
+    folder: Path  # on a disk: the run's own, or a copy of its small files
+    origin: Folder  # where the run lies
     spec: Spec
     totals: Totals
     progress: str  # "1 of 2 shards"; "" if the run is complete
@@ -87,19 +91,26 @@ class Summary:
         return self.totals.passes.equivalents / self.totals.accepted if self.totals.accepted else float("nan")
 
 
-def summarise(folder: Path) -> Summary:
+@contextlib.contextmanager
+def summarised(origin: Folder) -> Iterator[Summary]:
     """Reads a run's manifests and tables. Raises OutputError if the folder is no run, ShardDamaged for a damaged one."""
+    with near(origin, "spec.yaml", ".json", ".parquet") as folder:
+        yield _summary(folder, origin)
+
+
+def _summary(folder: Path, origin: Folder) -> Summary:
     try:
         spec = load_spec(folder / "spec.yaml")
     except SpecError as error:
-        raise OutputError(f"{folder} is no run: {error}") from error
+        raise OutputError(f"{origin} is no run: {str(error).replace(str(folder), str(origin))}") from error
+    far = None if isinstance(origin, Path) else names(origin)
     attributes = [Attribute(n, "held", t) for n, t in spec.held.items()]
     attributes += [Attribute(n, "varied", g.minimum) for n, g in spec.varied.items()]
     summed = totals(folder)
-    s = Summary(folder, spec, summed, progress(spec, summed), attributes)
+    s = Summary(folder, origin, spec, summed, progress(spec, summed), attributes)
     for manifest in manifests(folder):
-        if not intact(folder, manifest["index"], manifest):
-            raise ShardDamaged(f"{folder / stem(manifest['index'])}: differs from its manifest; run the spec again to make it anew")
+        if not intact(folder, manifest["index"], manifest, far):
+            raise ShardDamaged(f"{origin / stem(manifest['index'])}: differs from its manifest; run the spec again to make it anew")
         s.manifest = manifest
         for a in attributes:
             a.spread = manifest["spreads"].get(a.name, a.spread)

@@ -5,13 +5,14 @@ Readers of tars miss a cut at a member's border, a flipped header and zeroed blo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from PIL import Image
 from reds_core.errors import OutputError, RedsError
 from reds_core.seeds import plan
 from reds_core.spec import load_spec
+from reds_core.storage import Folder, get, names, near, read
 
 DIGEST = re.compile("[0-9a-f]{16}")
 FIELDS: dict[str, Any] = {
@@ -50,17 +52,18 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def indices(folder: Path, kind: str = "*") -> list[int]:
-    """The shards of which there is a file of this kind, in order. A copy by another name is no shard."""
-    matches = [NAME.fullmatch(p.name) for p in folder.glob(f"shard-*.{kind}")]
-    return sorted({int(m[1]) for m in matches if m and m[1] == f"{int(m[1]):05d}"})
+def indices(files: Iterable[str], kind: str = r"\w+") -> list[int]:
+    """The shards that have a file of this kind among these names, in order. A copy by another name is no shard."""
+    matches = [NAME.fullmatch(name) for name in files]
+    return sorted({int(m[1]) for m in matches if m and re.fullmatch(kind, m[2]) and m[1] == f"{int(m[1]):05d}"})
 
 
-def read_manifest(folder: Path, index: int) -> dict[str, Any] | None:
+def read_manifest(folder: Folder, index: int) -> dict[str, Any] | None:
     """A shard's manifest; None if there is none, or what is there is no manifest of this shard of this run."""
+    content = read(folder, f"{stem(index)}.json")
     try:
-        found = json.loads((folder / f"{stem(index)}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(content.decode()) if content is not None else None
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or not all(isinstance(found.get(k), t) for k, t in FIELDS.items()):
         return None
@@ -70,14 +73,31 @@ def read_manifest(folder: Path, index: int) -> dict[str, Any] | None:
     return None if foreign or damaged or found["index"] != index else found
 
 
-def intact(folder: Path, index: int, manifest: dict[str, Any]) -> bool:
-    """Whether a shard's files have the hashes of its manifest."""
-    return not _hash_problems(folder, index, manifest)
+def intact(folder: Path, index: int, manifest: dict[str, Any], far: Mapping[str, int] | None = None) -> bool:
+    """Whether a shard's files have the hashes of its manifest; of a far folder, by its listing, whether they are there in their sizes."""
+    if far is None:
+        return not _hash_problems(folder, index, manifest)
+    return far.get(f"{stem(index)}.tar") == manifest["bytes"] and f"{stem(index)}.parquet" in far
 
 
-def verify_shard(folder: Path, index: int) -> list[str]:
+def verify_shard(folder: Folder, index: int) -> list[str]:
     """What is wrong with a shard, in words; empty if it is whole."""
-    return _examined(folder, index)[1]
+    with near(folder, f"{stem(index)}.json") as here:
+        return _fetched_and_examined(folder, here, index)[1]
+
+
+def _fetched_and_examined(folder: Folder, here: Path, index: int) -> tuple[dict[str, Any] | None, list[str]]:
+    """`_examined` of a shard whose manifest is `here`, and whose other files may lie far away."""
+    copies = []
+    try:
+        if not isinstance(folder, Path):
+            for kind in ("tar", "parquet"):
+                with contextlib.suppress(FileNotFoundError):
+                    copies.append(get(folder, f"{stem(index)}.{kind}", here))
+        return _examined(here, index)
+    finally:
+        for copy in copies:
+            copy.unlink()
 
 
 def _examined(folder: Path, index: int) -> tuple[dict[str, Any] | None, list[str]]:
@@ -103,17 +123,19 @@ def _examined(folder: Path, index: int) -> tuple[dict[str, Any] | None, list[str
     return manifest, problems
 
 
-def verify_run(folder: Path) -> dict[int, list[str]]:
+def verify_run(folder: Folder) -> dict[int, list[str]]:
     """Every shard of a run, or that should be there, with what is wrong with it; under STRAY, tars that are none of its shards.
 
     Raises:
         OutputError: the folder is no run.
     """
-    try:
-        planned = plan(load_spec(folder / "spec.yaml"))
-    except RedsError as error:
-        raise OutputError(f"{folder} is no run: {error}") from error
-    found = {index: _examined(folder, index) for index in sorted({*indices(folder), *range(len(planned))})}
+    with near(folder, "spec.yaml", ".json") as here:
+        try:
+            planned = plan(load_spec(here / "spec.yaml"))
+        except RedsError as error:
+            raise OutputError(f"{folder} is no run: {str(error).replace(str(here), str(folder))}") from error
+        there = names(folder)
+        found = {index: _fetched_and_examined(folder, here, index) for index in sorted({*indices(there), *range(len(planned))})}
     ((most, _),) = Counter(m["digest"] for m, _ in found.values() if m).most_common(1) or [("", 0)]
     for index, (manifest, problems) in found.items():
         if manifest and manifest["digest"] != most:
@@ -123,9 +145,8 @@ def verify_run(folder: Path) -> dict[int, list[str]]:
             if held.start != asked.start or held.stop < asked.stop:
                 problems.append(f"{stem(index)}: holds {len(held)} seeds from {held.start}, not {len(asked)} from {asked.start}")
     answer = {index: problems for index, (_, problems) in found.items()}
-    strays = sorted(
-        {p.name for p in folder.glob("*.tar") if not p.name.startswith(".")} - {f"{stem(index)}.tar" for index in found}
-    )
+    tars = {name for name in there if name.endswith(".tar") and not name.startswith(".")}
+    strays = sorted(tars - {f"{stem(index)}.tar" for index in found})
     if strays:
         answer[STRAY] = [f"{name}: is no shard of this run; readers of *.tar would take it for one" for name in strays]
     return answer

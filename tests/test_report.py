@@ -18,7 +18,7 @@ from reds_core.report import write_report
 from reds_core.seeds import plan
 from reds_core.shards import opened, write_shard
 from reds_core.spec import digest, load_spec
-from reds_core.summary import Histogram
+from reds_core.summary import Histogram, summarised
 from reds_core.variants import run_seeds
 from tests.worlds import world
 
@@ -87,7 +87,8 @@ def test_at_most_24_seeds_are_shown(tmp_path: Path) -> None:
     folder = run(
         tmp_path, seeds={"count": 60}, shards={"seeds": 20}, trajectory={"method": "linear", "directions": 1, "waypoints": 1}
     )
-    seeds = [int(b.own.seed) for b in sheet.blocks(folder, 24)]
+    with summarised(folder) as summary:
+        seeds = [int(b.own.seed) for b in sheet.blocks(summary, 24)]
     assert len(set(seeds)) == 24 and seeds == sorted(seeds) and min(seeds) < 3 and max(seeds) > 56
     assert text(folder).count('<section class="seed">') == 24
 
@@ -100,7 +101,8 @@ def test_a_report_made_again_is_the_same(tmp_path: Path) -> None:
 
 
 def test_the_contact_sheet_is_one_picture(tmp_path: Path) -> None:
-    picture = Image.open(io.BytesIO(sheet.png(run(tmp_path), seeds=3)))
+    with summarised(run(tmp_path)) as summary:
+        picture = Image.open(io.BytesIO(sheet.png(summary, seeds=3)))
     assert picture.width > 500 and picture.height > 150
 
 

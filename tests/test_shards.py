@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import io
 import itertools
@@ -355,12 +354,27 @@ def test_two_runs_do_not_write_to_one_folder_at_once(spec_path: Path, tmp_path: 
             raise AssertionError("two runs are in the folder")
         with opened(spec, tmp_path / "elsewhere"):
             pass
-    with opened(spec, tmp_path) as folder, (folder / ".lock").open() as file, pytest.raises(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with pytest.raises(ZeroDivisionError), opened(spec, tmp_path):
         _ = 1 / 0
     with opened(spec, tmp_path):  # an error releases it too
         pass
+
+
+def test_runs_of_other_shards_write_to_one_folder_at_once(spec_path: Path, tmp_path: Path) -> None:
+    spec = spec_of(spec_path)
+    expected = contents(make_run(spec, tmp_path / "expected"))
+    with opened(spec, tmp_path, range(0, 1)) as folder:
+        write(folder, spec, 0)
+        (folder / ".part-shard-00000.tar").write_bytes(b"being written")
+        with opened(spec, tmp_path, range(1, 3)):
+            write(folder, spec, 1)
+            with pytest.raises(RunError, match="another run"), opened(spec, tmp_path, range(2, 3)):
+                pass
+            with pytest.raises(RunError, match="another run"), opened(spec, tmp_path, range(1), fresh=True):
+                pass
+            assert (folder / ".part-shard-00000.tar").exists(), "a run took another one's unfinished file"
+            write(folder, spec, 2)
+    assert contents(make_run(spec, tmp_path)) == expected
 
 
 def test_totals_are_sums_over_manifests_alone(spec_path: Path, tmp_path: Path) -> None:
