@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
@@ -16,11 +16,13 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import ProgressArtifact, show
+from flows.children import make_range
 from flows.engines import Engine, Manifest, Request, let_code_in, open_engine
-from reds_core.errors import RedsError, RunError, UserError
+from flows.options import Engine as EngineName
+from reds_core.errors import RedsError, RunError, SpecError, StorageError, UserError
 from reds_core.runs import Totals, as_dict, told
 from reds_core.seeds import plan, shard_range
-from reds_core.shards import grown, opened, pending
+from reds_core.shards import grown, made_meanwhile, opened, pending
 from reds_core.spec import check_files, digest, load_spec
 from reds_core.storage import Folder, folder_at
 
@@ -53,7 +55,8 @@ def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
 @task(cache_policy=NO_CACHE, retries=2, retry_condition_fn=_worth_another_try, task_run_name="shard-{index:05d} on {where}")
 def make_shard(index: int, engine: Engine, where: str) -> Manifest:
     """One shard, on a free slot of the engine; `where` is for people."""
-    return engine(index)
+    asked = engine.request
+    return made_meanwhile(asked.folder, asked.spec, index) or engine(index)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
@@ -75,7 +78,7 @@ def _run_name() -> str:
 def augment(
     spec: str,
     out: str = "outputs",
-    engine: Literal["local", "processes"] = "local",
+    engine: EngineName = "local",
     workers: int | None = None,
     device: str = "auto",
     batch: int | None = None,
@@ -85,8 +88,9 @@ def augment(
     fresh: bool = False,
     least_accepted: float = 0.0,
     grow: bool = False,
+    split: int | None = None,
 ) -> dict[str, Any]:
-    """Makes the shards of a spec that are not finished yet.
+    """Makes the shards of a spec that are not finished yet, and the report of all.
 
     Args:
         spec: path of the spec's file.
@@ -98,6 +102,7 @@ def augment(
         fresh: removes what an earlier run of the spec made.
         grow: makes the next `seeds.count` seeds if all before are finished, so that every run adds new ones.
         least_accepted: the share of candidates below which the run counts as failed; its shards are kept.
+        split: shards of a child run, in a deployment whose workers share a run; None makes all of them here.
 
     Returns:
         The run's totals, with its "folder" and the number of shards made "now".
@@ -105,19 +110,16 @@ def augment(
     Raises:
         UserError: the input is wrong. RunError: a shard could not be made, the others are; or too few candidates were accepted.
     """
-    loaded = load_spec(spec, overrides or [])
-    check_files(loaded)
-    place = folder_at(out)
-    paths = let_code_in(Path(spec)) if allow_code else ()
+    asked = _Asked(spec, out, overrides, allow_code, engine, workers, device, batch)
     if grow and not fresh:
-        loaded = grown(loaded, place)
-    wanted = shard_range(shards, len(plan(loaded)))
-    with opened(loaded, place, wanted, fresh) as folder:
-        todo = [k for k in pending(folder, loaded) if k in wanted]
-        _tell("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=loaded.seeds.count)
-        request = Request(loaded, digest(loaded), folder, batch, allow_code, paths)
-        failures = _make_all(todo, request, engine, workers, device) if todo else {}
-        summed = make_report(folder)
+        asked.spec = grown(asked.spec, asked.out)
+    wanted = shard_range(shards, len(plan(asked.spec)))
+    # Children lock what they make themselves; this run only looks on.
+    with opened(asked.spec, asked.out, wanted if split is None else range(0), fresh) as folder:
+        todo = pending(folder, asked.spec, wanted)
+        _tell("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=asked.spec.seeds.count)
+        failures = _made_here(asked, folder, todo) if split is None else _made_by_children(asked, folder, todo, split)
+    summed = make_report(folder)
     if failures:
         names = ", ".join(str(k) for k in sorted(failures))
         raise RunError(
@@ -131,16 +133,71 @@ def augment(
     return {**as_dict(summed), "folder": str(folder), "now": len(todo)}
 
 
-def _make_all(todo: list[int], request: Request, engine: str, workers: int | None, device: str) -> dict[int, Exception]:
-    """Makes shards and returns the errors of those that could not be made. A wrong input stops all of it."""
-    maker = open_engine(engine, request, device, workers)
-    shown = ProgressArtifact(request.spec.name, len(todo))
+@flow(name="make-shards", task_runner=TASKS)  # type: ignore[arg-type]
+def make_shards(
+    spec: str,
+    out: str,
+    shards: str,
+    engine: EngineName = "local",
+    workers: int | None = None,
+    device: str = "auto",
+    batch: int | None = None,
+    overrides: list[str] | None = None,
+    allow_code: bool = False,
+) -> int:
+    """A child run: the shards of a range that are not finished yet. Arguments as for `augment`.
+
+    Returns:
+        How many it made.
+
+    Raises:
+        UserError: the input is wrong. RunError: a shard could not be made, or another run is making them.
+    """
+    asked = _Asked(spec, out, overrides, allow_code, engine, workers, device, batch)
+    wanted = shard_range(shards, len(plan(asked.spec)))
+    with opened(asked.spec, asked.out, wanted) as folder:
+        todo = pending(folder, asked.spec, wanted)
+        failures = _made_here(asked, folder, todo)
+    if failures:
+        raise RunError(f"{len(failures)} of {len(todo)} shards failed: {next(iter(failures.values()))}")
+    return len(todo)
+
+
+class _Asked:
+    """What a run was asked to do, its spec loaded and its files checked."""
+
+    def __init__(
+        self, path: str, out: str, overrides: list[str] | None, allow_code: bool, engine: str, workers: int | None, device: str,
+        batch: int | None,
+    ) -> None:  # fmt: skip
+        self.path, self.overrides, self.allow_code = path, overrides or [], allow_code
+        self.engine, self.workers, self.device, self.batch = engine, workers, device, batch
+        self.spec, self.out = load_spec(path, self.overrides), folder_at(out)
+        check_files(self.spec)
+        self.paths = let_code_in(Path(path)) if allow_code else ()
+
+    def of_children(self) -> dict[str, Any]:
+        """The parameters of child runs, but for their shards."""
+        return {
+            "spec": self.path, "out": str(self.out), "engine": self.engine, "workers": self.workers, "device": self.device,
+            "batch": self.batch, "allow_code": self.allow_code,
+            "overrides": [*self.overrides, f"seeds.count={self.spec.seeds.count}"],
+        }  # fmt: skip
+
+
+def _made_here(asked: _Asked, folder: Folder, todo: list[int]) -> dict[int, Exception]:
+    """Makes shards and returns the errors of those that could not be made. What would stop them all stops at once."""
+    if not todo:
+        return {}
+    request = Request(asked.spec, digest(asked.spec), folder, asked.batch, asked.allow_code, asked.paths)
+    maker = open_engine(asked.engine, request, asked.device, asked.workers)
+    shown = ProgressArtifact(asked.spec.name, len(todo))
     failures: dict[int, Exception] = {}
     try:
         futures = {make_shard.submit(index, maker, maker.where): index for index in todo}
         for future in as_completed(list(futures)):
             outcome = future.result(raise_on_failure=False)
-            if isinstance(outcome, UserError):
+            if isinstance(outcome, UserError | StorageError):
                 raise outcome
             if isinstance(outcome, Exception):
                 failures[futures[future]] = outcome
@@ -150,3 +207,27 @@ def _make_all(todo: list[int], request: Request, engine: str, workers: int | Non
     finally:
         maker.close()
     return failures
+
+
+def _made_by_children(asked: _Asked, folder: Folder, todo: list[int], split: int) -> dict[int, Exception]:
+    """The same, by child runs of this run's own deployment, `split` shards each."""
+    if not todo:
+        return {}
+    name, key = runtime.deployment.name, digest(asked.spec)
+    if name is None:
+        raise SpecError("split", ["only a run of a deployment has child runs; `reds deploy --split` makes one"])
+    starts = sorted({k // split * split for k in todo})
+    shown = ProgressArtifact(asked.spec.name, len(starts))
+    futures = {
+        make_range.submit(at, at + split, f"make-shards/{name}", key, asked.of_children() | {"shards": f"{at}:{at + split}"}): at
+        for at in starts
+    }
+    errors: dict[int, Exception] = {}
+    for future in as_completed(list(futures)):
+        outcome = future.result(raise_on_failure=False)
+        if isinstance(outcome, Exception):
+            errors[futures[future]] = outcome
+        shown.step()
+    # Whatever the children say of themselves, the folder decides.
+    lost = RunError("its child run has ended, and it is not there")
+    return {k: errors.get(k // split * split, lost) for k in pending(folder, asked.spec, among=range(todo[0], todo[-1] + 1))}

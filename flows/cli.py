@@ -34,7 +34,9 @@ app = typer.Typer(
 def run(
     spec: SpecPath,
     out: Out = "outputs",
-    engine: Annotated[Engine, typer.Option(help="In this process, or one process per device.")] = "local",
+    engine: Annotated[
+        Engine, typer.Option(help="In this process, one process per device, or on a Ray cluster ($RAY_ADDRESS).")
+    ] = "local",
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.", show_default="one per device or core")] = None,
     device: Device = "auto",
     batch: Batch = None,
@@ -138,12 +140,14 @@ def compare(
 @app.command()
 def deploy(
     spec: SpecPath,
-    pool: Annotated[str, typer.Option(metavar="NAME", help="A work pool of type process.", show_default=False)],
+    pool: Annotated[
+        str, typer.Option(metavar="NAME", help="A work pool of type process, whose workers make shards.", show_default=False)
+    ],
     cron: Annotated[str, typer.Option(metavar="CRON", help='When, such as "0 2 * * *".', show_default=False)],
     timezone: Annotated[str, typer.Option(metavar="ZONE", help="Of the schedule.")] = "UTC",
     concurrency: Annotated[int, typer.Option(metavar="N", min=1, help="Runs at once; the others wait.")] = 1,
     out: Out = "outputs",
-    engine: Annotated[Engine, typer.Option(help="In the worker's process, or one process per device.")] = "local",
+    engine: Annotated[Engine, typer.Option(help="In the worker's process, one process per device, or on a Ray cluster.")] = "local",
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes.", show_default="one per device or core")] = None,
     device: Device = "auto",
     batch: Batch = None,
@@ -151,6 +155,25 @@ def deploy(
     allow_code: AllowCode = False,
     grow: Grow = False,
     least_accepted: LeastAccepted = 0.2,
+    split: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Share a run: a child run for every N shards, for any worker.",
+            show_default="one worker makes all",
+        ),
+    ] = None,
+    parents: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The pool for runs that only wait for their child runs.", show_default="that of --pool"),
+    ] = None,
+    notify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE/NAME", help="A notification block of the server that hears of runs that failed.", show_default="nobody"
+        ),
+    ] = None,
 ) -> None:
     """Register SPEC as a scheduled run with the Prefect server at PREFECT_API_URL.
 
@@ -158,6 +181,7 @@ def deploy(
     """
     if home.settle():
         raise UserError("a schedule needs a server: start one with `prefect server start`, and set PREFECT_API_URL to its address")
+    from flows.deploy import cron as schedule
     from flows.deploy import deploy as register
     from reds_core.spec import absolute
     from reds_core.storage import absolute_place
@@ -165,10 +189,13 @@ def deploy(
     loaded = _check_early(spec, set_ or [], allow_code)
     parameters = {
         "spec": str(spec.absolute()), "out": absolute_place(out), "engine": engine, "workers": workers, "device": device, "batch": batch,
-        "overrides": [absolute(text) for text in set_ or []], "allow_code": allow_code, "grow": grow, "least_accepted": least_accepted,
+        "overrides": [absolute(text) for text in set_ or []], "allow_code": allow_code, "grow": grow, "least_accepted": least_accepted, "split": split,
     }  # fmt: skip
-    name = register(loaded.name, pool, cron, timezone, concurrency, parameters)
-    print(f"{name}: {cron} {timezone}, at most {concurrency} at once, by workers of the pool {pool}")
+    name = register(loaded.name, pool, parents or pool, schedule(cron, timezone), concurrency, notify, parameters)
+    shared = f"; shared by the workers of {pool}, {split} shards a child run" if split else ""
+    print(
+        f"{name}: {cron} {timezone}, at most {concurrency} at once, by workers of the pool {parents or pool if split else pool}{shared}"
+    )
 
 
 @app.command()

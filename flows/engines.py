@@ -1,4 +1,4 @@
-"""Where shards are made: in this process, or in one process per device.
+"""Where shards are made: in this process, in one process per device, or on a Ray cluster (flows.on_ray).
 
 An engine is called with a shard's index and returns its manifest; calls come from the flow's task threads, and wait for a free slot.
 Prefect's own process pool loses a run when one worker dies, so every slot here owns a pool of one process: when it dies or
@@ -46,6 +46,7 @@ class Request:
 class Engine(Protocol):
     """Makes shards, from any thread."""
 
+    request: Request
     slots: int
     where: str  # its devices, for people
 
@@ -88,7 +89,7 @@ class Processes:
         self.slots, self.where = len(devices), ", ".join(dict.fromkeys(devices))
         self.threads = max(1, cores() // len(devices))
         self.free: queue.Queue[tuple[str, ProcessPoolExecutor]] = queue.Queue()
-        self.slowest = 0.0
+        self.patience = Patience()
         for device in devices:
             self.free.put((device, _pool()))
 
@@ -98,7 +99,7 @@ class Processes:
         try:
             future: Future[Manifest] = pool.submit(make, self.request, device, self.threads, index)
             manifest = future.result(timeout=self.patience())
-            self.slowest = max(self.slowest, time.monotonic() - began)
+            self.patience.took(time.monotonic() - began)
             return manifest
         except BrokenProcessPool as error:
             pool = _replaced(pool)
@@ -111,13 +112,22 @@ class Processes:
         finally:
             self.free.put((device, pool))
 
-    def patience(self) -> float:
-        """Seconds after which a shard's worker is taken for dead."""
-        return max(LEAST_PATIENCE, 20 * self.slowest) if self.slowest else FIRST_PATIENCE
-
     def close(self) -> None:
         while not self.free.empty():
             _kill(self.free.get()[1])
+
+
+class Patience:
+    """Seconds after which a shard's worker is taken for dead: many times what the slowest shard took."""
+
+    def __init__(self) -> None:
+        self.slowest = 0.0
+
+    def __call__(self) -> float:
+        return max(LEAST_PATIENCE, 20 * self.slowest) if self.slowest else FIRST_PATIENCE
+
+    def took(self, seconds: float) -> None:
+        self.slowest = max(self.slowest, seconds)
 
 
 def open_engine(name: str, request: Request, device: str, workers: int | None) -> Engine:
@@ -126,6 +136,10 @@ def open_engine(name: str, request: Request, device: str, workers: int | None) -
         if workers not in (None, 1):
             raise ModelError(f"the local engine is one worker, not {workers}; use --engine processes")
         return Local(request, device)
+    if name == "ray":
+        from flows.on_ray import Ray
+
+        return Ray(request, device, workers)
     return Processes(request, pick_devices(device, workers))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-Engine = Literal["local", "processes"]
+Engine = Literal["local", "processes", "ray"]
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.", show_default=False)]
 RunFolder = Annotated[
     str, typer.Argument(metavar="DIR", help="A run's folder, outputs/NAME/DIGEST, or its URL.", show_default=False)

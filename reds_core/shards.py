@@ -74,7 +74,8 @@ def opened(spec: Spec, out: Folder, shards: range | None = None, fresh: bool = F
     with contextlib.ExitStack() as stack:
         with disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder, mine.start, len(mine)))
+            if mine:
+                stack.enter_context(locked(folder, mine.start, len(mine)))
             with pages_of(folder):
                 if fresh:
                     for path in (p for p in folder.iterdir() if _is_own(p.name)):
@@ -104,20 +105,27 @@ def _users_mistakes(folder: Folder) -> Iterator[None]:
         raise OutputError(str(error)) from error
 
 
-def pending(folder: Folder, spec: Spec) -> list[int]:
-    """The shards of the plan that are missing, damaged, or shorter than the plan.
+def pending(folder: Folder, spec: Spec, among: range | None = None) -> list[int]:
+    """The shards of the plan, or those `among` it, that are missing, damaged, or shorter than the plan.
 
     Reads every finished tar on a disk. Of a far folder it reads the manifests, and compares them with one listing.
     """
     todo = []
     with near(folder, ".json") as here:
         far = None if isinstance(folder, Path) else names(folder)
-        for index, seeds in enumerate(plan(spec)):
+        planned = plan(spec)
+        for index in range(len(planned)) if among is None else among:
             manifest = read_manifest(here, index)
             whole = manifest is not None and intact(here, index, manifest, far)
-            if not whole or not manifest or manifest["seeds"] < len(seeds):
+            if not whole or not manifest or manifest["seeds"] < len(planned[index]):
                 todo.append(index)
     return todo
+
+
+def made_meanwhile(folder: Folder, spec: Spec, index: int) -> dict[str, Any] | None:
+    """The manifest of a shard that another run has finished in a store since `pending` looked; on a disk, locks keep others away."""
+    found = None if isinstance(folder, Path) else read_manifest(folder, index)
+    return found if found is not None and found["seeds"] >= len(plan(spec)[index]) else None
 
 
 def grown(spec: Spec, out: Folder) -> Spec:

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
 from reds_core import strict_yaml
@@ -41,6 +40,12 @@ class Seeds(Config):
     classes: Annotated[tuple[Count | str, ...], Field(min_length=1)] | None = Field(
         None, description="Classes of a conditional generator, by name or index; all if absent."
     )
+
+    def mistakes(self) -> list[str]:
+        """What a field's own type cannot see."""
+        if self.first + self.count <= FIRST_REFERENCE_SEED:
+            return []
+        return [f"first {self.first} and count {self.count} go beyond the last seed there is, {FIRST_REFERENCE_SEED - 1}"]
 
 
 class Goal(Config):
@@ -164,7 +169,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
         mistakes = [_shape_mistake(e, raw) for e in error.errors()]
     mistakes += _references(raw)
     if spec is not None:
-        mistakes += _field_mistakes(spec, "")
+        mistakes += _field_mistakes(spec, "") + list(_no_numbers(_plain(spec), ""))
     if spec is None or mistakes:
         raise SpecError(str(path), list(dict.fromkeys(mistakes)))
     return spec
@@ -199,8 +204,7 @@ def doubts(spec: Spec) -> list[str]:
 
 def dump(spec: Spec) -> str:
     """The resolved spec as YAML: defaults filled in, paths absolute."""
-    text: str = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
-    return text
+    return strict_yaml.dump(_plain(spec))
 
 
 def files(spec: Config, where: str = "") -> Iterator[tuple[str, Path, str | None, str | None]]:
@@ -240,10 +244,10 @@ def _override(raw: dict[str, Any], text: str) -> None:
     """Sets one "key.path=value" in the raw spec."""
     key, equals, value = text.partition("=")
     keys = key.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(k and k.isprintable() for k in keys):
         raise SpecError("--set", [f"{text!r} is not of the form key.path=value"])
     try:
-        parsed = strict_yaml.parse(value)
+        parsed = strict_yaml.parse(value, around=len(keys))
     except ValueError as error:
         raise SpecError("--set", [f"{text!r}: {error}"]) from error
     target = raw
@@ -339,6 +343,27 @@ def _walk(value: Any, where: str) -> Iterator[tuple[str, Config]]:
     elif isinstance(value, Mapping):
         for name, item in value.items():
             yield from _walk(item, f"{where}{name}.")
+
+
+def _plain(value: Any) -> Any:
+    """Plain YAML values. A field that is None is left out; a None inside `options` is a value."""
+    if isinstance(value, Config):
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        return {name: _plain(v) for name, v in fields.items() if v is not None}
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _no_numbers(value: Any, where: str) -> Iterator[str]:
+    """NaN and infinities that no field's type has refused: those inside `options`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{where.removesuffix('.')}: Input should be a finite number, not {value}"
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _no_numbers(item, f"{where}{key}.")
 
 
 def _canonical(value: Any) -> Any:

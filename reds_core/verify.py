@@ -63,13 +63,13 @@ def read_manifest(folder: Folder, index: int) -> dict[str, Any] | None:
     content = read(folder, f"{stem(index)}.json")
     try:
         found = json.loads(content.decode()) if content is not None else None
+        if not isinstance(found, dict) or not all(isinstance(found.get(k), t) for k, t in FIELDS.items()):
+            return None
+        damaged = found["manifest_sha256"] != seal(found)  # one level deeper in calls than what read it
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict) or not all(isinstance(found.get(k), t) for k, t in FIELDS.items()):
         return None
     # A folder that was given another name still is a run; one with a digest for a name must hold that run.
     foreign = DIGEST.fullmatch(folder.name) and found["digest"] != folder.name
-    damaged = found["manifest_sha256"] != seal(found)
     return None if foreign or damaged or found["index"] != index else found
 
 
@@ -167,11 +167,13 @@ def tar_problems(path: Path, manifest: dict[str, Any]) -> list[str]:
                 problems.append(f"{key} has the files {sorted(files)}, others have {sorted(extensions)}")
                 continue
             problems += [f"{key}: {p}" for p in _sample_problems(files)]
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        problems.append(f"cannot be read as a tar: {error}")
+    # tarfile raises whatever it likes on damaged headers: IndexError, RecursionError where each announces another one, ...
+    except Exception as error:
+        problems.append(f"cannot be read as a tar: {error or type(error).__name__}")
     if len(seen) != manifest["samples"]:
         problems.append(f"holds {len(seen)} samples, the manifest counts {manifest['samples']}")
-    return problems
+    # Names from a damaged header may hold bytes that are no text, or that steer a terminal.
+    return [p if p.isprintable() else ascii(p)[1:-1] for p in problems]
 
 
 def samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -180,6 +182,9 @@ def samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     files: dict[str, bytes] = {}
     with tarfile.open(path, "r|") as tar:
         for member in tar:
+            # A folder's or a hole's size may be anything: tarfile would read on to there for years, or fill the memory with zeros.
+            if not member.isreg() or member.issparse():
+                raise tarfile.ReadError(f"{member.name} is no plain file")
             name, _, extension = member.name.partition(".")
             if name != key:
                 if key is not None:

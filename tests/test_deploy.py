@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +21,7 @@ import pytest
 from reds_core.shards import grown, run_folder
 from reds_core.spec import absolute, load_spec
 from reds_core.verify import verify_run
+from tests.test_shards import contents
 from tests.worlds import world
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -112,9 +119,114 @@ def test_a_deployed_spec_is_run_by_a_worker_with_its_schedule_kept_by_the_server
     assert verify_run(folder) and not any(verify_run(folder).values()), ran.stdout + ran.stderr
 
 
+@pytest.fixture
+def workers(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Starts workers of a pool, each for one run at a time; all are stopped at the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(pool: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
+        quick = environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+        with (tmp_path / f"worker{len(started)}.log").open("wb") as log:
+            started.append(subprocess.Popen(command, cwd=tmp_path, env=quick, stdout=log, stderr=log, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+
+def running_below(pid: int) -> list[int]:
+    """The flow runs that a worker has started: its child processes."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for listing in lists for child in listing.read_text().split()]
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, why: Callable[[], str]) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, why()
+        time.sleep(0.3)
+    return found
+
+
+def test_several_workers_share_a_run_and_a_dead_one_costs_its_range_only(
+    environment: dict[str, str], pool: str, workers: Any, augment: Any, tmp_path: Path
+) -> None:
+    spec = world(tmp_path / "world", name="shared", seeds={"count": 20})
+    expected = Path(augment(spec=str(spec), out=str(tmp_path / "alone"))["folder"])
+    prefect(environment, "work-pool", "create", "parents", "--type", "process", "--overwrite")
+    options = ("--pool", pool, "--parents", "parents", "--cron", "0 2 * * *", "--split", 2, "--least-accepted", 0)
+    done = reds(environment, tmp_path, "deploy", spec, *options)
+    assert done.returncode == 0 and "shared by the workers of nights, 2 shards a child run" in done.stdout, done.stderr
+    folder = run_folder(load_spec(spec), tmp_path / "outputs")
+
+    def logs() -> str:
+        return "\n".join(p.read_text() for p in sorted(tmp_path.glob("worker*.log")))
+
+    first, _ = workers(pool), workers("parents")
+    prefect(environment, "deployment", "run", "augment/shared")
+    wait_until(lambda: list(folder.glob("shard-*.json")), 120, logs)
+    second = workers(pool)  # joins late
+    victim = wait_until(lambda: running_below(second.pid), 90, logs)[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: runs_of("augment")[0] == "COMPLETED", 240, logs)
+    assert contents(folder).items() >= {k: v for k, v in contents(expected).items() if k.startswith("shard-")}.items()
+    assert not any(verify_run(folder).values())
+    states = runs_of("make-shards")
+    assert states.count("COMPLETED") == 5 and states.count("CRASHED") == 1 and len(states) == 6, states
+    assert "Completed" in (tmp_path / "worker2.log").read_text() and first.poll() is None
+
+
+def runs_of(flow: str) -> list[str]:
+    """The states of a flow's runs."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
+        return [run.state.type.value for run in found if run.state and run.deployment_id]
+
+
+def test_a_failed_run_is_told_to_the_notification_block(
+    environment: dict[str, str], pool: str, workers: Any, prefect_api: str, tmp_path: Path
+) -> None:
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
+
+    heard: list[dict[str, str]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url, said = f"http://127.0.0.1:{server.server_port}/", {"subject": "{{subject}}", "text": "{{body}}"}
+        block: Any = CustomWebhookNotificationBlock(name="night", url=url, json_data=said)
+        block.save("night", overwrite=True)
+        spec = world(tmp_path / "world", name="hopeless", seeds={"count": 2}, varied={"look": 50.0})
+        options = ("--pool", pool, "--cron", "0 2 * * *", "--notify", "custom-webhook/night", "--least-accepted", 0.2)
+        done = reds(environment, tmp_path, "deploy", spec, *options)
+        assert done.returncode == 0, done.stderr
+        workers(pool)
+        prefect(environment, "deployment", "run", "augment/hopeless")
+        wait_until(lambda: heard, 180, lambda: (tmp_path / "worker0.log").read_text())
+        server.shutdown()
+    assert heard[0]["subject"] == "augment/hopeless: Failed"
+    assert "0% of 24 candidates were accepted, fewer than the 20% asked for" in heard[0]["text"]
+    assert "look" in heard[0]["text"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (("--notify", "slack-webhook/none"), "there is no notification block 'slack-webhook/none'"),
         (("--pool", "nobody"), "there is no work pool 'nobody'; `prefect work-pool create nobody --type process`"),
         (("--cron", "every night"), "the schedule 'every night' in UTC cannot be read"),
         (("--timezone", "Mars/Base"), "in Mars/Base cannot be read"),

@@ -79,12 +79,13 @@ def test_a_stopped_worker_is_replaced_when_patience_ends(tmp_path: Path, monkeyp
         maker = engines.Processes(engines.Request(spec, digest(spec), folder, None, False, ()), ["cpu"])
         try:
             assert maker(0)["index"] == 0
-            monkeypatch.setattr(maker, "patience", lambda: 1.0)
+            monkeypatch.setattr(maker.patience, "slowest", 0.0)
+            monkeypatch.setattr(engines, "FIRST_PATIENCE", 1.0)
             (pid,) = (maker.free.queue[0][1]._processes or {}).keys()
             os.kill(pid, signal.SIGSTOP)
             with pytest.raises(RunError, match="did not finish shard 1 in 1 s"):
                 maker(1)
-            monkeypatch.setattr(maker, "patience", lambda: 60.0)
+            monkeypatch.setattr(engines, "FIRST_PATIENCE", 60.0)
             assert maker(1)["index"] == 1
         finally:
             maker.close()
