@@ -17,7 +17,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import ProgressArtifact, show
 from flows.children import make_range
-from flows.engines import Engine, Manifest, Request, let_code_in, open_engine
+from flows.engines import Engine, let_code_in, open_engine
 from flows.options import Engine as EngineName
 from reds_core.errors import RedsError, RunError, SpecError, StorageError, UserError
 from reds_core.runs import Totals, as_dict, told
@@ -25,6 +25,7 @@ from reds_core.seeds import plan, shard_range
 from reds_core.shards import grown, made_meanwhile, opened, pending
 from reds_core.spec import check_files, digest, load_spec
 from reds_core.storage import Folder, folder_at
+from reds_core.work import Manifest, Request
 
 Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
 

@@ -14,33 +14,17 @@ import signal
 import sys
 import threading
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from flows.home import return_memory
 from reds_core.errors import ModelError, RunError
-from reds_core.spec import Spec
-from reds_core.storage import Folder
-from reds_core.types import Candidate, Passes
+from reds_core.work import Manifest, Request, compute, cores, forget, load, make, write
 
-Manifest = dict[str, Any]
 FIRST_PATIENCE = 6 * 3600.0  # seconds for a shard when none is finished yet to compare with
 LEAST_PATIENCE = 900.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a worker needs to know to make any shard of a run."""
-
-    spec: Spec
-    digest: str
-    folder: Folder
-    batch: int | None
-    allow_code: bool
-    paths: tuple[str, ...]  # where the user's own code lies
 
 
 class Engine(Protocol):
@@ -52,7 +36,8 @@ class Engine(Protocol):
 
     def __call__(self, index: int) -> Manifest: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends what it has started. Calls that wait, and later ones, raise RunError."""
 
 
 class Local:
@@ -66,55 +51,73 @@ class Local:
         self.request, self.device, self.where = request, device, str(pick_device(device))
         # One thread computes all shards: torch keeps buffers for every thread that ever computed, and tasks come from many.
         self.computing, self.writing = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self.closed = False
         self.room = threading.Semaphore(2)  # shards in memory: a slow disk must not let them pile up
         # A network that does not fit is found before the first task.
-        self.computing.submit(_job, request, device, cores()).result()
+        self.computing.submit(load, request, device, cores()).result()
 
     def __call__(self, index: int) -> Manifest:
         with self.room:
-            made = self.computing.submit(compute, self.request, self.device, cores(), index).result()
-            return self.writing.submit(write, self.request, made).result()
+            if self.closed:
+                raise stopped()
+            try:
+                made = self.computing.submit(compute, self.request, self.device, cores(), index).result()
+                return self.writing.submit(write, self.request, made).result()
+            except (CancelledError, RuntimeError) as error:
+                # A pool that is shut down cancels what waits, and takes no more.
+                raise stopped() if self.closed else error from error
 
     def close(self) -> None:
+        self.closed = True
         for threads in (self.computing, self.writing):
             threads.shutdown(wait=False, cancel_futures=True)
-        _jobs.clear()
+        forget()
 
 
 class Processes:
     """One process per device, or `workers` on the CPU; each loads the networks once."""
 
     def __init__(self, request: Request, devices: list[str]) -> None:
-        self.request = request
+        self.request, self.devices = request, devices
         self.slots, self.where = len(devices), ", ".join(dict.fromkeys(devices))
         self.threads = max(1, cores() // len(devices))
-        self.free: queue.Queue[tuple[str, ProcessPoolExecutor]] = queue.Queue()
-        self.patience = Patience()
-        for device in devices:
-            self.free.put((device, _pool()))
+        self.patience, self.closed = Patience(), False
+        self.pools = [_pool() for _ in devices]
+        self.free: queue.Queue[int] = queue.Queue()
+        for slot in range(self.slots):
+            self.free.put(slot)
 
     def __call__(self, index: int) -> Manifest:
-        device, pool = self.free.get()
+        slot = self.free.get()
         began = time.monotonic()
         try:
-            future: Future[Manifest] = pool.submit(make, self.request, device, self.threads, index)
+            if self.closed:
+                raise stopped()
+            future: Future[Manifest] = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
             manifest = future.result(timeout=self.patience())
             self.patience.took(time.monotonic() - began)
             return manifest
         except BrokenProcessPool as error:
-            pool = _replaced(pool)
-            raise RunError(f"the worker on {device} died while it made shard {index}") from error
+            self._replace(slot)
+            raise RunError(f"the worker on {self.devices[slot]} died while it made shard {index}") from error
         except TimeoutError as error:
-            pool = _replaced(pool)
+            self._replace(slot)
             raise RunError(
-                f"the worker on {device} did not finish shard {index} in {self.patience():.0f} s and was stopped"
+                f"the worker on {self.devices[slot]} did not finish shard {index} in {self.patience():.0f} s and was stopped"
             ) from error
         finally:
-            self.free.put((device, pool))
+            self.free.put(slot)
+
+    def _replace(self, slot: int) -> None:
+        if self.closed:
+            raise stopped()
+        _kill(self.pools[slot])
+        self.pools[slot] = _pool()
 
     def close(self) -> None:
-        while not self.free.empty():
-            _kill(self.free.get()[1])
+        self.closed = True
+        for pool in self.pools:
+            _kill(pool)
 
 
 class Patience:
@@ -128,6 +131,11 @@ class Patience:
 
     def took(self, seconds: float) -> None:
         self.slowest = max(self.slowest, seconds)
+
+
+def stopped() -> RunError:
+    """What becomes of shards that were asked for when their run has ended."""
+    return RunError("the run was stopped before this shard")
 
 
 def open_engine(name: str, request: Request, device: str, workers: int | None) -> Engine:
@@ -165,64 +173,6 @@ def let_code_in(spec: Path) -> tuple[str, ...]:
     return paths
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_jobs: dict[tuple[str, str, int | None], Any] = {}  # networks, loaded once per process
-
-
-@dataclass(frozen=True)
-class Made:
-    """A shard that is computed and not written yet."""
-
-    job: Any
-    index: int
-    candidates: list[Candidate]
-    passes: Passes
-    seconds: float
-
-
-def make(request: Request, device: str, threads: int, index: int) -> Manifest:
-    """Makes one shard, in the process that it is called in."""
-    return write(request, compute(request, device, threads, index))
-
-
-def compute(request: Request, device: str, threads: int, index: int) -> Made:
-    """Everything about a shard that needs the networks."""
-    from reds_core.seeds import plan
-    from reds_core.variants import run_seeds
-
-    job = _job(request, device, threads)
-    began = time.monotonic()
-    candidates, passes = run_seeds(job, plan(request.spec)[index])
-    return Made(job, index, candidates, passes, time.monotonic() - began)
-
-
-def write(request: Request, made: Made) -> Manifest:
-    """Encodes a shard's images and puts it on the disk."""
-    from reds_core.seeds import plan
-    from reds_core.shards import write_shard
-
-    seeds = plan(request.spec)[made.index]
-    return write_shard(request.folder, made.job, request.digest, made.index, seeds, made.candidates, made.passes, made.seconds)
-
-
-def _job(request: Request, device: str, threads: int) -> Any:
-    key = (request.digest, device, request.batch)
-    if key not in _jobs:
-        import torch
-
-        from reds_core.prepare import prepare
-
-        torch.set_num_threads(threads)
-        sys.path += [p for p in request.paths if p not in sys.path]
-        _jobs.clear()
-        _jobs[key] = prepare(request.spec, device, request.batch, request.allow_code)
-    return _jobs[key]
-
-
 def _pool() -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(1, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
@@ -239,11 +189,6 @@ def _start_worker(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _replaced(pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
-    _kill(pool)
-    return _pool()
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

@@ -14,8 +14,9 @@ import threading
 import time
 from typing import Any
 
-from flows.engines import Manifest, Patience, Request, cores, make
+from flows.engines import Patience, stopped
 from reds_core.errors import ModelError, RunError
+from reds_core.work import Manifest, Request, cores, make
 
 GPU_PATIENCE = 60.0  # seconds for a node with a GPU to join the cluster
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # a call after the end must start nothing
@@ -41,7 +42,7 @@ class Ray:
     def __call__(self, index: int) -> Manifest:
         with self.free:
             if self.closed:
-                raise RunError("the run was stopped")
+                raise stopped()
             return self._made(index)
 
     def _made(self, index: int) -> Manifest:

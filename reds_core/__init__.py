@@ -20,6 +20,7 @@ Reading order, which is also the order of import (a module imports only what sta
     variants             seeds -> variants and rejects: the whole method on one page
     storage, verify      disks and object stores; is a shard whole
     publish, shards      tars, tables, manifests, and how they get to where they belong
+    work                 one shard from a request to its manifest, in whatever process
     runs, report         what shards add up to; pictures and tables for people; croissant, for machines
 
 An attribute is what a person names; a feature measures it. Held attributes must not move, varied ones must. A trajectory leads

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from reds_core import straight
+from reds_core.errors import ModelError
 from reds_core.generators import Walkable
 from reds_core.jacobian import Mode
 from reds_core.spec import Spec
@@ -16,6 +18,7 @@ from reds_core.tangent import Cloud
 from reds_core.types import Feature, Images, Passes
 
 Network = Callable[[Images], Tensor]
+T = TypeVar("T")
 
 UNASKED = ("rand", *straight.METHODS)  # ways to choose directions that look at no Gram
 
@@ -49,6 +52,29 @@ class Job:
     def units(self) -> dict[str, str]:
         """The unit of every attribute's spread."""
         return {name: f.unit for name, f in self.features.items()}
+
+
+def in_memory(job: Job, call: Callable[[Job], T]) -> tuple[T, Job]:
+    """A call on a job; where the device's memory does not suffice, again with half the batch. Also returns the job that did.
+
+    Raises:
+        ModelError: even one image at a time is too much.
+    """
+    while True:
+        try:
+            return call(job), job
+        except torch.OutOfMemoryError as error:
+            if job.batch == 1:
+                raise ModelError(
+                    f"the memory of {job.device} does not suffice for one image at a time; take a smaller network or another device"
+                ) from error
+        # Out of the handler, whose traceback holds on to the tensors of the attempt.
+        torch.cuda.empty_cache()
+        job = _halved(job)
+
+
+def _halved(job: Job) -> Job:
+    return replace(job, batch=max(1, job.batch // 2), walk=job.walk and _halved(job.walk))
 
 
 def role_names(spec: Spec) -> tuple[list[str], list[str]]:

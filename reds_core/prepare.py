@@ -20,7 +20,7 @@ from reds_core.generators import Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.images import as_stored
 from reds_core.jacobian import allowed_modes, cheapest
-from reds_core.job import UNASKED, Job, feature_of, role_names
+from reds_core.job import UNASKED, Job, feature_of, in_memory, role_names
 from reds_core.models.config import Access
 from reds_core.precision import float32_as
 from reds_core.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
@@ -80,6 +80,12 @@ def _measured(spec: Spec, access: Access, generator: Walkable, batch: int | None
         spec, access.device, batch, generator, features, judge, classes, label_names, shape, 1.0, {}, {}, "differences", False, False,
         cloud, None, _tangent(spec, generator, cloud),
     )  # fmt: skip
+    return in_memory(bare, lambda job: _with_spreads(job, latents, conditions))[0]
+
+
+def _with_spreads(bare: Job, latents: Tensor, conditions: Tensor) -> Job:
+    """The job with all that is measured on the reference seeds."""
+    spec = bare.spec
     stored = _reference_images(bare, latents, conditions)
     _try_networks(bare, stored[:2])
     spreads = {name: spread_of(bare, name, stored) for name in (*spec.held, *spec.varied)}
@@ -190,6 +196,8 @@ def _try_networks(job: Job, images: Images) -> None:
         try:
             with torch.no_grad():
                 return call()
+        except torch.OutOfMemoryError:
+            raise
         except ModelError as error:
             raise ModelError(f"{where}: {error}") from error
         # Somebody else's network: whatever it raises is shown as its own.

@@ -14,11 +14,12 @@ import pytest
 pytest.importorskip("ray")
 
 from flows import engines, on_ray
-from flows.engines import Local, Request
+from flows.engines import Local
 from reds_core.errors import ModelError, RunError
 from reds_core.seeds import plan
 from reds_core.shards import opened
 from reds_core.spec import digest, load_spec
+from reds_core.work import Request
 from tests.worlds import world
 
 
