@@ -6,30 +6,94 @@ that crashed is submitted again by its task's retry. What a parent that died had
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import time
 from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import get_run_logger, task
+from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
+from prefect.futures import as_completed
 
-from reds_core.errors import RunError
+from flows.artifacts import ProgressArtifact
+from flows.asked import Asked
+from flows.making import TASKS, made_here
+from reds_core.errors import RunError, SpecError
+from reds_core.seeds import plan, shard_range
+from reds_core.shards import opened, pending
+from reds_core.spec import Spec, digest
+from reds_core.storage import Folder
 
-POLL, PATIENCE = 2.0, 120.0  # seconds; a child that waits longer for a worker is worth a warning
+POLL, PATIENCE = 5.0, 120.0  # seconds; a child that waits longer for a worker is worth a warning
+
+
+@flow(name="make-shards", task_runner=TASKS)  # type: ignore[arg-type]
+def make_shards(asked: Asked, shards: str) -> int:
+    """A child run: the shards of a range "A:B" that are not finished yet.
+
+    Returns:
+        How many it made.
+
+    Raises:
+        UserError: the input is wrong. RunError: a shard could not be made, or another run is making them.
+    """
+    spec = asked.loaded
+    wanted = shard_range(shards, len(plan(spec)))
+    with opened(spec, asked.place(), wanted) as folder:
+        todo = pending(folder, spec, wanted)
+        failures = made_here(asked, spec, folder, todo)
+    if failures:
+        raise RunError(f"{len(failures)} of {len(todo)} shards failed: {next(iter(failures.values()))}")
+    return len(todo)
+
+
+def made_by_children(asked: Asked, spec: Spec, folder: Folder, todo: list[int], split: int) -> dict[int, Exception]:
+    """Has shards made by child runs of this run's own deployment, `split` shards each, and returns the errors of those not made."""
+    if not todo:
+        return {}
+    name = runtime.deployment.name
+    if name is None:
+        raise SpecError("split", ["only a run of a deployment has child runs; `reds deploy --split` makes one"])
+    starts = sorted({k // split * split for k in todo})
+    shown = ProgressArtifact(spec.name, len(starts))
+    shared = asked.of_child(spec.seeds.count)
+    # Whoever asks for the same in the same way shares a child; a file that was changed makes it another one.
+    key = hashlib.sha256(json.dumps([digest(spec), shared]).encode()).hexdigest()[:16]
+    futures = {
+        make_range.submit(at, at + split, f"make-shards/{name}", key, {"asked": shared, "shards": f"{at}:{at + split}"}): at
+        for at in starts
+    }
+    errors: dict[int, Exception] = {}
+    for future in as_completed(list(futures)):
+        outcome = future.result(raise_on_failure=False)
+        if isinstance(outcome, Exception):
+            errors[futures[future]] = outcome
+        shown.step()
+    # Whatever the children say of themselves, the folder decides.
+    lost = RunError("its child run has ended, and it is not there")
+    return {k: errors.get(k // split * split, lost) for k in pending(folder, spec, among=range(todo[0], todo[-1] + 1))}
 
 
 class ChildCrashed(RunError):
     """A child's process or machine died."""
 
 
+def _is_away(error: object) -> bool:
+    """Whether the server did not answer, or not with what was asked."""
+    answered = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+    return isinstance(error, httpx.TransportError | httpx.HTTPStatusError) and not answered
+
+
 def _crashed(task: Any, run: Any, state: Any) -> bool:
     """What ended by an error of its own would end so again; and a server that was away while it was asked is asked again."""
-    return isinstance(state.result(raise_on_failure=False), ChildCrashed | httpx.TransportError)
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, ChildCrashed) or _is_away(error)
 
 
 @task(cache_policy=NO_CACHE, retries=3, retry_condition_fn=_crashed, task_run_name="shards {first}:{end}")
@@ -39,7 +103,7 @@ def make_range(first: int, end: int, deployment: str, key: str, parameters: dict
     Args:
         first, end: the range.
         deployment: of the flow `make_shards`, by its full name.
-        key: of the run and the range; equal keys share a child.
+        key: of the run; a range of equal keys shares a child.
         parameters: the child's.
 
     Raises:
@@ -56,14 +120,14 @@ def make_range(first: int, end: int, deployment: str, key: str, parameters: dict
 
 def _attached(deployment: str, key: str, name: str, parameters: dict[str, Any]) -> FlowRun:
     """The child run of this key: one that is queued or at work, or else a new one."""
-    for attempt in itertools.count():
+    attempts = itertools.count()
+    while True:
         found: Any = run_deployment(
-            deployment, parameters=parameters, timeout=0, flow_run_name=name, idempotency_key=f"{key}-{attempt}"
+            deployment, parameters=parameters, timeout=0, flow_run_name=name, idempotency_key=f"{key}-{next(attempts)}"
         )
         run: FlowRun = found
         if run.state is None or not run.state.is_final():
             return run
-    raise AssertionError  # never reached: count() does not end
 
 
 def _finished(run_id: UUID) -> FlowRun:
@@ -73,7 +137,9 @@ def _finished(run_id: UUID) -> FlowRun:
         try:
             with get_client(sync_client=True) as client:
                 run = client.read_flow_run(run_id)
-        except httpx.TransportError:
+        except httpx.HTTPError as error:
+            if not _is_away(error):
+                raise
             time.sleep(POLL)
             continue
         if run.state is not None and run.state.is_final():

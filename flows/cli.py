@@ -64,7 +64,8 @@ def run(
         with home.first_start() if embedded else contextlib.nullcontext():
             from prefect.client.orchestration import get_client
 
-            from flows.augment import augment, listen
+            from flows.augment import augment
+            from flows.making import listen
 
             with get_client(sync_client=True) as client:
                 client.hello()
@@ -124,16 +125,15 @@ def compare(
     """
     from reds_core.compare import METHODS
     from reds_core.compare import compare as run_comparison
-    from reds_core.storage import disk
+    from reds_core.storage import folder_at, written
     from reds_core.versus import write_comparison
 
     loaded = _check_early(spec, set_ or [], allow_code)
+    folder = folder_at(out) / loaded.name / "compare"
     names = [name.strip() for name in (",".join(METHODS) if methods is None else methods).split(",") if name.strip()]
     found = run_comparison(loaded, names, device, batch, allow_code, lambda line: print(line, file=sys.stderr))
-    folder = Path(out) / loaded.name / "compare"
-    with disk(folder):
-        written = write_comparison(found, folder)
-    print(written.read_text(encoding="utf-8"))
+    with written(folder) as here:
+        print(write_comparison(found, here).read_text(encoding="utf-8"))
     print(f"{folder}: compare.csv, compare.png, compare.md")
 
 
@@ -186,16 +186,21 @@ def deploy(
     from reds_core.spec import absolute
     from reds_core.storage import absolute_place
 
+    if parents and not split:
+        raise UserError("--parents is a pool for runs that wait for their child runs; --split N makes some")
     loaded = _check_early(spec, set_ or [], allow_code)
     parameters = {
         "spec": str(spec.absolute()), "out": absolute_place(out), "engine": engine, "workers": workers, "device": device, "batch": batch,
         "overrides": [absolute(text) for text in set_ or []], "allow_code": allow_code, "grow": grow, "least_accepted": least_accepted, "split": split,
     }  # fmt: skip
     name = register(loaded.name, pool, parents or pool, schedule(cron, timezone), concurrency, notify, parameters)
-    shared = f"; shared by the workers of {pool}, {split} shards a child run" if split else ""
-    print(
-        f"{name}: {cron} {timezone}, at most {concurrency} at once, by workers of the pool {parents or pool if split else pool}{shared}"
-    )
+    print(f"{name}: {cron} {timezone}, at most {concurrency} at once, by workers of the pool {parents or pool}")
+    if split:
+        print(f"make-shards/{loaded.name}: its child runs, {split} shards each, by workers of the pool {pool}")
+    if split and parents in (None, pool):
+        print(
+            "reds: warning: a worker with --limit 1 would wait for its own child runs; give parents another pool", file=sys.stderr
+        )
 
 
 @app.command()
@@ -203,7 +208,7 @@ def verify(folder: RunFolder) -> None:
     """Hash and decode every shard of a run, and name each damaged or missing one."""
     from reds_core.runs import totals
     from reds_core.storage import near
-    from reds_core.verify import verify_run
+    from reds_core.verify import cure, verify_run
 
     place = _existing(folder)
     found = verify_run(place)
@@ -214,10 +219,7 @@ def verify(folder: RunFolder) -> None:
         summed = totals(here)
     if problems:
         bad = sum(bool(p) for p in found.values())
-        cure = "run the spec again to make them anew"
-        if not isinstance(place, Path):
-            cure = f"a run sees what is missing or of another size; remove the .json of the others, and {cure}"
-        print(f"{folder}: {bad} of {len(found)} shards damaged or missing; {cure}")
+        print(f"{folder}: {bad} of {len(found)} shards damaged or missing; for each, {cure(place)}")
         raise typer.Exit(1)
     print(f"{folder}: {len(found)} shards whole, {summed.samples} samples, {summed.accepted} variants")
 
@@ -339,7 +341,7 @@ def _load_early(spec: Path, overrides: list[str], allow_code: bool) -> Any:
 
     loaded = load_spec(spec, overrides)
     if allow_code:
-        from flows.engines import let_code_in
+        from flows.asked import let_code_in
 
         let_code_in(spec)
     return loaded
@@ -354,10 +356,10 @@ def _tell_doubts(spec: Any) -> None:
 
 def _existing(place: str) -> Any:
     """The folder at a path or URL; Any, for its type takes long to import."""
-    from reds_core.storage import folder_at
+    from reds_core.storage import exists, folder_at
 
     folder = folder_at(place)
-    if isinstance(folder, Path) and not folder.is_dir():
+    if not exists(folder):
         raise OutputError(f"there is no folder {folder}")
     return folder
 

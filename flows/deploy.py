@@ -17,7 +17,8 @@ from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron, Schedule
 
-from flows.augment import augment, make_shards
+from flows.augment import augment
+from flows.children import make_shards
 from reds_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent  # where a worker finds this package's code
@@ -43,29 +44,38 @@ def deploy(
         UserError: there is no such pool or block.
     """
     block = _block(notify) if notify else None
-    flows: list[tuple[Any, str, dict[str, Any]]]
-    if parameters["split"]:
-        flows = [(augment, parents, {"schedules": [schedule]}), (make_shards, pool, {})]
-    else:
-        flows = [(augment, pool, {"schedules": [schedule]})]
-    for used in {flow_pool for _, flow_pool, _ in flows}:
+    shared = bool(parameters["split"])
+    for used in {pool, parents} if shared else {pool}:
         _check_pool(used)
-    registered = []
-    for flow, flow_pool, options in flows:
-        parent = {"concurrency_limit": concurrency, "parameters": parameters} if flow is augment else {}
-        source: Any = flow.from_source(source=str(ROOT), entrypoint=f"flows/augment.py:{flow.fn.__name__}")
-        # Prefect prints a table of the one deployment; the program says so in a line.
-        with contextlib.redirect_stdout(io.StringIO()):
-            registered.append(
-                source.deploy(
-                    name=name, work_pool_name=flow_pool, print_next_steps=False, ignore_warnings=True,
-                    job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}}, **parent, **options,
-                )
-            )  # fmt: skip
-    _automate(_crash_the_silent(name, registered))
-    if block:
-        _automate(_tell_of_failures(name, registered[0], block))
+    deployed = [
+        _registered(
+            augment, name, parents if shared else pool, concurrency_limit=concurrency, parameters=parameters, schedules=[schedule]
+        )
+    ]
+    if shared:
+        deployed.append(_registered(make_shards, name, pool))
+    else:
+        _forget(f"{make_shards.name}/{name}")
+    _automate(f"{augment.name}/{name}: crashed without a heartbeat", _crash_the_silent(deployed))
+    _automate(f"{augment.name}/{name}: tell of failures", _tell_of_failures(deployed[0], block) if block else None)
     return f"{augment.name}/{name}"
+
+
+def _registered(flow: Any, name: str, pool: str, **options: Any) -> Any:
+    """A deployment's id."""
+    source = flow.from_source(source=str(ROOT), entrypoint=f"{flow.fn.__module__.replace('.', '/')}.py:{flow.fn.__name__}")
+    # Prefect prints a table of the one deployment; the program says so in a line.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return source.deploy(
+            name=name, work_pool_name=pool, print_next_steps=False, ignore_warnings=True,
+            job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}}, **options,
+        )  # fmt: skip
+
+
+def _forget(deployment: str) -> None:
+    """Removes a deployment that an earlier registration made and this one does not need."""
+    with contextlib.suppress(ObjectNotFound), get_client(sync_client=True) as client:
+        client.delete_deployment(client.read_deployment_by_name(deployment).id)
 
 
 def cron(text: str, timezone: str) -> Schedule:
@@ -97,49 +107,54 @@ def _block(notify: str) -> Any:
         ) from error
 
 
-def _crash_the_silent(name: str, deployments: list[Any]) -> Automation:
+def _crash_the_silent(deployments: list[Any]) -> dict[str, Any]:
     """A run whose machine died would stay "running" for ever, and hold what it holds: without a heartbeat it counts as crashed."""
     beat = "prefect.flow-run.heartbeat"
-    return Automation(
-        name=f"{augment.name}/{name}: crashed without a heartbeat",
-        trigger=EventTrigger(
+    return {
+        "trigger": EventTrigger(
             match={"prefect.resource.id": ["prefect.flow-run.*"]}, match_related=_of(deployments), for_each={"prefect.resource.id"},
             after={beat}, expect={beat, *(f"prefect.flow-run.{state}" for state in ENDED)},
             posture=Posture.Proactive, threshold=1, within=timedelta(seconds=SILENCE),
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {SILENCE} s")],
-    )  # fmt: skip
+        "actions": [ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {SILENCE} s")],
+    }  # fmt: skip
 
 
-def _tell_of_failures(name: str, deployment: Any, block: Any) -> Automation:
+def _tell_of_failures(deployment: Any, block: Any) -> dict[str, Any]:
     """Tells a notification block of every run that failed or crashed, with the reason."""
-    return Automation(
-        name=f"{augment.name}/{name}: tell of failures",
-        trigger=EventTrigger(
+    return {
+        "trigger": EventTrigger(
             expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
             match={"prefect.resource.id": ["prefect.flow-run.*"]}, match_related=_of([deployment]),
             posture=Posture.Reactive, threshold=1,
         ),
-        actions=[
+        "actions": [
             SendNotification(
                 block_document_id=block,
                 subject="{{ flow.name }}/{{ deployment.name }}: {{ flow_run.state.name }}",
                 body="{{ flow_run.name }} ({{ flow_run|ui_url }}): {{ flow_run.state.message }}",
             )
         ],
-    )  # fmt: skip
+    }  # fmt: skip
 
 
 def _of(deployments: list[Any]) -> dict[str, Any]:
     return {"prefect.resource.role": "deployment", "prefect.resource.id": [f"prefect.deployment.{d}" for d in deployments]}
 
 
-def _automate(automation: Automation) -> None:
-    """Registers an automation, or changes the one of its name."""
+def _automate(name: str, wanted: dict[str, Any] | None) -> None:
+    """Registers an automation, or changes the one of its name; or removes it, if none is wanted."""
     try:
-        found: Any = Automation.read(name=automation.name)
+        found: Any = Automation.read(name=name)
     except ValueError:
-        automation.create()
-    else:
+        found = None
+    if wanted is None:
+        if found:
+            found.delete()
+        return
+    automation = Automation(name=name, **wanted)
+    if found:
         automation.id = found.id
         automation.update()
+    else:
+        automation.create()

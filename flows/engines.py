@@ -11,16 +11,14 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Protocol
 
 from flows.home import return_memory
-from reds_core.errors import ModelError, RunError
+from reds_core.errors import ModelError, RunError, WorkerDied
 from reds_core.work import Manifest, Request, compute, cores, forget, load, make, write
 
 FIRST_PATIENCE = 6 * 3600.0  # seconds for a shard when none is finished yet to compare with
@@ -99,10 +97,10 @@ class Processes:
             return manifest
         except BrokenProcessPool as error:
             self._replace(slot)
-            raise RunError(f"the worker on {self.devices[slot]} died while it made shard {index}") from error
+            raise WorkerDied(f"the worker on {self.devices[slot]} died while it made shard {index}") from error
         except TimeoutError as error:
             self._replace(slot)
-            raise RunError(
+            raise WorkerDied(
                 f"the worker on {self.devices[slot]} did not finish shard {index} in {self.patience():.0f} s and was stopped"
             ) from error
         finally:
@@ -164,13 +162,6 @@ def pick_devices(device: str, workers: int | None) -> list[str]:
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         return [gpus[i % len(gpus)] for i in range(workers or len(gpus))]
     return [str(chosen)] * (workers or (cores() if chosen.type == "cpu" else 1))
-
-
-def let_code_in(spec: Path) -> tuple[str, ...]:
-    """Makes a user's own modules importable, from the working directory and the spec's folder, and returns these."""
-    paths = (str(Path.cwd()), str(spec.absolute().parent))
-    sys.path += [p for p in paths if p not in sys.path]
-    return paths
 
 
 def _pool() -> ProcessPoolExecutor:

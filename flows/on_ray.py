@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from flows.engines import Patience, stopped
-from reds_core.errors import ModelError, RunError
+from reds_core.errors import ModelError, WorkerDied
 from reds_core.work import Manifest, Request, cores, make
 
 GPU_PATIENCE = 60.0  # seconds for a node with a GPU to join the cluster
@@ -58,10 +58,10 @@ class Ray:
             if "ModuleNotFoundError" in str(error):
                 why = str(error).strip().splitlines()[-1]
                 raise ModelError(f"a node of the Ray cluster lacks a package: {why}; install the same on all of them") from error
-            raise RunError(f"the worker on {self.where} died while it made shard {index}") from error
+            raise WorkerDied(f"the worker on {self.where} died while it made shard {index}") from error
         except GetTimeoutError as error:
             self.ray.cancel(made, force=True)
-            raise RunError(
+            raise WorkerDied(
                 f"the worker on {self.where} did not finish shard {index} in {self.patience():.0f} s and was stopped"
             ) from error
         self.patience.took(time.monotonic() - began)

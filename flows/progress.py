@@ -39,7 +39,7 @@ class Progress:
             self.console.print(text)
 
     def hear(self, event: str, figures: dict[str, Any]) -> None:
-        """An event of flows.augment."""
+        """An event of flows.making."""
         if event == "start":
             self.todo = figures["todo"]
             finished = figures["planned"] - self.todo
@@ -59,4 +59,4 @@ class Progress:
 
     def finished(self) -> str:
         """How far it got, for someone who stopped it."""
-        return f"{self.done} of {self.todo} shards were finished and are kept." if self.todo else "nothing was begun."
+        return f"{self.done} of {self.todo} shards were finished and are kept." if self.done else "no shard was finished."

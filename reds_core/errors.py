@@ -7,6 +7,7 @@
     |   +-- OutputError      the output folder: cannot be written, or is not a run
     +-- NoDirectionsError    the held attributes leave no direction to walk
     +-- RunError             the run could not go on: exit code 1, what is finished stays
+        +-- WorkerDied       a process that made a shard died or hung; another try may do
         +-- ShardDamaged     a shard that does not match its manifest
         +-- StorageError     where shards go takes no more: a full disk, a store that refuses or does not answer
 
@@ -52,6 +53,10 @@ class NoDirectionsError(RedsError):
 
 class RunError(RedsError):
     """The run stopped; finished shards are kept and it can be started again."""
+
+
+class WorkerDied(RunError):
+    """The process that made a shard died, or hung and was stopped."""
 
 
 class ShardDamaged(RunError):

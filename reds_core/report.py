@@ -14,7 +14,7 @@ from reds_core import sheet
 from reds_core.card import card
 from reds_core.charts import along_waypoints, bars
 from reds_core.croissant import write_croissant
-from reds_core.shards import PAGE_NAMES, pages_of, write_small
+from reds_core.shards import PAGE_NAMES, write_small
 from reds_core.spec import dump
 from reds_core.storage import Folder, send
 from reds_core.summary import Attribute, Summary, summarised
@@ -44,10 +44,9 @@ def write_report(folder: Folder) -> Folder:
 
 def write_pages(s: Summary) -> Folder:
     """The same, of a folder that is summed up already."""
-    with pages_of(s.folder):
-        write_small(s.folder, "README.md", card(s).encode())
-        write_small(s.folder, "report.html", page(s).encode())
-        write_croissant(s)
+    write_small(s.folder, "README.md", card(s).encode())
+    write_small(s.folder, "report.html", page(s).encode())
+    write_croissant(s)
     if not isinstance(s.origin, Path):
         for name in (n for n in PAGE_NAMES if (s.folder / n).is_file()):
             send(s.folder / name, s.origin)

@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import platform
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,19 +28,20 @@ import torch
 import webdataset as wds
 
 from reds_core import __version__
+from reds_core.disk import disk, locked, scratch
 from reds_core.errors import OutputError, RunError, StorageError, UserError
 from reds_core.job import Job
 from reds_core.publish import KINDS, publish
 from reds_core.samples import SCHEMA, files_of, row_of
 from reds_core.seeds import plan
 from reds_core.spec import Spec, digest, dump, load_spec
-from reds_core.storage import Folder, disk, fetched, is_refusal, locked, names, near, read, remove, send
+from reds_core.storage import Folder, fetched, is_refusal, names, near, read, remove, written
 from reds_core.types import Candidate, Passes
 from reds_core.verify import hash_of, indices, intact, read_manifest, seal, stem, tar_problems
 
-PAGE_NAMES = ("report.html", "README.md", "croissant.json", "samples.parquet")
+PAGE_NAMES = ("report.html", "README.md", "samples.parquet", "croissant.json")  # the last describes the one before
 PART = ".part-"
-PAGES = 2**40  # the number, beyond any shard's, that who writes spec.yaml and the pages about a run locks
+MOST = 2**40  # more shards than any run has
 
 
 def run_folder(spec: Spec, out: Folder) -> Folder:
@@ -63,7 +63,7 @@ def opened(spec: Spec, out: Folder, shards: range | None = None, fresh: bool = F
         RunError: another run is writing to it.
     """
     folder = run_folder(spec, out)
-    mine = range(PAGES) if shards is None or fresh else shards
+    mine = range(MOST) if shards is None or fresh else shards
     if not isinstance(folder, Path):
         with _users_mistakes(folder):
             if fresh:
@@ -75,7 +75,7 @@ def opened(spec: Spec, out: Folder, shards: range | None = None, fresh: bool = F
         with disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if mine:
-                stack.enter_context(locked(folder, mine.start, len(mine)))
+                stack.enter_context(locked(folder / ".lock", mine.start, len(mine)))
             with pages_of(folder):
                 if fresh:
                     for path in (p for p in folder.iterdir() if _is_own(p.name)):
@@ -88,7 +88,7 @@ def opened(spec: Spec, out: Folder, shards: range | None = None, fresh: bool = F
 @contextlib.contextmanager
 def pages_of(folder: Path) -> Iterator[None]:
     """The files of a run that belong to no shard, for this process alone."""
-    with disk(folder), locked(folder, PAGES, 1, wait=True):
+    with disk(folder, "make it writable, or a copy of it"), locked(folder / ".lock-pages", 0, 1, wait=True):
         yield
 
 
@@ -155,30 +155,17 @@ def write_shard(
         passes, seconds: what they cost.
 
     Raises:
-        RunError, OutputError: the disk is full or cannot be written. Nothing unfinished is left, an older shard is untouched.
+        StorageError, OutputError, RunError: the disk is full or cannot be written, the store refuses or does not answer. Nothing
+            unfinished looks finished, an older shard is untouched.
     """
-    accepted = [c for c in candidates if c.accepted]
     with _bench(folder, index) as parts, disk(parts["tar"].parent):
-        _write_tar(parts["tar"], accepted, job, run_digest)
+        _write_tar(parts["tar"], (c for c in candidates if c.accepted), job, run_digest)
         _write_table(parts["parquet"], candidates)
-        variants = [c for c in candidates if c.role == "variant"]
         manifest = {
-            "schema": SCHEMA,
-            "digest": run_digest,
-            "index": index,
-            "first_seed": seeds.start,
-            "seeds": len(seeds),
-            "samples": len(accepted),
-            "accepted": sum(c.accepted for c in variants),
-            "rejected": dict(sorted(Counter(c.reason for c in variants if c.reason).items())),
-            "labels": dict(sorted(Counter(c.label_name for c in accepted if c.label >= 0).items())),
-            "spreads": dict(job.spreads),
-            **_hashes(parts["tar"], parts["parquet"]),
-            "passes": passes.as_dict(),
-            "seconds": round(seconds, 3),
-            "device": device_name(job.device),
-            "versions": versions(),
-        }
+            "schema": SCHEMA, "digest": run_digest, "index": index, "first_seed": seeds.start, "seeds": len(seeds), **_counts(candidates),
+            "spreads": dict(job.spreads), **_hashes(parts["tar"], parts["parquet"]), "passes": passes.as_dict(),
+            "seconds": round(seconds, 3), "device": device_name(job.device), "versions": versions(),
+        }  # fmt: skip
         manifest["manifest_sha256"] = seal(manifest)
         with _synced(parts["json"]) as file:
             file.write(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode())
@@ -199,8 +186,8 @@ def write_shard(
 def _bench(folder: Folder, index: int) -> Iterator[dict[str, Path]]:
     """Where a shard's files are made: beside their places on a disk, or on a disk of their own on their way to a store."""
     if not isinstance(folder, Path):
-        with tempfile.TemporaryDirectory(prefix="reds-") as scratch:
-            yield {kind: Path(scratch) / f"{stem(index)}.{kind}" for kind in KINDS}
+        with scratch() as here:
+            yield {kind: here / f"{stem(index)}.{kind}" for kind in KINDS}
         return
     parts = {kind: folder / f"{PART}{stem(index)}.{kind}" for kind in KINDS}
     try:
@@ -233,6 +220,16 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def _counts(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    accepted, variants = [c for c in candidates if c.accepted], [c for c in candidates if c.role == "variant"]
+    return {
+        "samples": len(accepted),
+        "accepted": sum(c.accepted for c in variants),
+        "rejected": dict(sorted(Counter(c.reason for c in variants if c.reason).items())),
+        "labels": dict(sorted(Counter(c.label_name for c in accepted if c.label >= 0).items())),
+    }
+
+
 def _hashes(tar: Path, table: Path) -> dict[str, Any]:
     return {"sha256": hash_of(tar), "bytes": tar.stat().st_size, "parquet_sha256": hash_of(table)}
 
@@ -259,9 +256,8 @@ def _write_table(path: Path, candidates: Sequence[Candidate]) -> None:
 def write_small(folder: Folder, name: str, content: bytes) -> None:
     """A small file, all or nothing."""
     if not isinstance(folder, Path):
-        with tempfile.TemporaryDirectory(prefix="reds-") as scratch:
-            (Path(scratch) / name).write_bytes(content)
-            send(Path(scratch) / name, folder)
+        with written(folder) as here:
+            (here / name).write_bytes(content)
         return
     part = folder / f"{PART}{name}"
     try:

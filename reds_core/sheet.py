@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
@@ -15,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from reds_core.runs import manifests
 from reds_core.storage import fetched
 from reds_core.summary import Summary
-from reds_core.verify import samples, stem
+from reds_core.verify import damaged, hash_of, samples, stem
 
 MOST_SEEDS = 24
 MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
@@ -45,7 +48,7 @@ def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
         table = pd.read_parquet(s.folder / f"{stem(manifest['index'])}.parquet")
         groups = {f"s{manifest['first_seed'] + i:08d}" for i in mine}
         files: dict[str, dict[str, tuple[str, bytes, dict[str, object]]]] = {g: {} for g in groups}
-        with fetched(s.origin, f"{stem(manifest['index'])}.tar") as tar:
+        with _whole_tar(s, manifest) as tar:
             for key, members in samples(tar):
                 group = key.partition("-")[0]
                 if group in groups:
@@ -54,6 +57,20 @@ def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
         for group in sorted(groups):
             rows = table[table.key.str.startswith(group)]
             yield SeedBlock(rows[rows.role == "seed"].iloc[0], rows[rows.role == "variant"], files[group])
+
+
+@contextlib.contextmanager
+def _whole_tar(s: Summary, manifest: dict[str, Any]) -> Iterator[Path]:
+    """A shard's tar. Raises ShardDamaged if it is not that of its manifest."""
+    with contextlib.ExitStack() as stack:
+        try:
+            tar = stack.enter_context(fetched(s.origin, f"{stem(manifest['index'])}.tar"))
+            whole = hash_of(tar) == manifest["sha256"]
+        except FileNotFoundError:
+            whole = False
+        if not whole:
+            raise damaged(s.origin, manifest["index"])
+        yield tar
 
 
 def html(s: Summary) -> str:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import os
-import struct
+import logging
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -25,7 +24,8 @@ import tenacity
 from fsspec import available_protocols
 from upath import UPath
 
-from reds_core.errors import OutputError, RedsError, RunError, StorageError
+from reds_core.disk import disk, is_full, scratch
+from reds_core.errors import OutputError, RedsError, StorageError
 
 Folder = Path | UPath
 
@@ -34,9 +34,6 @@ FIRST_PAUSE = 0.5  # seconds; later ones are longer, and all are drawn at random
 CHUNK = 16 * 2**20  # bytes of a large file that are sent at once, CHUNKS of them side by side
 CHUNKS = 4
 AT_ONCE = 256  # small files that are read side by side
-USERS_MISTAKES = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP
-)  # fmt: skip
 REFUSED = (
     "NoCredentials",
     "PartialCredentials",
@@ -48,69 +45,56 @@ REFUSED = (
 )
 # Elsewhere (sftp://, smb://) a file is seen while it grows, and renaming costs nothing; here renaming is a copy.
 APPEARS_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
+CREATES = ("s3", "s3a", "gs", "gcs", "memory")  # of two who create one object, one is told that it is there already
+BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+# What reads alone, or stands in front of another kind of storage.
+NO_PLACE = (
+    "async_wrapper", "asyncwrapper", "blockcache", "cached", "data", "dir", "filecache", "generic", "gist", "git", "github", "http", "https",
+    "libarchive", "reference", "simplecache", "tar", "zip",
+)  # fmt: skip
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+log = logging.getLogger(__name__)
 
 
 def folder_at(place: str | Path) -> Folder:
-    """The folder at a path or URL. Raises OutputError for a URL of a kind that is not known, or whose library is not installed."""
+    """The folder at a path or URL. Raises OutputError for a URL that cannot hold runs, or whose library is not installed."""
     protocol, colon, rest = str(place).partition("://")
     if not colon:
-        return Path(place)
+        return _home_found(Path(place))
     if protocol in ("file", "local"):
+        if not rest.startswith("/"):
+            raise OutputError(f"{place}: a file's URL has three slashes, as file:///data/runs has; or give a path")
         return Path(rest)
-    if protocol not in available_protocols():
+    if protocol not in available_protocols() or protocol in NO_PLACE:
         raise OutputError(
-            f"{place}: there is no kind of storage {protocol}://; a path, s3://, gs:// or another that fsspec knows is needed"
+            f"{place}: runs cannot lie in {protocol}://; give a path, s3://, gs:// or another store that fsspec writes to"
         )
+    if protocol in BUCKETS and not rest.partition("/")[0]:
+        raise OutputError(f"{place} names no bucket; give {protocol}://BUCKET/FOLDER")
     try:
         folder = UPath(str(place), use_listings_cache=False)
         _ = folder.fs
     except ImportError as error:
-        raise OutputError(
-            f"{place}: {error}; `pip install 'reds-augment[{'gcs' if protocol in ('gs', 'gcs') else protocol}]'`"
-        ) from error
+        extra = f"; `pip install 'reds-augment[{EXTRAS[protocol]}]'`" if protocol in EXTRAS else ""
+        raise OutputError(f"{place}: {error}{extra}") from error
+    # A client may want a host, a token, or settings that the URL lacks, and raises what it likes.
+    except Exception as error:
+        raise OutputError(f"{place} cannot be opened: {error or type(error).__name__}") from error
     return folder
+
+
+def _home_found(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise OutputError(f"{path}: there is no such user; give the folder's whole path") from error
 
 
 def absolute_place(place: str) -> str:
     """A path or URL that means the same in every working directory."""
     folder = folder_at(place)
     return str(folder.absolute()) if isinstance(folder, Path) else place
-
-
-@contextlib.contextmanager
-def disk(folder: Path) -> Iterator[None]:
-    """Turns the operating system's errors about a folder into ones that say what to do."""
-    try:
-        yield
-    except OSError as error:
-        if _is_full(error):
-            raise StorageError(f"the disk is full: {folder}. What is finished is kept; make room and run again") from error
-        if error.errno in USERS_MISTAKES:
-            raise OutputError(f"{folder} cannot be written: {error.strerror}; choose another folder with --out") from error
-        raise RunError(f"{error.filename or folder}: {error.strerror or error}. What is finished is kept; run again") from error
-
-
-@contextlib.contextmanager
-def locked(folder: Path, first: int, count: int, wait: bool = False) -> Iterator[None]:
-    """Numbers from `first` on of a folder for this run alone; the kernel releases them when a process dies.
-
-    Raises:
-        RunError: another run has one of them, and `wait` is false.
-    """
-    with (folder / ".lock").open("ab") as file:
-        try:
-            _lock_bytes(file.fileno(), first, count, wait)
-        except (BlockingIOError, PermissionError) as error:
-            raise RunError(f"another run is writing to {folder}; wait for it, or stop it") from error
-        yield
-
-
-def _lock_bytes(file: int, first: int, count: int, wait: bool) -> None:
-    if not hasattr(fcntl, "F_OFD_SETLK"):  # not Linux: locks of a process, which only other processes respect
-        fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), count, first)
-        return
-    request = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, first, count, 0)  # struct flock of fcntl(2)
-    fcntl.fcntl(file, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
 
 
 def names(folder: Folder) -> dict[str, int]:
@@ -122,11 +106,12 @@ def names(folder: Folder) -> dict[str, int]:
                 if path.is_file():
                     found[path.name] = path.stat().st_size
         return found
-    try:
-        listed = _patiently(READ_PATIENCE, folder, lambda: folder.fs.ls(folder.path, detail=True))
-    except FileNotFoundError:
-        return {}
-    return {entry["name"].rpartition("/")[2]: entry["size"] for entry in listed if entry["type"] == "file"}
+    return {name: size for name, size, is_file in _listed(folder) if is_file}
+
+
+def exists(folder: Folder) -> bool:
+    """Whether there is a folder; in an object store, whether anything is in it."""
+    return folder.is_dir() if isinstance(folder, Path) else bool(_listed(folder))
 
 
 def folders(out: Folder, name: str) -> list[Folder]:
@@ -135,8 +120,27 @@ def folders(out: Folder, name: str) -> list[Folder]:
         return [path.parent for path in ([out / name] if (out / name).is_file() else out.glob(f"*/*/{name}"))]
     if name in names(out):
         return [out]
-    found: list[str] = _patiently(READ_PATIENCE, out, lambda: out.fs.glob(f"{out.path}/*/*/{name}"))
-    return [out / "/".join(path.split("/")[-3:-1]) for path in found]
+    return [run for job in _below(out) for run in _below(job) if name in names(run)]
+
+
+def _below(folder: UPath) -> list[UPath]:
+    return [folder / name for name, _, is_file in _listed(folder) if not is_file]
+
+
+def _listed(folder: UPath) -> list[tuple[str, int, bool]]:
+    """What lies in a far folder: name, size in bytes, whether it is a file. Nothing, if there is no folder."""
+    try:
+        entries = _patiently(READ_PATIENCE, folder, lambda: folder.fs.ls(_path(folder), detail=True))
+    except FileNotFoundError:
+        return []
+    found = [(entry["name"].rstrip("/").rpartition("/")[2], entry["size"] or 0, entry["type"] == "file") for entry in entries]
+    # Some tools keep an empty object of a folder's own name in it.
+    return [entry for entry, said in zip(found, entries, strict=True) if said["name"].strip("/") != _path(folder).strip("/")]
+
+
+def _path(folder: UPath, name: str = "") -> str:
+    """What the store calls a folder, or a file in it."""
+    return f"{folder.path.rstrip('/')}/{name}".rstrip("/")
 
 
 @contextlib.contextmanager
@@ -145,8 +149,8 @@ def near(folder: Folder, *kinds: str) -> Iterator[Path]:
     if isinstance(folder, Path):
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="reds-") as scratch:
-        here = Path(scratch) / folder.name
+    with scratch() as room:
+        here = room / (folder.name or "run")
         here.mkdir()
         wanted = [name for name in names(folder) if name.endswith(kinds)]
         fetch_small(folder, wanted, here)
@@ -161,7 +165,7 @@ def read(folder: Folder, name: str) -> bytes | None:
         except OSError:
             return None
     try:
-        content: bytes = _patiently(READ_PATIENCE, folder, lambda: folder.fs.cat_file(f"{folder.path}/{name}"))
+        content: bytes = _patiently(READ_PATIENCE, folder, lambda: folder.fs.cat_file(_path(folder, name)))
     except FileNotFoundError:
         return None
     return content
@@ -169,18 +173,29 @@ def read(folder: Folder, name: str) -> bytes | None:
 
 def changed(folder: UPath, name: str) -> float:
     """When a file of a far folder was written last, in seconds since 1970."""
-    when: datetime = _patiently(READ_PATIENCE, folder, lambda: folder.fs.modified(f"{folder.path}/{name}"))
+    when: datetime = _patiently(READ_PATIENCE, folder, lambda: folder.fs.modified(_path(folder, name)))
     return when.timestamp()
 
 
 def fetch_small(folder: UPath, wanted: Sequence[str], here: Path) -> None:
     """Copies small files of a far folder to a disk, many at a time. One that is gone by now is left out."""
     for at in range(0, len(wanted), AT_ONCE):
-        paths = [f"{folder.path}/{name}" for name in wanted[at : at + AT_ONCE]]
-        found = _patiently(READ_PATIENCE, folder, partial(folder.fs.cat, paths, on_error="omit"))
+        chosen = wanted[at : at + AT_ONCE]
+        found = _patiently(READ_PATIENCE, folder, partial(_contents, folder, chosen))
         with disk(here):
-            for path, content in found.items():
-                (here / path.rpartition("/")[2]).write_bytes(content)
+            for name, content in zip(chosen, found, strict=True):
+                if content is not None:
+                    (here / name).write_bytes(content)
+
+
+def _contents(folder: UPath, wanted: Sequence[str]) -> list[bytes | None]:
+    """Small files' contents; None for one that is not there."""
+    # `cat` of several would take a `*` or `[` of a path for a pattern.
+    found: list[Any] = folder.fs.cat_ranges([_path(folder, name) for name in wanted], None, None, on_error="return")
+    for error in found:
+        if isinstance(error, BaseException) and not isinstance(error, FileNotFoundError):
+            raise error
+    return [None if isinstance(content, FileNotFoundError) else content for content in found]
 
 
 @contextlib.contextmanager
@@ -189,45 +204,67 @@ def fetched(folder: Folder, name: str) -> Iterator[Path]:
     if isinstance(folder, Path):
         yield folder / name
         return
-    with tempfile.TemporaryDirectory(prefix="reds-") as scratch:
-        yield get(folder, name, Path(scratch))
+    with scratch() as here:
+        yield get(folder, name, here)
 
 
 def get(folder: UPath, name: str, to: Path) -> Path:
     """Copies a file of a far folder into a folder on a disk, in portions. Raises FileNotFoundError."""
-    _patiently(READ_PATIENCE, folder, lambda: folder.fs.get_file(f"{folder.path}/{name}", str(to / name)))
+    _patiently(READ_PATIENCE, folder, lambda: folder.fs.get_file(_path(folder, name), str(to / name)))
     return to / name
 
 
+@contextlib.contextmanager
+def written(folder: Folder) -> Iterator[Path]:
+    """A folder on a disk for new files: the folder itself, or one whose files are sent there at the end."""
+    if isinstance(folder, Path):
+        with disk(folder):
+            yield folder
+        return
+    with scratch() as here:
+        with disk(here):
+            yield here
+        for path in sorted(here.iterdir()):
+            send(path, folder)
+
+
 def send(source: Path, folder: UPath, create: bool = False) -> bool:
-    """Puts a file into a far folder under its own name, in portions. With `create`, only where there is none; whether it did."""
-    path = f"{folder.path}/{source.name}"
-    options: dict[str, Any] = {"mode": "create"} if create else {}
+    """Puts a file into a far folder under its own name, in portions.
+
+    Args:
+        create: only where there is none.
+
+    Returns:
+        With `create`, whether this call created the file for certain; not every store can say so.
+    """
+    path = _path(folder, source.name)
+    options: dict[str, Any] = {"mode": "create"} if create and folder.protocol in CREATES else {}
     if folder.protocol in ("s3", "s3a"):
         options |= {"chunksize": CHUNK, "max_concurrency": CHUNKS}
 
     def put() -> None:
+        if create and folder.protocol not in CREATES and folder.fs.exists(path):
+            raise FileExistsError(path)
         if folder.protocol in APPEARS_WHOLE:
             folder.fs.put_file(str(source), path, **options)
-        elif not create or not folder.fs.exists(path):
-            part = f"{folder.path}/.part-{source.name}"
+        else:
+            part = _path(folder, f".part-{uuid.uuid4().hex}-{source.name}")
+            folder.fs.makedirs(_path(folder), exist_ok=True)
             folder.fs.put_file(str(source), part)
             folder.fs.mv(part, path)
-        else:
-            raise FileExistsError(path)
 
     try:
         _patiently(SEND_PATIENCE, folder, put)
     except FileExistsError:
         return False
-    return True
+    return not create or folder.protocol in CREATES
 
 
 def remove(folder: UPath, *gone: str) -> None:
     """Removes files of a far folder, if they are there."""
     for name in gone:
         with contextlib.suppress(FileNotFoundError):
-            _patiently(READ_PATIENCE, folder, partial(folder.fs.rm_file, f"{folder.path}/{name}"))
+            _patiently(READ_PATIENCE, folder, partial(folder.fs.rm_file, _path(folder, name)))
 
 
 def _patiently(patience: float, folder: UPath, call: Callable[[], Any]) -> Any:
@@ -236,24 +273,33 @@ def _patiently(patience: float, folder: UPath, call: Callable[[], Any]) -> Any:
         retry=tenacity.retry_if_exception(_may_pass),
         wait=tenacity.wait_random_exponential(multiplier=FIRST_PAUSE, max=20),
         stop=tenacity.stop_after_delay(patience),
+        before_sleep=partial(_say, folder),
         reraise=True,
     )
     try:
         return again(call)
     except (RedsError, FileNotFoundError, FileExistsError):
         raise
+    except NotImplementedError as error:
+        raise OutputError(f"{folder}: this kind of storage cannot hold runs: {error or 'it cannot be written to'}") from error
     # Every store's client raises what it likes; whatever it was, this store did not do what was asked.
     except Exception as error:
-        if _is_full(error):
+        if is_full(error):
             raise StorageError(
                 f"the disk is full: {tempfile.gettempdir()}. What is finished is kept; make room and run again"
             ) from error
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise StorageError(f"{folder}: {reason}. What is finished is kept; {_cure(error)}") from error
+        raise StorageError(f"{folder}: {_reason(error)}. What is finished is kept; {_cure(error)}") from error
 
 
-def _is_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def _say(folder: UPath, state: tenacity.RetryCallState) -> None:
+    """Tells who waits why nothing happens."""
+    error = state.outcome.exception() if state.outcome else None
+    level = logging.WARNING if state.attempt_number > 2 else logging.INFO  # a store that fails once or twice is the usual case
+    log.log(level, "%s: %s; trying again", folder, _reason(error))
+
+
+def _reason(error: BaseException | None) -> str:
+    return str(error).strip().rstrip(".") or type(error).__name__
 
 
 def is_refusal(error: BaseException | None) -> bool:
@@ -273,7 +319,7 @@ def _may_pass(error: BaseException) -> bool:
         NotImplementedError,
         TypeError,
     )
-    return isinstance(error, Exception) and not isinstance(error, for_good) and not is_refusal(error) and not _is_full(error)
+    return isinstance(error, Exception) and not isinstance(error, for_good) and not is_refusal(error) and not is_full(error)
 
 
 def _cure(error: Exception) -> str:

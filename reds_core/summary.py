@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reds_core.errors import OutputError, ShardDamaged, SpecError
+from reds_core.errors import OutputError, SpecError
 from reds_core.runs import Totals, manifests, progress, totals
+from reds_core.shards import pages_of
 from reds_core.spec import Spec, load_spec
 from reds_core.storage import Folder, names, near
-from reds_core.verify import intact, stem
+from reds_core.verify import damaged, hash_of, intact, stem
 
 BIN = 0.005
 BINS = 800  # up to 4 spreads; what lies beyond counts in the last bin
@@ -93,8 +94,15 @@ class Summary:
 
 @contextlib.contextmanager
 def summarised(origin: Folder) -> Iterator[Summary]:
-    """Reads a run's manifests and tables. Raises OutputError if the folder is no run, ShardDamaged for a damaged one."""
-    with near(origin, "spec.yaml", ".json", ".parquet") as folder:
+    """Reads a run's manifests and tables, and keeps others from writing its pages meanwhile.
+
+    Raises:
+        OutputError: the folder is no run, or cannot be written. ShardDamaged: a shard differs from its manifest.
+    """
+    with contextlib.ExitStack() as stack:
+        if isinstance(origin, Path):
+            stack.enter_context(pages_of(origin))
+        folder = stack.enter_context(near(origin, "spec.yaml", ".json", ".parquet"))
         yield _summary(folder, origin)
 
 
@@ -109,12 +117,13 @@ def _summary(folder: Path, origin: Folder) -> Summary:
     summed = totals(folder)
     s = Summary(folder, origin, spec, summed, progress(spec, summed), attributes)
     for manifest in manifests(folder):
-        if not intact(folder, manifest["index"], manifest, far):
-            raise ShardDamaged(f"{origin / stem(manifest['index'])}: differs from its manifest; run the spec again to make it anew")
+        table = folder / f"{stem(manifest['index'])}.parquet"
+        if not intact(folder, manifest["index"], manifest, far) or hash_of(table) != manifest["parquet_sha256"]:
+            raise damaged(origin, manifest["index"])
         s.manifest = manifest
         for a in attributes:
             a.spread = manifest["spreads"].get(a.name, a.spread)
-        _add(s, pd.read_parquet(folder / f"{stem(manifest['index'])}.parquet"))
+        _add(s, pd.read_parquet(table))
     return s
 
 

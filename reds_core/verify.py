@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from reds_core.errors import OutputError, RedsError
+from reds_core.errors import OutputError, RedsError, ShardDamaged
 from reds_core.seeds import plan
 from reds_core.spec import load_spec
 from reds_core.storage import Folder, get, names, near, read
@@ -74,10 +74,22 @@ def read_manifest(folder: Folder, index: int) -> dict[str, Any] | None:
 
 
 def intact(folder: Path, index: int, manifest: dict[str, Any], far: Mapping[str, int] | None = None) -> bool:
-    """Whether a shard's files have the hashes of its manifest; of a far folder, by its listing, whether they are there in their sizes."""
+    """Whether a shard's files have the hashes of its manifest; of a far one, by its listing, whether they are there in their sizes."""
     if far is None:
         return not _hash_problems(folder, index, manifest)
     return far.get(f"{stem(index)}.tar") == manifest["bytes"] and f"{stem(index)}.parquet" in far
+
+
+def damaged(folder: Folder, index: int) -> ShardDamaged:
+    """The error about a shard that differs from its manifest."""
+    return ShardDamaged(f"{folder / stem(index)}: differs from its manifest; {cure(folder)}")
+
+
+def cure(folder: Folder) -> str:
+    """What brings damaged shards back."""
+    again = "run the spec again to make it anew"
+    # There, a run sees only what is missing or of another size: it would have to read all of a bucket.
+    return again if isinstance(folder, Path) else f"remove its .json, then {again}"
 
 
 def verify_shard(folder: Folder, index: int) -> list[str]:

@@ -55,8 +55,8 @@ def tasks(request: Request) -> None:
     from prefect.futures import as_completed
 
     from flows.artifacts import ProgressArtifact
-    from flows.augment import TASKS as RUNNER
-    from flows.augment import make_shard
+    from flows.making import TASKS as RUNNER
+    from flows.making import make_shard
 
     @flow(task_runner=RUNNER)
     def idle(count: int) -> float:

@@ -52,7 +52,7 @@ def finished_run(folder: Path) -> Run:
     path = world(folder / "world")
     overrides = ("seeds.first=3", "shards.seeds=1")
     made, other = (make_run(spec_of(path, 3, *overrides, f"held.class={t}"), folder) for t in (0.2, 0.3))
-    files, others = ({p.name: p.read_bytes() for p in sorted(f.iterdir()) if p.name != ".lock"} for f in (made, other))
+    files, others = ({p.name: p.read_bytes() for p in sorted(f.iterdir()) if not p.name.startswith(".lock")} for f in (made, other))
     assert len(files) == 3 * len(SHARDS) + 1
     return Run(made, files, others)
 

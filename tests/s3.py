@@ -67,7 +67,7 @@ class Server:
             }[kind]
             message = {"expired": "The provided token has expired."}.get(kind, f"Injected: {code}")
             start_response(status, [("Content-Type", "application/xml")])
-            return [ERROR.format(code=code, message=message).encode()]
+            return [] if request.method == "HEAD" else [ERROR.format(code=code, message=message).encode()]
         answer = list(self.app(environ, start_response))
         self.done.append(request)
         if kind == "cut after":  # carried out, but nobody hears of it

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from reds_core.errors import OutputError, RunError
-from reds_core.shards import opened, run_folder
+from reds_core.shards import opened, pages_of, run_folder
 from reds_core.verify import stem, verify_run, verify_shard
 from tests.test_shards import KINDS, contents, make_run, spec_of, write
 from tests.worlds import world
@@ -215,6 +215,20 @@ def test_a_folder_that_cannot_be_written_is_the_users_mistake(
     assert not list(tmp_path.iterdir())
 
 
+def test_two_processes_write_different_shards_and_wait_for_each_others_pages(spec_path: Path, tmp_path: Path) -> None:
+    spec = spec_of(spec_path)
+    with opened(spec, tmp_path, range(0, 1)) as folder, pages_of(folder):
+        code = (
+            "import sys; from pathlib import Path; from reds_core.shards import opened; from tests.test_shards import spec_of\n"
+            "with opened(spec_of(Path(sys.argv[1])), Path(sys.argv[2]), range(1, 3)): print('in', flush=True)"
+        )
+        words = [sys.executable, "-c", code, str(spec_path), str(tmp_path)]
+        other = subprocess.Popen(words, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(6)
+    assert other.communicate(timeout=60)[0] == "in\n" and other.returncode == 0
+
+
 def test_a_name_too_long_for_a_folder_is_the_users_mistake(spec_path: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="File name too long"):
         make_run(spec_of(spec_path, 2, f"name={'n' * 300}"), tmp_path)
@@ -227,7 +241,7 @@ def test_a_disk_that_fails_is_one_clear_error(spec_path: Path, tmp_path: Path, m
     with monkeypatch.context() as patch, pytest.raises(RunError, match=r"Input/output error\. What is finished is kept; run again"):
         patch.setattr(os, "fsync", fail)
         make_run(spec_of(spec_path, 2), tmp_path)
-    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {".lock"}
+    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {".lock", ".lock-pages"}
 
 
 def test_a_folder_removed_in_mid_run_is_one_clear_error(spec_path: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from reds_core.storage import folder_at
 from reds_core.verify import verify_run
 from reds_core.work import Request, forget, make
 from tests.s3 import CREDENTIALS, serving
-from tests.test_deploy import running_below, wait_until
+from tests.test_deploy import of_shards, running_below, wait_until
 from tests.test_shards import contents
 from tests.test_storage import stored
 from tests.worlds import TinyGenerator, world
@@ -94,11 +94,6 @@ def environment(server: Server) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def spec_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return world(tmp_path_factory.mktemp("world"), seeds={"count": SEEDS})
-
-
-def of_shards(found: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal: tars, tables, manifests but for their time."""
-    return {name: content for name, content in found.items() if name.startswith("shard-")}
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def test_both_engines_make_the_same_bytes(augment: Any, tmp_path: Path) -> None:
 
 
 def test_a_dead_worker_costs_its_shard_only(augment: Any, tmp_path: Path) -> None:
-    from flows import augment as module
+    from flows import making as module
 
     spec = str(world(tmp_path / "world", seeds={"count": 60}))
     whole = augment(spec=spec, out=str(tmp_path / "whole"))

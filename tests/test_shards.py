@@ -99,7 +99,7 @@ def make_run(spec: Spec, out: Path, seconds: float = 1.5) -> Path:
 
 def contents(folder: Path) -> dict[str, Any]:
     """A run's files by name; manifests without their time."""
-    found: dict[str, Any] = {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != ".lock"}
+    found: dict[str, Any] = {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if not p.name.startswith(".lock")}
     for name in found:
         if name.endswith(".json"):
             found[name] = {k: v for k, v in json.loads(found[name]).items() if k != TIME}

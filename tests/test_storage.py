@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,16 +21,16 @@ import webdataset as wds
 from upath import UPath
 from webdataset.gopen import gopen_schemes
 
+from reds_core import disk, storage
 from reds_core import publish as publishing
-from reds_core import storage
-from reds_core.errors import OutputError, StorageError
+from reds_core.errors import OutputError, ShardDamaged, StorageError
 from reds_core.publish import publish
 from reds_core.report import write_report
 from reds_core.runs import runs
 from reds_core.seeds import plan
 from reds_core.shards import opened, pending, write_shard
 from reds_core.spec import Spec, digest
-from reds_core.storage import fetched, folder_at, names, read, send
+from reds_core.storage import exists, fetched, folder_at, names, read, send
 from reds_core.types import Passes
 from reds_core.verify import STRAY, read_manifest, stem, verify_run, verify_shard
 from tests.s3 import CREDENTIALS, Server, serving
@@ -161,6 +166,82 @@ def test_a_damage_is_found_over_the_network_and_mended(spec_path: Path, tmp_path
     assert stored(make_run(spec, far(s3))) == contents(make_run(spec, tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_report_of_a_damaged_shard_is_one_clear_error(spec_path: Path, s3: str, kind: str) -> None:
+    folder = make_run(spec_of(spec_path), far(s3))
+    content = read(folder, f"{stem(1)}.{kind}")
+    assert content is not None
+    folder.fs.pipe_file(f"{folder.path}/{stem(1)}.{kind}", content[:3000] + bytes([content[3000] ^ 1]) + content[3001:])
+    with pytest.raises(ShardDamaged, match=r"shard-00001: differs from its manifest; remove its \.json, then run the spec again"):
+        write_report(folder)
+    storage.remove(folder, f"{stem(1)}.json")
+    make_run(spec_of(spec_path), far(s3))
+    write_report(folder)
+
+
+@pytest.mark.parametrize("prefix", ["", "/a[1]*?", "/50% off/ä"])
+def test_any_prefix_of_a_bucket_will_do(spec_path: Path, s3: str, prefix: str) -> None:
+    out = far(s3.removesuffix("/runs") + prefix)
+    folder = make_run(spec_of(spec_path), out)
+    folder.fs.pipe_file(f"{folder.path}/", b"")  # as some tools mark a folder
+    assert pending(folder, spec_of(spec_path)) == [] and verify_run(folder) == {0: [], 1: [], 2: []}
+    assert [run.folder for run in runs(out)] == [run.folder for run in runs(folder)] == [folder]
+    write_report(folder)
+    assert read(folder, "report.html") is not None
+    assert exists(out) and not exists(out / "nothing")
+
+
+def test_a_store_whose_files_grow_in_sight_gets_them_by_renaming(
+    spec_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "APPEARS_WHOLE", ())
+    monkeypatch.setattr(storage, "CREATES", ())
+    spec, out = spec_of(spec_path), far(f"memory://m{next(BUCKETS)}")
+    seen: list[str] = []
+    put = out.fs.put_file
+
+    def put_file(source: str, path: str, **options: Any) -> None:
+        seen.append(path.rpartition("/")[2])
+        put(source, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(out.fs, "put_file", put_file)
+        folder = make_run(spec, out)
+    assert len(seen) >= 10 and len(set(seen)) == len(seen) and all(name.startswith(".part-") for name in seen)
+    assert stored(folder) == contents(make_run(spec, tmp_path))
+    path = tmp_path / "once"
+    path.write_bytes(b"1")
+    assert not send(path, folder, create=True) and read(folder, "once") == b"1"
+    path.write_bytes(b"2")
+    assert not send(path, folder, create=True) and read(folder, "once") == b"1"
+
+
+def test_what_a_killed_process_left_on_its_way_to_a_store_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os, sys; from reds_core.disk import scratch\n"
+        "with scratch() as f: (f / 'large').write_bytes(bytes(9)); print(f, flush=True); os.kill(os.getpid(), int(sys.argv[1]))"
+    )
+
+    def hurt(by: int) -> Path:
+        where = os.environ | {"TMPDIR": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code, str(by)], env=where, capture_output=True, text=True, timeout=60)
+        assert done.returncode == -by, done.stderr
+        return Path(done.stdout.strip())
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(disk, "_root", None)
+    with disk.scratch() as mine:
+        first = hurt(signal.SIGKILL)
+        assert (first / "large").is_file()
+        second = hurt(signal.SIGKILL)
+        assert not first.exists() and second.exists() and mine.is_dir(), "the folder of a live process must stay"
+    assert not mine.exists()
+    disk.leave()
+    assert list(tmp_path.iterdir()) == [second.parent]
+    disk._sweep()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_tar_that_is_no_shard_is_named(spec_path: Path, s3: str) -> None:
     folder = make_run(spec_of(spec_path, 2), far(s3))
     folder.fs.pipe_file(f"{folder.path}/extra.tar", b"tar")
@@ -254,8 +335,26 @@ def test_what_a_store_refuses_before_anything_was_made_is_the_users_mistake(
     server.fault = lambda request: "denied"
     with pytest.raises(OutputError, match="renew the credentials or the rights"):
         make_run(spec_of(spec_path, 2), far(s3))
-    with pytest.raises(OutputError, match="no kind of storage nfs5://"):
-        folder_at("nfs5://x/y")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("nfs5://x/y", "runs cannot lie in nfs5://; give a path"),
+        ("https://example.org/runs", "runs cannot lie in https://"),
+        ("zip://runs.zip", "runs cannot lie in zip://"),
+        ("s3:///runs", "names no bucket; give s3://BUCKET/FOLDER"),
+        ("file://runs", "has three slashes"),
+        ("~nobody-here/runs", "there is no such user"),
+    ],
+)
+def test_a_place_that_cannot_hold_runs_is_the_users_mistake(place: str, message: str) -> None:
+    with pytest.raises(OutputError, match=message):
+        folder_at(place)
+
+
+def test_a_path_may_begin_with_a_home() -> None:
+    assert folder_at("~/runs") == Path.home() / "runs"
 
 
 def test_a_large_file_is_sent_in_portions(s3: str, server: Server, tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""What a run was asked to do: the parameters that a run, its child runs and its engine share."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from flows.options import Engine
+from reds_core.errors import OutputError
+from reds_core.spec import Spec, check_files, digest, load_spec
+from reds_core.storage import Folder, absolute_place, folder_at
+from reds_core.work import Request
+
+
+class Asked(BaseModel):
+    """Parameters of the flow `augment` that its child runs get too; see there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    spec: str
+    out: str
+    engine: Engine
+    workers: int | None
+    device: str
+    batch: int | None
+    overrides: tuple[str, ...]
+    allow_code: bool
+
+    @cached_property
+    def loaded(self) -> Spec:
+        """The spec, its files there, its code let in. Raises SpecError or ModelError."""
+        spec = load_spec(self.spec, list(self.overrides))
+        check_files(spec)
+        if self.allow_code:
+            let_code_in(Path(self.spec))
+        return spec
+
+    def place(self) -> Folder:
+        """The folder of all runs. Raises OutputError if the run's processes would not see the same one."""
+        if self.out.startswith("memory:") and self.engine != "local":
+            raise OutputError(f"{self.out} is seen by one process alone; use --engine local, or another folder with --out")
+        return folder_at(self.out)
+
+    def request(self, folder: Folder, spec: Spec) -> Request:
+        """What an engine needs to know."""
+        paths = let_code_in(Path(self.spec)) if self.allow_code else ()
+        return Request(spec, digest(spec), folder, self.batch, self.allow_code, paths)
+
+    def of_child(self, count: int) -> dict[str, Any]:
+        """The same for a child run, on whatever machine, with `count` seeds."""
+        same = {"out": absolute_place(self.out), "overrides": (*self.overrides, f"seeds.count={count}")}
+        return self.model_copy(update=same).model_dump(mode="json")
+
+
+def let_code_in(spec: Path) -> tuple[str, ...]:
+    """Makes a user's own modules importable, from the working directory and the spec's folder, and returns these."""
+    paths = (str(Path.cwd()), str(spec.absolute().parent))
+    sys.path += [p for p in paths if p not in sys.path]
+    return paths

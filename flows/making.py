@@ -1,0 +1,82 @@
+"""Shards by tasks, in the process that the flow runs in: a task a shard, on a free slot of the engine.
+
+Prefect names, retries and shows them; what is finished is decided by the manifests alone, which Prefect's cache could not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.artifacts import ProgressArtifact
+from flows.asked import Asked
+from flows.engines import Engine, open_engine
+from reds_core.errors import RedsError, RunError, StorageError, UserError, WorkerDied
+from reds_core.shards import made_meanwhile
+from reds_core.spec import Spec
+from reds_core.storage import Folder, names
+from reds_core.verify import indices
+from reds_core.work import Manifest
+
+Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
+
+TASKS: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=128)  # threads only wait, for a slot or for a child run
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> None:
+    """Calls `listener` with every event of the flows that run in this process."""
+    _listeners.append(listener)
+
+
+def tell(event: str, **figures: Any) -> None:
+    """An event, to all who listen."""
+    for listener in _listeners:
+        listener(event, figures)
+
+
+def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
+    """A dead worker is; a wrong input or a full disk is not."""
+    error = state.result(raise_on_failure=False)
+    retry = not isinstance(error, RedsError) or isinstance(error, WorkerDied)
+    if retry:
+        tell("retry", error=str(error))
+    return retry
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_condition_fn=_worth_another_try, task_run_name="shard-{index:05d} on {where}")
+def make_shard(index: int, engine: Engine, where: str) -> Manifest:
+    """One shard, on a free slot of the engine; `where` is for people."""
+    asked = engine.request
+    return made_meanwhile(asked.folder, asked.spec, index) or engine(index)
+
+
+def made_here(asked: Asked, spec: Spec, folder: Folder, todo: list[int]) -> dict[int, Exception]:
+    """Makes shards and returns the errors of those that could not be made. What would stop them all stops at once."""
+    if not todo:
+        return {}
+    maker = open_engine(asked.engine, asked.request(folder, spec), asked.device, asked.workers)
+    shown = ProgressArtifact(asked.loaded.name, len(todo))
+    failures: dict[int, Exception] = {}
+    try:
+        futures = {make_shard.submit(index, maker, maker.where): index for index in todo}
+        for future in as_completed(list(futures)):
+            outcome = future.result(raise_on_failure=False)
+            if isinstance(outcome, UserError | StorageError):
+                raise outcome
+            if isinstance(outcome, Exception):
+                failures[futures[future]] = outcome
+            else:
+                tell("shard", manifest=outcome)
+                shown.step()
+    finally:
+        maker.close()
+    # Whatever the workers say, the folder decides.
+    lost = set(todo) - set(indices(names(folder), "json")) - set(failures)
+    return failures | {index: RunError(f"it was made, but is not in {folder}: do all workers see the same one?") for index in lost}
