@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -47,14 +46,14 @@ def environment(prefect_api: str, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def pool(environment: dict[str, str]) -> Iterator[str]:
-    prefect(environment, "work-pool", "create", "nights", "--type", "process", "--overwrite")
-    yield "nights"
-    prefect(environment, "--no-prompt", "work-pool", "delete", "nights")
+    prefect(environment, "work-pool", "create", "gpu-pool", "--type", "process", "--overwrite")
+    yield "gpu-pool"
+    prefect(environment, "--no-prompt", "work-pool", "delete", "gpu-pool")
 
 
-def prefect(environment: dict[str, str], *words: str) -> str:
+def prefect(environment: dict[str, str], *words: str, cwd: Path = ROOT) -> str:
     command = [sys.executable, "-m", "prefect", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -102,21 +101,29 @@ def test_a_deployed_spec_is_run_by_a_worker_with_its_schedule_kept_by_the_server
     )
     done = reds(environment, tmp_path, "deploy", spec.relative_to(tmp_path), *options)
     assert done.returncode == 0 and "augment/by-night: 0 2 * * * Europe/Berlin" in done.stdout, done.stderr
-    from prefect.client.orchestration import get_client
-
-    async def registered() -> Any:
-        async with get_client() as client:
-            return await client.read_deployment_by_name("augment/by-night")
-
-    found = asyncio.run(registered())
+    found = deployment("augment/by-night")
     assert found.global_concurrency_limit.limit == 1
     assert (found.schedules[0].schedule.cron, found.schedules[0].schedule.timezone) == ("0 2 * * *", "Europe/Berlin")
     prefect(environment, "deployment", "run", "augment/by-night")
+    # The same, registered by the file.
+    prefect(environment, "--no-prompt", "deploy", "--all", "--prefect-file", "flows/prefect.yaml")
+    found = deployment("augment/nightly")
+    assert found.global_concurrency_limit.limit == 1 and found.schedules[0].schedule.cron == "0 2 * * *"
+    changes = (f"spec={spec}", f"out={tmp_path / 'by-file'}", 'overrides=["seeds.count=2"]', "least_accepted=0")
+    prefect(environment, "deployment", "run", "augment/nightly", *(word for change in changes for word in ("--param", change)))
     worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--run-once"]
     ran = subprocess.run(worker, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    folder = run_folder(load_spec(spec, ["seeds.count=2"]), tmp_path / "outputs")
-    assert verify_run(folder) and not any(verify_run(folder).values()), ran.stdout + ran.stderr
+    for out in ("outputs", "by-file"):
+        folder = run_folder(load_spec(spec, ["seeds.count=2"]), tmp_path / out)
+        assert verify_run(folder) and not any(verify_run(folder).values()), ran.stdout + ran.stderr
+
+
+def deployment(name: str) -> Any:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return client.read_deployment_by_name(name)
 
 
 @pytest.fixture
@@ -161,7 +168,7 @@ def test_several_workers_share_a_run_and_a_dead_one_costs_its_range_only(
     options = ("--pool", pool, "--parents", "parents", "--cron", "0 2 * * *", "--split", 2, "--least-accepted", 0)
     done = reds(environment, tmp_path, "deploy", spec, *options)
     assert (
-        done.returncode == 0 and "make-shards/shared: its child runs, 2 shards each, by workers of the pool nights" in done.stdout
+        done.returncode == 0 and "make-shards/shared: its child runs, 2 shards each, by workers of the pool gpu-pool" in done.stdout
     ), done.stderr
     folder = run_folder(load_spec(spec), tmp_path / "outputs")
 
@@ -180,6 +187,13 @@ def test_several_workers_share_a_run_and_a_dead_one_costs_its_range_only(
     states = runs_of("make-shards", "shared")
     assert states.count("COMPLETED") == 5 and states.count("CRASHED") == 1 and len(states) == 6, states
     assert "Completed" in (tmp_path / "worker2.log").read_text() and first.poll() is None
+    # Registered anew and not shared, it leaves no child runs' deployment behind.
+    again = reds(environment, tmp_path, "deploy", spec, "--pool", pool, "--cron", "0 2 * * *")
+    assert again.returncode == 0, again.stderr
+    from prefect.exceptions import ObjectNotFound
+
+    with pytest.raises(ObjectNotFound):
+        deployment("make-shards/shared")
 
 
 def of_shards(found: dict[str, Any]) -> dict[str, Any]:
@@ -187,12 +201,12 @@ def of_shards(found: dict[str, Any]) -> dict[str, Any]:
     return {name: content for name, content in found.items() if name.startswith("shard-")}
 
 
-def runs_of(flow: str, deployment: str) -> list[str]:
+def runs_of(flow: str, name: str) -> list[str]:
     """The states of a deployment's runs."""
     from prefect.client.orchestration import get_client
 
+    wanted = deployment(f"{flow}/{name}").id
     with get_client(sync_client=True) as client:
-        wanted = client.read_deployment_by_name(f"{flow}/{deployment}").id
         return [run.state.type.value for run in client.read_flow_runs() if run.state and run.deployment_id == wanted]
 
 
@@ -236,6 +250,7 @@ def test_a_failed_run_is_told_to_the_notification_block(
         (("--pool", "nobody"), "there is no work pool 'nobody'; `prefect work-pool create nobody --type process`"),
         (("--cron", "every night"), "the schedule 'every night' in UTC cannot be read"),
         (("--timezone", "Mars/Base"), "in Mars/Base cannot be read"),
+        (("--parents", "other"), "--parents is a pool for runs that wait for their child runs; --split N makes some"),
     ],
 )
 def test_what_cannot_be_registered_is_said_before_anything_is(
