@@ -23,6 +23,7 @@ from reds_core.models.imported import Description
 from reds_core.runs import Run
 
 LOUD = 0.1  # of a tolerance: noise that a user should know of
+LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.bench_workers; shards for which it matters
 
 # Tables that go to a file or a pipe need not fit a terminal.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -90,6 +91,10 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
         f"{f.bytes / 1e6:.1f} MB",
     )
     console.print(table)
+    if shards > MANY and f.seconds / shards < LEAST_SHARD:
+        console.print(
+            f"A shard takes about {f.seconds / shards:.1f} s; below {LEAST_SHARD:g} s, scheduling it is more than 1 % of that. Raise shards.seeds."
+        )
     if f.short_seeds:
         console.print(
             f"[bold red]{f.short_seeds} of {f.tried_seeds} seeds had fewer than {job.spec.trajectory.directions} directions[/bold red]: what "

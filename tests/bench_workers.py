@@ -1,12 +1,12 @@
 """What scheduling costs, and what a second worker process brings: `python -m tests.bench_workers [SHARDS]`.
 
-Prints four claims, each measured here and now: the cost of a Prefect task around a shard, beside a server of its own; the time to encode an
-image; the throughput of one and of two worker processes, of one torch thread each, on the main job's spec; and the resident memory.
+Measured here and now: the time to encode an image; the cost of a Prefect task around a shard, beside a server of its own; the throughput of one
+and of two worker processes, of one torch thread each, on the main job's spec. From these, and from what a GPU was measured to do elsewhere, it
+counts what one GPU, eight and a hundred would yield, and which resource ends first.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import resource
 import sys
@@ -14,18 +14,22 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from PIL import Image
 
 from flows import home
+from reds_core.images import ImageFormat, encode
 from reds_core.shards import opened
 from reds_core.spec import digest, load_spec
 from reds_core.work import Request, cores
 
 SPEC = Path(__file__).parent.parent / "augment_specs/fashion_mnist.yaml"
 TASKS = 200
+RAW = 293  # images a second of StyleGAN2 at 256x256 in float32, on one H100
+EQUIVALENTS = 20  # forward passes or equivalents an accepted variant, rejected ones included
+BUCKET = 3500  # writes a second that S3 promises a prefix
+SHARD = 64 * 24  # variants in a shard of 64 seeds, with 4 directions, 4 waypoints and three quarters accepted
 
 
 def cpu_of(pid: int) -> float:
@@ -48,8 +52,8 @@ class Idle:
     def close(self) -> None: ...
 
 
-def tasks(request: Request) -> None:
-    """The cost of a task, with its state changes, its name, and the run's progress."""
+def tasks(request: Request) -> float:
+    """The cost of a task, with its state changes, its name, and the run's progress; milliseconds of the server."""
     from prefect import flow
     from prefect.client.orchestration import get_client
     from prefect.futures import as_completed
@@ -83,23 +87,32 @@ def tasks(request: Request) -> None:
         f"under 1 % of the run if a shard takes {seconds / TASKS * 100:.1f} s or more on each of its devices, and one such server "
         f"keeps up with {1000 / server_ms:.0f} shards a second"
     )
+    return server_ms
 
 
-def encoding() -> None:
-    """What an image costs that is stored."""
+def natural(side: int) -> np.ndarray:
+    """uint8 (side, side, 3): noise with the spectrum of photographs, which fall with the frequency."""
+    draw, f = np.random.RandomState(0), np.fft.fftfreq(side)
+    radius = np.hypot(f[:, None], f[None]).clip(1 / side) ** 1.5
+    planes = np.stack([np.fft.ifft2(np.fft.fft2(draw.randn(side, side)) / radius).real for _ in range(3)], -1)
+    planes -= planes.min()
+    levels: np.ndarray = (planes * 255 / planes.max()).astype(np.uint8)
+    return levels
+
+
+def encoding() -> dict[tuple[int, str], tuple[float, float]]:
+    """What an image costs that is stored: milliseconds of a core and kB by size and format."""
+    costs = {}
     for side in (28, 64, 256, 1024):
-        draw = np.random.RandomState(0)
-        small = Image.fromarray(draw.randint(0, 256, (side // 4, side // 4, 3)).astype(np.uint8))
-        noise = draw.randint(-3, 4, (side, side, 3))
-        pixels = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC)).astype(int) + noise
-        image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-        for kind, options in (("PNG", {}), ("JPEG", {"quality": 95}), ("WEBP", {"quality": 95})):
-            began, count = time.monotonic(), max(1, 2_000_000 // side**2 // 4)
+        image = natural(side)
+        for kind in get_args(ImageFormat):
+            began, count = time.monotonic(), max(3, 2_000_000 // side**2)
             for _ in range(count):
-                file = io.BytesIO()
-                image.save(file, kind, **options)
+                file = encode(image, kind, None)
             ms = (time.monotonic() - began) / count * 1000
-            print(f"{side}x{side} {kind}: {ms:.2f} ms of a core, {file.tell() / 1e3:.0f} kB")
+            print(f"{side}x{side} {kind}: {ms:.2f} ms of a core, {len(file) / 1e3:.0f} kB")
+            costs[side, kind] = ms, len(file) / 1e3
+    return costs
 
 
 def curve(request: Request, shards: int) -> None:
@@ -123,9 +136,45 @@ def curve(request: Request, shards: int) -> None:
         engine.close()
     one, two = (float(np.median(found[count])) for count in (1, 2))
     print(
-        f"shards a second, medians of 3: one worker process {one:.2f}, two {two:.2f}: efficiency {two / one / 2:.0%}, {cores()} cores"
+        f"shards a minute, medians of 3: one worker process {60 * one:.2f}, two {60 * two:.2f}: efficiency {two / one / 2:.0%}, {cores()} cores"
     )
-    print("  each:", "; ".join(f"{count}: {', '.join(f'{v:.2f}' for v in values)}" for count, values in found.items()))
+    print("  each:", "; ".join(f"{count}: {', '.join(f'{60 * v:.2f}' for v in values)}" for count, values in found.items()))
+
+
+def work(side: int) -> float:
+    """Floating-point operations of an image of StyleGAN2 in its configuration F."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from reds_core.models.stylegan2 import StyleGan2
+
+    widths = tuple(min(2**15 // (4 << k), 512) for k in range(side.bit_length() - 2))
+    a = StyleGan2(
+        kind="stylegan2", z_dim=512, w_dim=512, classes=0, mapping_layers=8, channels=widths, colours=3, form="skip", clamp=None
+    )
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        a.build()[1].requires_grad_(False)(torch.zeros(1, a.rows, 512))
+    return float(counter.get_total_flops())
+
+
+def scale(costs: dict[tuple[int, str], tuple[float, float]], server_ms: float) -> None:
+    """What GPUs would yield, and what else that takes."""
+    print(f"\nOn paper: {RAW} images a second at 256x256 and {EQUIVALENTS} equivalents a variant; features not counted")
+    for side in (1024, 64):
+        ratio = work(side) / work(256)
+        each = RAW / ratio / EQUIVALENTS
+        print(f"StyleGAN2 at {side}x{side}: {ratio:.2f} times the work of 256x256")
+        for gpus in (1, 8, 100):
+            rate = gpus * each
+            needs = [
+                f"{kind} {costs[side, kind][0] * rate / 1000:.2g} cores and {costs[side, kind][1] * rate / 1000:.3g} MB/s"
+                for kind in ("png", "jpg")
+            ]
+            shards = rate / SHARD
+            print(
+                f"  {gpus} GPUs: {rate:.3g} variants a second, {rate * 3600 * 8 / 1e6:.3g} million in 8 hours; {', '.join(needs)}; {shards:.2g} shards a second "
+                f"({SHARD / each:.0f} s each), {3 * shards / BUCKET:.1%} of a prefix's writes, {shards * server_ms / 1000:.1%} of the server"
+            )
 
 
 def main() -> None:
@@ -137,8 +186,8 @@ def main() -> None:
         spec = load_spec(SPEC, [f"seeds.count={16 * shards}", "shards.seeds=16"])
         with opened(spec, Path(scratch)) as folder:
             request = Request(spec, digest(spec), folder, None, False, ())
-            encoding()
-            tasks(request)
+            costs = encoding()
+            scale(costs, tasks(request))
             curve(request, shards)
 
 

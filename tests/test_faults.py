@@ -43,12 +43,6 @@ SEEDS, SHARDS = 60, 30
 Count = Callable[..., None]
 
 
-@pytest.fixture
-def survived(record_property: Callable[[str, object], None]) -> Count:
-    """Records faults that a test injected, by what they were."""
-    return lambda **counts: record_property("faults", counts)
-
-
 class Server:
     """A Prefect server of its own, that can be killed and started again."""
 

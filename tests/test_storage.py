@@ -250,18 +250,22 @@ def test_a_tar_that_is_no_shard_is_named(spec_path: Path, s3: str) -> None:
 
 # A server that fails
 
+KINDS_TOLD = {"500": "500", "503": "503", "cut": "connection cut", "cut after": "answer lost"}
+
 
 def whole_or_unfinished(folder: UPath) -> None:
     """Nothing is seen that looks finished and is not."""
     assert all(verify_shard(folder, k) == [] for k in range(3) if read(folder, f"{stem(k)}.json") is not None)
 
 
-def test_a_fault_at_any_request_loses_and_doubles_nothing(spec_path: Path, tmp_path: Path, s3: str, server: Server) -> None:
+def test_a_fault_at_any_request_loses_and_doubles_nothing(
+    spec_path: Path, tmp_path: Path, s3: str, server: Server, survived: Callable[..., None]
+) -> None:
     """Every request of a run is answered once by an error, and once by nothing although it was carried out."""
     spec = spec_of(spec_path, 4)
     expected = contents(make_run(spec, tmp_path))
-    survived = 0
-    for kind in ("500", "cut after"):
+    counts = {"500": 0, "cut after": 0}
+    for kind in counts:
         for at in itertools.count(1):
             out, seen = far(f"{s3}/{kind.replace(' ', '-')}/{at}"), itertools.count(1)
             server.fault = lambda request, seen=seen, at=at, kind=kind: kind if next(seen) == at else ""
@@ -273,28 +277,36 @@ def test_a_fault_at_any_request_loses_and_doubles_nothing(spec_path: Path, tmp_p
                 assert sorted(server.written()) == sorted(expected), "something was written twice"
             if at > asked:
                 break
-            survived += 1
-    assert survived > 20
+            counts[kind] += 1
+    assert min(counts.values()) > 10
+    survived(**{f"S3 {KINDS_TOLD[kind]}": count for kind, count in counts.items()})
 
 
-def test_many_faults_at_random_are_survived(spec_path: Path, tmp_path: Path, s3: str, server: Server) -> None:
+def test_many_faults_at_random_are_survived(
+    spec_path: Path, tmp_path: Path, s3: str, server: Server, survived: Callable[..., None]
+) -> None:
     spec = spec_of(spec_path, 12)
     expected = contents(make_run(spec, tmp_path))
-    draw, before = random.Random(1), sum(server.hurt.values())
+    draw, before = random.Random(1), dict(server.hurt)
     server.fault = lambda request: draw.choice(["500", "503", "cut", "cut after"]) if draw.random() < 0.4 else ""
     folder = make_run(spec, far(s3))
     server.fault = lambda request: ""
-    assert stored(folder) == expected and sum(server.hurt.values()) - before > 15
+    counts = {f"S3 {told}": server.hurt[kind] - before[kind] for kind, told in KINDS_TOLD.items()}
+    assert stored(folder) == expected and sum(counts.values()) > 15
+    survived(**counts)
 
 
-def test_slow_answers_are_waited_for(spec_path: Path, tmp_path: Path, s3: str, server: Server) -> None:
-    spec = spec_of(spec_path, 2)
+def test_slow_answers_are_waited_for(
+    spec_path: Path, tmp_path: Path, s3: str, server: Server, survived: Callable[..., None]
+) -> None:
+    spec, before = spec_of(spec_path, 2), server.hurt["slow"]
     server.fault = lambda request: "slow" if request.name.endswith(".parquet") else ""
     assert stored(make_run(spec, far(s3))) == contents(make_run(spec, tmp_path))
+    survived(**{"S3 slow answer": server.hurt["slow"] - before})
 
 
 def test_credentials_that_expire_at_any_request_stop_the_run_and_lose_nothing(
-    spec_path: Path, tmp_path: Path, s3: str, server: Server
+    spec_path: Path, tmp_path: Path, s3: str, server: Server, survived: Callable[..., None]
 ) -> None:
     spec = spec_of(spec_path, 4)
     expected = contents(make_run(spec, tmp_path))
@@ -312,6 +324,7 @@ def test_credentials_that_expire_at_any_request_stop_the_run_and_lose_nothing(
         else:
             break
     assert at > 10
+    survived(**{"S3 credentials expired": at - 1})
 
 
 def test_a_store_that_stays_away_is_one_clear_error(
