@@ -14,7 +14,7 @@ import typer
 
 from flows import home
 from flows.options import AllowCode, Batch, Device, Engine, Grow, LeastAccepted, Out, Overrides, RunFolder, SpecPath
-from reds_core.errors import OutputError, RedsError, UserError
+from reds_core.errors import RedsError, UserError
 
 app = typer.Typer(
     name="reds",
@@ -51,6 +51,7 @@ def run(
 
     Stop it at any time and run it again: finished shards are kept, and the outcome is the same. The last line names the folder.
     """
+    from flows.early import checked
     from flows.progress import Progress
     from reds_core.runs import told
     from reds_core.seeds import plan, shard_range
@@ -58,7 +59,7 @@ def run(
     embedded = home.settle()
     progress = Progress(sys.stderr)
     signal.signal(signal.SIGINT, lambda *_: _interrupted(progress))
-    shard_range(shards, len(plan(_check_early(spec, set_ or [], allow_code))))
+    shard_range(shards, len(plan(checked(spec, set_ or [], allow_code))))
     with progress:
         progress.say("starting Prefect" + ("'s embedded API" if embedded else f" with the API at {os.environ['PREFECT_API_URL']}"))
         with home.first_start() if embedded else contextlib.nullcontext():
@@ -93,14 +94,13 @@ def check(
     allow_code: AllowCode = False,
 ) -> None:
     """Try SPEC on a few seeds: is it right, what would it accept, what would it cost? Writes nothing."""
+    from flows.early import checked_all
     from flows.show import show_forecast
     from reds_core.check import forecast
     from reds_core.prepare import prepare
     from reds_core.seeds import plan
 
-    loaded = _load_early(spec, set_ or [], allow_code)
-    _check_all_files(loaded, allow_code)
-    _tell_doubts(loaded)
+    loaded = checked_all(spec, set_ or [], allow_code)
     job = prepare(loaded, device, batch, allow_code)
     first = loaded.seeds.first
     show_forecast(job, forecast(job, range(first, first + min(seeds, loaded.seeds.count))), len(plan(loaded)))
@@ -123,12 +123,13 @@ def compare(
     They are corrected, local, linear, maxc, rand, pca, sefa and interfacegan.
     Writes compare.csv, compare.png and compare.md to DIR/NAME/compare; and truth.csv for the builtin rooms, whose true factors are known.
     """
+    from flows.early import checked
     from reds_core.compare import METHODS
     from reds_core.compare import compare as run_comparison
     from reds_core.storage import folder_at, written
     from reds_core.versus import write_comparison
 
-    loaded = _check_early(spec, set_ or [], allow_code)
+    loaded = checked(spec, set_ or [], allow_code)
     folder = folder_at(out) / loaded.name / "compare"
     names = [name.strip() for name in (",".join(METHODS) if methods is None else methods).split(",") if name.strip()]
     found = run_comparison(loaded, names, device, batch, allow_code, lambda line: print(line, file=sys.stderr))
@@ -183,12 +184,13 @@ def deploy(
         raise UserError("a schedule needs a server: start one with `prefect server start`, and set PREFECT_API_URL to its address")
     from flows.deploy import cron as schedule
     from flows.deploy import deploy as register
+    from flows.early import checked
     from reds_core.spec import absolute
     from reds_core.storage import absolute_place
 
     if parents and not split:
         raise UserError("--parents is a pool for runs that wait for their child runs; --split N makes some")
-    loaded = _check_early(spec, set_ or [], allow_code)
+    loaded = checked(spec, set_ or [], allow_code)
     parameters = {
         "spec": str(spec.absolute()), "out": absolute_place(out), "engine": engine, "workers": workers, "device": device, "batch": batch,
         "overrides": [absolute(text) for text in set_ or []], "allow_code": allow_code, "grow": grow, "least_accepted": least_accepted, "split": split,
@@ -206,11 +208,12 @@ def deploy(
 @app.command()
 def verify(folder: RunFolder) -> None:
     """Hash and decode every shard of a run, and name each damaged or missing one."""
+    from flows.early import existing
     from reds_core.runs import totals
     from reds_core.storage import near
     from reds_core.verify import cure, verify_run
 
-    place = _existing(folder)
+    place = existing(folder)
     found = verify_run(place)
     problems = [p for shard in found.values() for p in shard]
     for problem in problems:
@@ -227,18 +230,20 @@ def verify(folder: RunFolder) -> None:
 @app.command()
 def report(folder: RunFolder) -> None:
     """Rebuild report.html and the dataset card of a finished or partial run."""
+    from flows.early import existing
     from reds_core.report import write_report
 
-    print(write_report(_existing(folder)))
+    print(write_report(existing(folder)))
 
 
 @app.command("list")
 def list_(out: Annotated[str, typer.Argument(metavar="[DIR]", help="The folder of all runs, or its URL.")] = "outputs") -> None:
     """The runs under a folder, newest first, with their state and totals."""
+    from flows.early import existing
     from flows.show import show_runs
     from reds_core.runs import runs
 
-    show_runs(runs(_existing(out)), out)
+    show_runs(runs(existing(out)), out)
 
 
 @app.command("import")
@@ -309,61 +314,6 @@ def _exit_codes() -> Iterator[None]:
         sys.exit(1)
 
 
-def _check_early(spec: Path, overrides: list[str], allow_code: bool) -> Any:
-    """Finds a mistake in the spec before anything slow starts."""
-    from reds_core.spec import check_files
-
-    loaded = _load_early(spec, overrides, allow_code)
-    check_files(loaded)
-    _tell_doubts(loaded)
-    return loaded
-
-
-def _check_all_files(spec: Any, allow_code: bool) -> None:
-    """Raises ModelError with every missing file, and with what is wrong with those that are there."""
-    import torch
-
-    from reds_core.errors import ModelError
-    from reds_core.models.config import Access
-    from reds_core.spec import check_files, check_present
-
-    try:
-        check_files(spec)
-    except ModelError as error:
-        wrong = check_present(spec, Access(torch.device("cpu"), allow_code))
-        rest = "\n".join(wrong) or "everything else that can be checked without them is right"
-        raise ModelError(f"{error}\n{rest}") from error
-
-
-def _load_early(spec: Path, overrides: list[str], allow_code: bool) -> Any:
-    """The spec, with its code let in."""
-    from reds_core.spec import load_spec
-
-    loaded = load_spec(spec, overrides)
-    if allow_code:
-        from flows.asked import let_code_in
-
-        let_code_in(spec)
-    return loaded
-
-
-def _tell_doubts(spec: Any) -> None:
-    from reds_core.spec import doubts
-
-    for doubt in doubts(spec):
-        print(f"reds: warning: {doubt}", file=sys.stderr)
-
-
-def _existing(place: str) -> Any:
-    """The folder at a path or URL; Any, for its type takes long to import."""
-    from reds_core.storage import exists, folder_at
-
-    folder = folder_at(place)
-    if not exists(folder):
-        raise OutputError(f"there is no folder {folder}")
-    return folder
-
-
 def _summary(result: dict[str, Any]) -> str:
     share = result["accepted"] / result["candidates"] if result["candidates"] else 0
     made = f"{result['now']} made now" if result["now"] else "nothing was left to do"
@@ -383,5 +333,7 @@ def _interrupted(progress: Any) -> None:
     for child in children():
         with contextlib.suppress(OSError):
             os.kill(child, signal.SIGKILL)
+    if "reds_core.disk" in sys.modules:
+        sys.modules["reds_core.disk"].leave()
     # Threads that compute cannot be stopped, and exit handlers would wait for them.
     os._exit(130)

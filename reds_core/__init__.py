@@ -8,7 +8,7 @@ Reading order, which is also the order of import (a module imports only what sta
     models/              networks from files, published checkpoints as data, and the networks that ship with the package
     generators/          latent -> image
     features/            image -> vector
-    strict_yaml, spec    the YAML as frozen models, and its digest
+    mistakes, spec       the YAML as frozen models, what can be wrong with it, and its digest
     seeds                integer -> latent
     directions           Gram, null space, REDs and the ablations
     jacobian             Grams of many points at once, by reverse mode, forward mode or differences
@@ -18,7 +18,8 @@ Reading order, which is also the order of import (a module imports only what sta
     prepare              makes a job: what a run needs once
     origins, walks       a shard's seeds and what their variants are compared with; its trajectories
     variants             seeds -> variants and rejects: the whole method on one page
-    storage, verify      disks and object stores; is a shard whole
+    disk, storage        this machine's disks; object stores
+    verify               is a shard whole
     publish, shards      tars, tables, manifests, and how they get to where they belong
     work                 one shard from a request to its manifest, in whatever process
     runs, report         what shards add up to; pictures and tables for people; croissant, for machines

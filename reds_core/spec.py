@@ -1,8 +1,7 @@
 """The spec: one YAML file that says what to make, as frozen models, and the digest that names its folder.
 
-`load_spec` reports mistakes of shape (pydantic's) and mistakes of reference (a held name that no attribute has) in one answer:
-`_references` therefore works on the raw mapping, whatever else is wrong with it. Files are looked at later, by `missing_files`
-and by the loaders.
+`load_spec` reports mistakes of shape and of reference in one answer (`reds_core.mistakes`). Files are looked at later, by `check_files` and by
+the loaders.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from reds_core import strict_yaml
 from reds_core.errors import ModelError, SpecError
 from reds_core.features import AnyFeature, NetworkInput, in_pixels
 from reds_core.generators import AnyGenerator
+from reds_core.mistakes import field_mistakes, no_numbers, references, shape_mistake, walk
 from reds_core.models.config import Access, Config, Count, FromFile, Number, file_sha256
 
 FIRST_REFERENCE_SEED = 2**31
 NO_PART = ("sha256", "published")  # of the digest: what a file holds is
-SEPARATE_LABELS = ("condition", "none")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Positive = Annotated[Number, Field(gt=0)]
@@ -166,10 +165,10 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     try:
         spec = Spec.model_validate(raw, context={"base": path.absolute().parent})
     except ValidationError as error:
-        mistakes = [_shape_mistake(e, raw) for e in error.errors()]
-    mistakes += _references(raw)
+        mistakes = [shape_mistake(e, raw) for e in error.errors()]
+    mistakes += references(raw)
     if spec is not None:
-        mistakes += _field_mistakes(spec, "") + list(_no_numbers(_plain(spec), ""))
+        mistakes += field_mistakes(spec, "") + list(no_numbers(_plain(spec), ""))
     if spec is None or mistakes:
         raise SpecError(str(path), list(dict.fromkeys(mistakes)))
     return spec
@@ -191,7 +190,7 @@ def digest(spec: Spec) -> str:
 
 def doubts(spec: Spec) -> list[str]:
     """What is allowed but hardly meant: a judge that is the network of a held attribute, or what configs say of themselves."""
-    found = [f"{key.removesuffix('.')}: {doubt}" for key, value in _walk(spec, "") for doubt in getattr(value, "doubts", list)()]
+    found = [f"{key.removesuffix('.')}: {doubt}" for key, value in walk(spec, "") for doubt in getattr(value, "doubts", list)()]
     if spec.judge is None:
         return found
     judge = _canonical(spec.judge)["model"]
@@ -209,7 +208,7 @@ def dump(spec: Spec) -> str:
 
 def files(spec: Config, where: str = "") -> Iterator[tuple[str, Path, str | None, str | None]]:
     """Every file that a spec names: the key that names it, its path, the hash it is pinned to, and where it comes from."""
-    for key, value in _walk(spec, where):
+    for key, value in walk(spec, where):
         for name in type(value).model_fields:
             path = getattr(value, name)
             if isinstance(path, Path):
@@ -231,7 +230,7 @@ def check_files(spec: Spec) -> None:
 def check_present(spec: Spec, access: Access) -> list[str]:
     """What is wrong with the networks whose files are there, each as "where: what", whatever else is missing."""
     problems = []
-    for key, value in _walk(spec, ""):
+    for key, value in walk(spec, ""):
         if isinstance(value, FromFile) and all(path.is_file() for _, path, _, _ in files(value)):
             try:
                 value.load(access)
@@ -271,80 +270,6 @@ def _from_here(value: Any, key: str) -> Any:
     return str(Path(value).absolute()) if isinstance(value, str) and key in ("path", "weights", "mask") else value
 
 
-def _shape_mistake(error: Any, raw: Any) -> str:
-    """One of pydantic's errors as "where: what"."""
-    keys = []
-    for part in error["loc"]:
-        # Pydantic names the kind that it chose as if it were a key.
-        if isinstance(raw, Mapping) and part not in raw and part == raw.get("kind"):
-            continue
-        keys.append(str(part))
-        raw = raw.get(part) if isinstance(raw, Mapping) else None
-    where = ".".join(keys)
-    what = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        what = "is no key here; `reds schema` lists them"
-    elif error["type"] == "missing":
-        what = "is required"
-    elif error["type"] in ("finite_number", "literal_error", "union_tag_invalid") or "type" in error["type"]:
-        value = repr(error["input"])
-        what += f", not {value if len(value) <= 60 else value[:57] + '...'}"
-    return f"{where}: {what}"
-
-
-def _references(raw: Mapping[str, Any]) -> list[str]:
-    """Names that refer to nothing, or to the wrong thing. Must bear any raw mapping."""
-
-    def mapping(key: str, of: Mapping[str, Any] = raw) -> Mapping[str, Any]:
-        value = of.get(key)
-        return value if isinstance(value, Mapping) else {}
-
-    attributes, held, varied = mapping("attributes"), mapping("held"), mapping("varied")
-    known = ", ".join(attributes) or "none are defined"
-    mistakes = [
-        f"{role}.{name}: no attribute has this name; there are: {known}"
-        for role, names in (("held", held), ("varied", varied))
-        for name in names
-        if name not in attributes
-    ]
-    mistakes += [f"{name}: is both held and varied; it can only be one" for name in held if name in varied]
-    mistakes += [
-        f"trajectory.beta.{name}: is no held attribute" for name in mapping("beta", mapping("trajectory")) if name not in held
-    ]
-    label = raw.get("label")
-    if isinstance(label, str) and label not in SEPARATE_LABELS:
-        kind = mapping(label, attributes).get("kind")
-        if label not in attributes:
-            mistakes.append(f"label: no attribute is named {label!r}; give a classifier attribute, `condition` or `none`")
-        elif kind != "classifier":
-            mistakes.append(f"label: {label!r} is of kind {kind}, which decides no class; give a classifier attribute")
-    shards = mapping("shards")
-    if shards.get("quality") is not None and shards.get("image", "png") == "png":
-        mistakes.append("shards.quality: png is lossless and has no quality; choose jpg or webp, or leave it out")
-    return mistakes
-
-
-def _field_mistakes(spec: Config, where: str) -> list[str]:
-    """What configs say of themselves, by their `mistakes` method."""
-    return [
-        f"{key.removesuffix('.') or 'spec'}: {mistake}"
-        for key, value in _walk(spec, where)
-        for mistake in getattr(value, "mistakes", list)()
-        if not mistake.startswith("region: ")  # the region says so itself
-    ]
-
-
-def _walk(value: Any, where: str) -> Iterator[tuple[str, Config]]:
-    """A config and every config inside it, each with its key followed by a dot."""
-    if isinstance(value, Config):
-        yield where, value
-        for name in type(value).model_fields:
-            yield from _walk(getattr(value, name), f"{where}{name}.")
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _walk(item, f"{where}{name}.")
-
-
 def _plain(value: Any) -> Any:
     """Plain YAML values. A field that is None is left out; a None inside `options` is a value."""
     if isinstance(value, Config):
@@ -355,15 +280,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _no_numbers(value: Any, where: str) -> Iterator[str]:
-    """NaN and infinities that no field's type has refused: those inside `options`."""
-    if isinstance(value, float) and not math.isfinite(value):
-        yield f"{where.removesuffix('.')}: Input should be a finite number, not {value}"
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from _no_numbers(item, f"{where}{key}.")
 
 
 def _canonical(value: Any) -> Any:
