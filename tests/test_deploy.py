@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from reds_core.errors import UserError
 from reds_core.shards import grown, run_folder
 from reds_core.spec import absolute, load_spec
 from reds_core.verify import verify_run
@@ -45,10 +47,14 @@ def environment(prefect_api: str, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def pool(environment: dict[str, str]) -> Iterator[str]:
-    prefect(environment, "work-pool", "create", "gpu-pool", "--type", "process", "--overwrite")
-    yield "gpu-pool"
-    prefect(environment, "--no-prompt", "work-pool", "delete", "gpu-pool")
+def pool(prefect_api: str) -> Iterator[str]:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="gpu-pool", type="process"), overwrite=True)
+        yield "gpu-pool"
+        client.delete_work_pool("gpu-pool")
 
 
 def prefect(environment: dict[str, str], *words: str, cwd: Path = ROOT) -> str:
@@ -254,11 +260,15 @@ def test_a_failed_run_is_told_to_the_notification_block(
     ],
 )
 def test_what_cannot_be_registered_is_said_before_anything_is(
-    environment: dict[str, str], pool: str, tmp_path: Path, changes: tuple[str, str], message: str
+    prefect_api: str, pool: str, tmp_path: Path, changes: tuple[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from flows.cli import app
+
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     options = {"--pool": pool, "--cron": "0 2 * * *"} | {changes[0]: changes[1]}
-    done = reds(environment, tmp_path, "deploy", world(tmp_path / "world"), *(w for pair in options.items() for w in pair))
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+    words = ["deploy", str(world(tmp_path / "world")), *(w for pair in options.items() for w in pair)]
+    with pytest.raises(UserError, match=re.escape(message)):
+        app(words, standalone_mode=False)
 
 
 def test_without_a_server_there_is_no_schedule(environment: dict[str, str], tmp_path: Path) -> None:
