@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import show
 from flows.asked import Asked
-from flows.children import made_by_children
-from flows.making import TASKS, made_here, tell
+from flows.children import WAITING, made_by_children
+from flows.making import made_here, tell
 from flows.options import Engine
 from reds_core.errors import RunError
 from reds_core.runs import Totals, as_dict, told
@@ -35,7 +35,7 @@ def _run_name() -> str:
     return Path(str(runtime.flow_run.parameters.get("spec", "augment"))).stem
 
 
-@flow(name="augment", flow_run_name=_run_name, task_runner=TASKS)  # type: ignore[arg-type]
+@flow(name="augment", flow_run_name=_run_name, task_runner=WAITING)  # type: ignore[arg-type]
 def augment(
     spec: str,
     out: str = "outputs",

@@ -20,20 +20,22 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import ProgressArtifact
 from flows.asked import Asked
-from flows.making import TASKS, made_here
+from flows.making import made_here
 from reds_core.errors import RunError, SpecError
 from reds_core.seeds import plan, shard_range
 from reds_core.shards import opened, pending
 from reds_core.spec import Spec, digest
 from reds_core.storage import Folder
 
+WAITING: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=128)  # a thread for every child run that is waited for
 POLL, PATIENCE = 5.0, 120.0  # seconds; a child that waits longer for a worker is worth a warning
 
 
-@flow(name="make-shards", task_runner=TASKS)  # type: ignore[arg-type]
+@flow(name="make-shards")
 def make_shards(asked: Asked, shards: str) -> int:
     """A child run: the shards of a range "A:B" that are not finished yet.
 

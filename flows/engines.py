@@ -1,15 +1,15 @@
 """Where shards are made: in this process, in one process per device, or on a Ray cluster (flows.on_ray).
 
-An engine is called with a shard's index and returns its manifest; calls come from the flow's task threads, and wait for a free slot.
-Prefect's own process pool loses a run when one worker dies, so every slot here owns a pool of one process: when it dies or
-hangs, that process alone is replaced, and the task's retry makes the shard again.
+An engine is called with a shard's index and returns its manifest; calls come from the flow's task threads, of which there are as many as the
+engine can serve at once. Prefect's own process pool loses a run when one worker dies, so every device here has a pool of one process: when
+it dies or hangs, that process alone is replaced, and the task's retry makes the shard again.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 import time
@@ -29,8 +29,10 @@ class Engine(Protocol):
     """Makes shards, from any thread."""
 
     request: Request
-    slots: int
-    where: str  # its devices, for people
+    slots: int  # shards that can be on their way at once
+
+    def here(self) -> str:
+        """The device that the calling thread's shards are made on, for people."""
 
     def __call__(self, index: int) -> Manifest: ...
 
@@ -41,29 +43,28 @@ class Engine(Protocol):
 class Local:
     """Shards one after another in this process, on all of its cores; while one is computed, the one before is written."""
 
-    slots = 1
+    slots = 2  # no more, or a slow disk would let shards pile up in memory
 
     def __init__(self, request: Request, device: str) -> None:
         from reds_core.prepare import pick_device
 
-        self.request, self.device, self.where = request, device, str(pick_device(device))
+        self.request, self.device = request, str(pick_device(device))
         # One thread computes all shards: torch keeps buffers for every thread that ever computed, and tasks come from many.
         self.computing, self.writing = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self.closed = False
-        self.room = threading.Semaphore(2)  # shards in memory: a slow disk must not let them pile up
         # A network that does not fit is found before the first task.
-        self.computing.submit(load, request, device, cores()).result()
+        self.computing.submit(load, request, self.device, cores()).result()
+
+    def here(self) -> str:
+        return self.device
 
     def __call__(self, index: int) -> Manifest:
-        with self.room:
-            if self.closed:
-                raise stopped()
-            try:
-                made = self.computing.submit(compute, self.request, self.device, cores(), index).result()
-                return self.writing.submit(write, self.request, made).result()
-            except (CancelledError, RuntimeError) as error:
-                # A pool that is shut down cancels what waits, and takes no more.
-                raise stopped() if self.closed else error from error
+        try:
+            made = self.computing.submit(compute, self.request, self.device, cores(), index).result()
+            return self.writing.submit(write, self.request, made).result()
+        except (CancelledError, RuntimeError) as error:
+            # A pool that is shut down cancels what waits, and takes no more.
+            raise stopped() if self.closed else error from error
 
     def close(self) -> None:
         self.closed = True
@@ -76,21 +77,27 @@ class Processes:
     """One process per device, or `workers` on the CPU; each loads the networks once."""
 
     def __init__(self, request: Request, devices: list[str]) -> None:
-        self.request, self.devices = request, devices
-        self.slots, self.where = len(devices), ", ".join(dict.fromkeys(devices))
+        self.request, self.devices, self.slots = request, devices, len(devices)
         self.threads = max(1, cores() // len(devices))
         self.patience, self.closed = Patience(), False
         self.pools = [_pool() for _ in devices]
-        self.free: queue.Queue[int] = queue.Queue()
-        for slot in range(self.slots):
-            self.free.put(slot)
+        self.thread, self.seen = threading.local(), itertools.count()
+
+    def here(self) -> str:
+        return self.devices[self._slot()]
+
+    def _slot(self) -> int:
+        """The calling thread's, for good: it has one process, and a shard that is tried again goes to the same device."""
+        if not hasattr(self.thread, "slot"):
+            self.thread.slot = next(self.seen) % self.slots
+        slot: int = self.thread.slot
+        return slot
 
     def __call__(self, index: int) -> Manifest:
-        slot = self.free.get()
-        began = time.monotonic()
+        slot, began = self._slot(), time.monotonic()
+        if self.closed:
+            raise stopped()
         try:
-            if self.closed:
-                raise stopped()
             future: Future[Manifest] = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
             manifest = future.result(timeout=self.patience())
             self.patience.took(time.monotonic() - began)
@@ -103,8 +110,6 @@ class Processes:
             raise WorkerDied(
                 f"the worker on {self.devices[slot]} did not finish shard {index} in {self.patience():.0f} s and was stopped"
             ) from error
-        finally:
-            self.free.put(slot)
 
     def _replace(self, slot: int) -> None:
         if self.closed:

@@ -1,10 +1,11 @@
-"""Shards by tasks, in the process that the flow runs in: a task a shard, on a free slot of the engine.
+"""Shards by tasks, in the process that the flow runs in: a task a shard, a thread for each that the engine can make at once.
 
 Prefect names, retries and shows them; what is finished is decided by the manifests alone, which Prefect's cache could not see.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +21,10 @@ from reds_core.errors import RedsError, RunError, StorageError, UserError, Worke
 from reds_core.shards import made_meanwhile
 from reds_core.spec import Spec
 from reds_core.storage import Folder, names
-from reds_core.verify import indices
+from reds_core.verify import indices, stem
 from reds_core.work import Manifest
 
 Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
-
-TASKS: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=128)  # threads only wait, for a slot or for a child run
 
 _listeners: list[Listener] = []
 
@@ -50,9 +49,13 @@ def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
     return retry
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_condition_fn=_worth_another_try, task_run_name="shard-{index:05d} on {where}")
-def make_shard(index: int, engine: Engine, where: str) -> Manifest:
-    """One shard, on a free slot of the engine; `where` is for people."""
+def _shard_and_device(parameters: dict[str, Any]) -> str:
+    return f"{stem(parameters['index'])} on {parameters['engine'].here()}"
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_condition_fn=_worth_another_try, task_run_name=_shard_and_device)  # type: ignore[arg-type]
+def make_shard(index: int, engine: Engine) -> Manifest:
+    """One shard, on the device of the calling thread."""
     asked = engine.request
     return made_meanwhile(asked.folder, asked.spec, index) or engine(index)
 
@@ -64,8 +67,10 @@ def made_here(asked: Asked, spec: Spec, folder: Folder, todo: list[int]) -> dict
     maker = open_engine(asked.engine, asked.request(folder, spec), asked.device, asked.workers)
     shown = ProgressArtifact(asked.loaded.name, len(todo))
     failures: dict[int, Exception] = {}
-    try:
-        futures = {make_shard.submit(index, maker, maker.where): index for index in todo}
+    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=maker.slots)
+    # The runner's end waits for its threads: the engine's comes first, at which those that wait for it give up.
+    with threads as runner, contextlib.closing(maker):
+        futures: dict[Any, int] = {runner.submit(make_shard, {"index": index, "engine": maker}): index for index in todo}
         for future in as_completed(list(futures)):
             outcome = future.result(raise_on_failure=False)
             if isinstance(outcome, UserError | StorageError):
@@ -75,8 +80,6 @@ def made_here(asked: Asked, spec: Spec, folder: Folder, todo: list[int]) -> dict
             else:
                 tell("shard", manifest=outcome)
                 shown.step()
-    finally:
-        maker.close()
     # Whatever the workers say, the folder decides.
     lost = set(todo) - set(indices(names(folder), "json")) - set(failures)
     return failures | {index: RunError(f"it was made, but is not in {folder}: do all workers see the same one?") for index in lost}

@@ -39,6 +39,9 @@ class Ray:
         self.free = threading.Semaphore(self.slots)
         self.task = self.ray.remote(make).options(num_cpus=1, num_gpus=int(self.device == "cuda"), max_retries=0)
 
+    def here(self) -> str:
+        return self.where
+
     def __call__(self, index: int) -> Manifest:
         with self.free:
             if self.closed:

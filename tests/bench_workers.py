@@ -41,10 +41,13 @@ def cpu_of(pid: int) -> float:
 class Idle:
     """An engine whose shards take no time."""
 
-    slots, where = 1, "nowhere"
+    slots = 1
 
     def __init__(self, request: Request) -> None:
         self.request = request
+
+    def here(self) -> str:
+        return "nowhere"
 
     def __call__(self, index: int) -> dict[str, Any]:
         return {"index": index}
@@ -57,19 +60,19 @@ def tasks(request: Request) -> float:
     from prefect import flow
     from prefect.client.orchestration import get_client
     from prefect.futures import as_completed
+    from prefect.task_runners import ThreadPoolTaskRunner
 
     from flows.artifacts import ProgressArtifact
-    from flows.making import TASKS as RUNNER
     from flows.making import make_shard
 
-    @flow(task_runner=RUNNER)
+    @flow
     def idle(count: int) -> float:
-        shown = ProgressArtifact("bench", max(1, count))
+        shown, engine = ProgressArtifact("bench", max(1, count)), Idle(request)
         began = time.monotonic()
-        futures = [make_shard.submit(k, Idle(request), "nowhere") for k in range(count)]
-        for future in as_completed(futures):
-            future.result()
-            shown.step()
+        with ThreadPoolTaskRunner(max_workers=engine.slots) as runner:
+            for future in as_completed([runner.submit(make_shard, {"index": k, "engine": engine}) for k in range(count)]):
+                future.result()
+                shown.step()
         return time.monotonic() - began
 
     with get_client(sync_client=True) as client:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from reds_core.errors import ModelError, RunError, SpecError
+from tests.test_deploy import wait_until
 from tests.worlds import world
 
 # Prefect leaves the sockets of its clients to the garbage collector.
@@ -31,15 +32,29 @@ def tars(result: dict[str, Any]) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(Path(result["folder"]).glob("shard-*.tar"))}
 
 
-def test_both_engines_make_the_same_bytes(augment: Any, tmp_path: Path) -> None:
+def test_both_engines_make_the_same_bytes(augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import engines
+
     spec = str(world(tmp_path / "world"))
     local = augment(spec=spec, out=str(tmp_path / "a"))
+    monkeypatch.setattr(engines, "pick_devices", lambda device, workers: ["cpu", "cpu:0"])
     processes = augment(spec=spec, out=str(tmp_path / "b"), engine="processes", workers=2)
     assert local["now"] == processes["now"] == 3 and local["accepted"] > 0
     assert tars(local) == tars(processes)
     assert {k: v for k, v in local.items() if k not in ("folder", "seconds")} == {
         k: v for k, v in processes.items() if k not in ("folder", "seconds")
     }
+
+    # People see which device made what.
+    names = wait_until(lambda: [n for n in task_runs() if n.endswith("on cpu:0")], 30, lambda: str(task_runs()))
+    assert all(name.startswith("shard-0000") for name in names) and "shard-00000 on cpu" in task_runs()
+
+
+def task_runs() -> list[str]:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return [run.name for run in client.read_task_runs()]
 
 
 def test_a_dead_worker_costs_its_shard_only(augment: Any, tmp_path: Path) -> None:
