@@ -33,6 +33,7 @@ from reds_core.storage import Folder
 
 WAITING: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=128)  # a thread for every child run that is waited for
 POLL, PATIENCE = 5.0, 120.0  # seconds; a child that waits longer for a worker is worth a warning
+AWAY = 3600.0  # seconds after which a server that does not answer is given up
 
 
 @flow(name="make-shards")
@@ -135,15 +136,17 @@ def _attached(deployment: str, key: str, name: str, parameters: dict[str, Any]) 
 def _finished(run_id: UUID) -> FlowRun:
     """A child run that has come to its end. A server that is away for a while is waited for."""
     began, warned = time.monotonic(), False
+    heard = began
     while True:
         try:
             with get_client(sync_client=True) as client:
                 run = client.read_flow_run(run_id)
         except httpx.HTTPError as error:
-            if not _is_away(error):
+            if not _is_away(error) or time.monotonic() - heard > AWAY:
                 raise
             time.sleep(POLL)
             continue
+        heard = time.monotonic()
         if run.state is not None and run.state.is_final():
             return run
         if not warned and run.start_time is None and time.monotonic() - began > PATIENCE:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reds_core.errors import ModelError, RunError, SpecError
+from reds_core.errors import ModelError, RunError, SpecError, WorkerDied
 from tests.test_deploy import wait_until
 from tests.worlds import world
 
@@ -103,6 +105,34 @@ def test_a_stopped_worker_is_replaced_when_patience_ends(tmp_path: Path, monkeyp
             assert maker(1)["index"] == 1
         finally:
             maker.close()
+
+
+def on_a_gpu_that_is_gone(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    if device == "cpu:0":
+        os._exit(1)
+    return {"index": index}
+
+
+def test_a_device_that_fails_again_and_again_is_no_longer_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import engines
+
+    monkeypatch.setattr(engines, "make", on_a_gpu_that_is_gone)
+    maker: Any = engines.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
+    deaths = []
+
+    def make(index: int) -> int:
+        for _ in range(3):
+            with contextlib.suppress(WorkerDied):
+                made: int = maker(index)["index"]
+                return made
+            deaths.append(index)
+        raise AssertionError(f"shard {index} is lost")
+
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            assert list(threads.map(make, range(8))) == list(range(8)) and len(deaths) == 2
+    finally:
+        maker.close()
 
 
 def test_mistakes_reach_the_caller_as_themselves(augment: Any, tmp_path: Path) -> None:
