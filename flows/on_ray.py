@@ -109,7 +109,7 @@ def _connected(workers: int | None) -> tuple[Any, bool]:
     try:
         import ray
     except ImportError as error:
-        raise ModelError("--engine ray needs Ray: pip install 'reds-augment[ray]'") from error
+        raise ModelError("--engine ray needs Ray: pip install 'ray>=2.50,<3'") from error
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     handler = signal.getsignal(signal.SIGTERM)
     try:

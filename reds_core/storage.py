@@ -52,7 +52,6 @@ NO_PLACE = (
     "async_wrapper", "asyncwrapper", "blockcache", "cached", "data", "dir", "filecache", "generic", "gist", "git", "github", "http", "https",
     "libarchive", "reference", "simplecache", "tar", "zip",
 )  # fmt: skip
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +75,7 @@ def folder_at(place: str | Path) -> Folder:
         folder = UPath(str(place), use_listings_cache=False)
         _ = folder.fs
     except ImportError as error:
-        extra = f"; `pip install 'reds-augment[{EXTRAS[protocol]}]'`" if protocol in EXTRAS else ""
-        raise OutputError(f"{place}: {error}{extra}") from error
+        raise OutputError(f"{place}: {error}") from error  # "Install s3fs to access S3"
     # A client may want a host, a token, or settings that the URL lacks, and raises what it likes.
     except Exception as error:
         raise OutputError(f"{place} cannot be opened: {error or type(error).__name__}") from error
