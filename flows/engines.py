@@ -81,50 +81,50 @@ class Processes:
         self.threads = max(1, cores() // len(devices))
         self.patience, self.closed = Patience(), False
         self.pools = [_pool() for _ in devices]
-        self.deaths, self.lock = [0] * self.slots, threading.Lock()  # in a row, of each slot's processes
+        self.busy = [threading.Lock() for _ in devices]
+        self.deaths = [0] * self.slots  # in a row, of each slot's processes
         self.thread, self.seen = threading.local(), itertools.count()
 
     def here(self) -> str:
         return self.devices[self._slot()]
 
     def _slot(self) -> int:
-        """The calling thread's, until its device fails: a slot has one process."""
+        """The calling thread's, until its device fails."""
         if not hasattr(self.thread, "slot"):
             self.thread.slot = next(self.seen) % self.slots
         slot: int = self.thread.slot
         return slot
 
     def __call__(self, index: int) -> Manifest:
-        slot, began = self._slot(), time.monotonic()
-        pool = self.pools[slot]
-        if self.closed:
-            raise stopped()
-        try:
-            future: Future[Manifest] = pool.submit(make, self.request, self.devices[slot], self.threads, index)
-            manifest = future.result(timeout=self.patience())
+        slot = self._slot()
+        with self.busy[slot]:
+            if self.closed:
+                raise stopped()
+            began = time.monotonic()
+            try:
+                future: Future[Manifest] = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
+                manifest = future.result(timeout=self.patience())
+            except BrokenProcessPool as error:
+                self._replace(slot)
+                raise WorkerDied(f"the worker on {self.devices[slot]} died while it made shard {index}") from error
+            except TimeoutError as error:
+                self._replace(slot)
+                raise WorkerDied(
+                    f"the worker on {self.devices[slot]} did not finish shard {index} in {self.patience():.0f} s and was stopped"
+                ) from error
             self.patience.took(time.monotonic() - began)
             self.deaths[slot] = 0
             return manifest
-        except BrokenProcessPool as error:
-            self._replace(slot, pool)
-            raise WorkerDied(f"the worker on {self.devices[slot]} died while it made shard {index}") from error
-        except TimeoutError as error:
-            self._replace(slot, pool)
-            raise WorkerDied(
-                f"the worker on {self.devices[slot]} did not finish shard {index} in {self.patience():.0f} s and was stopped"
-            ) from error
 
-    def _replace(self, slot: int, dead: ProcessPoolExecutor) -> None:
-        with self.lock:
-            if self.closed:
-                raise stopped()
-            if self.pools[slot] is dead:
-                _kill(dead)
-                self.pools[slot] = _pool()
-                self.deaths[slot] += 1
-            if self.deaths[slot] > 1:
-                # A GPU that is gone would take one shard after another with it: this thread goes on with another one.
-                self.thread.slot = self.deaths.index(min(self.deaths))
+    def _replace(self, slot: int) -> None:
+        if self.closed:
+            raise stopped()
+        _kill(self.pools[slot])
+        self.pools[slot] = _pool()
+        self.deaths[slot] += 1
+        if self.deaths[slot] > 1:
+            # A GPU that is gone would take one shard after another with it: this thread shares another one from here on.
+            self.thread.slot = self.deaths.index(min(self.deaths))
 
     def close(self) -> None:
         self.closed = True

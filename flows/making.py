@@ -53,7 +53,7 @@ def _shard_and_device(parameters: dict[str, Any]) -> str:
     return f"{stem(parameters['index'])} on {parameters['engine'].here()}"
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_condition_fn=_worth_another_try, task_run_name=_shard_and_device)  # type: ignore[arg-type]
+@task(cache_policy=NO_CACHE, retries=4, retry_condition_fn=_worth_another_try, task_run_name=_shard_and_device)  # type: ignore[arg-type]
 def make_shard(index: int, engine: Engine) -> Manifest:
     """One shard, on the device of the calling thread."""
     asked = engine.request
