@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -15,10 +19,13 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.exceptions import PrefectException
 
 from reds_core.sheet import png
 from reds_core.storage import Folder
 from reds_core.summary import Summary
+
+log = logging.getLogger(__name__)
 
 
 class ProgressArtifact:
@@ -26,20 +33,37 @@ class ProgressArtifact:
 
     def __init__(self, name: str, todo: int) -> None:
         self.todo, self.done = todo, 0
+        self.id: UUID | None = None
         text = f"Shards of {name} that are finished, of {todo}"
-        found: Any = create_progress_artifact(0.0, key=_key("progress", name), description=text)
-        self.id: UUID = found
+        with _only_shown():
+            found: Any = create_progress_artifact(0.0, key=_key("progress", name), description=text)
+            self.id = found
 
     def step(self) -> None:
         """One shard more. The server hears of whole percents: an update costs more than all else that a task does there."""
         before, self.done = 100 * self.done // self.todo, self.done + 1
-        if 100 * self.done // self.todo > before:
-            update_progress_artifact(self.id, 100 * self.done / self.todo)
+        if self.id and 100 * self.done // self.todo > before:
+            with _only_shown():
+                update_progress_artifact(self.id, 100 * self.done / self.todo)
+
+
+@contextlib.contextmanager
+def _only_shown() -> Iterator[None]:
+    """A server that is away must not end a run because nobody can watch it."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        log.warning("the Prefect server shows nothing of this: %s", error or type(error).__name__)
 
 
 def show(s: Summary, report: Folder) -> None:
     """The artifacts of a run that has come to its end."""
     name = s.spec.name
+    with _only_shown():
+        _show(s, report, name)
+
+
+def _show(s: Summary, report: Folder, name: str) -> None:
     create_table_artifact(key=_key("totals", name), table=[totals_row(s)], description=f"Totals of {name}")
     link = report.absolute().as_uri() if isinstance(report, Path) else str(report)
     create_link_artifact(key=_key("report", name), link=link, link_text=str(report), description=f"Report of {name}")

@@ -79,8 +79,11 @@ def augment(
     if grow and not fresh:
         whole = grown(whole, place)
     wanted = shard_range(shards, len(plan(whole)))
+    if fresh:
+        with opened(whole, place, fresh=True):
+            pass  # under a lock on all shards, which child runs could not get past
     # Children lock what they make themselves; this run only looks on.
-    with opened(whole, place, wanted if split is None else range(0), fresh) as folder:
+    with opened(whole, place, wanted if split is None else range(0)) as folder:
         todo = pending(folder, whole, wanted)
         tell("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=whole.seeds.count)
         failures = made_here(asked, whole, folder, todo) if split is None else made_by_children(asked, whole, folder, todo, split)

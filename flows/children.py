@@ -33,6 +33,10 @@ from reds_core.storage import Folder
 
 WAITING: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=128)  # a thread for every child run that is waited for
 POLL, PATIENCE = 5.0, 120.0  # seconds; a child that waits longer for a worker is worth a warning
+NOT_TAKEN = (
+    "no worker has taken %r yet; start one more with `prefect worker start`. A worker with --limit 1 is taken by this run itself if both are "
+    "in one pool: give parents a pool of their own"
+)
 AWAY = 3600.0  # seconds after which a server that does not answer is given up
 
 
@@ -99,7 +103,13 @@ def _crashed(task: Any, run: Any, state: Any) -> bool:
     return isinstance(error, ChildCrashed) or _is_away(error)
 
 
-@task(cache_policy=NO_CACHE, retries=3, retry_condition_fn=_crashed, task_run_name="shards {first}:{end}")
+@task(
+    cache_policy=NO_CACHE,
+    retries=4,
+    retry_delay_seconds=[2, 20, 60, 300],
+    retry_condition_fn=_crashed,
+    task_run_name="shards {first}:{end}",
+)
 def make_range(first: int, end: int, deployment: str, key: str, parameters: dict[str, Any]) -> None:
     """Shards first <= k < end, by a child run.
 
@@ -115,10 +125,9 @@ def make_range(first: int, end: int, deployment: str, key: str, parameters: dict
     child = _attached(deployment, f"{key}-{first}-{end}", f"shards {first}:{end}", parameters)
     run = _finished(child.id)
     state = run.state
-    if state is None or not state.is_completed():
-        ended = f"{state.name}: {state.message}" if state else "gone"
-        error = ChildCrashed if state is None or state.is_crashed() else RunError
-        raise error(f"the run {run.name!r} ended as {ended}")
+    if state is not None and not state.is_completed():
+        error = ChildCrashed if state.is_crashed() else RunError
+        raise error(f"the run {run.name!r} ended as {state.name}: {state.message}")
 
 
 def _attached(deployment: str, key: str, name: str, parameters: dict[str, Any]) -> FlowRun:
@@ -137,22 +146,19 @@ def _finished(run_id: UUID) -> FlowRun:
     """A child run that has come to its end. A server that is away for a while is waited for."""
     began, warned = time.monotonic(), False
     heard = began
-    while True:
-        try:
-            with get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client:
+        while True:
+            try:
                 run = client.read_flow_run(run_id)
-        except httpx.HTTPError as error:
-            if not _is_away(error) or time.monotonic() - heard > AWAY:
-                raise
+            except httpx.HTTPError as error:
+                if not _is_away(error) or time.monotonic() - heard > AWAY:
+                    raise
+                time.sleep(POLL)
+                continue
+            heard = time.monotonic()
+            if run.state is not None and run.state.is_final():
+                return run
+            if not warned and run.start_time is None and time.monotonic() - began > PATIENCE:
+                warned = True
+                get_run_logger().warning(NOT_TAKEN, run.name)
             time.sleep(POLL)
-            continue
-        heard = time.monotonic()
-        if run.state is not None and run.state.is_final():
-            return run
-        if not warned and run.start_time is None and time.monotonic() - began > PATIENCE:
-            warned = True
-            get_run_logger().warning(
-                f"no worker has taken {run.name!r} yet; start one more with `prefect worker start`. A worker with --limit 1 is taken by this run "
-                "itself if both are in one pool: give parents a pool of their own"
-            )
-        time.sleep(POLL)

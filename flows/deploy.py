@@ -23,7 +23,7 @@ from reds_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent  # where a worker finds this package's code
 HEARTBEAT, SILENCE = 60, 300  # seconds; a server that is restarted must not make its healthy runs look dead
-ENDED = ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut")
+ALIVE = ("Running", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut")
 
 
 def deploy(
@@ -47,14 +47,13 @@ def deploy(
     shared = bool(parameters["split"])
     for used in {pool, parents} if shared else {pool}:
         _check_pool(used)
+    children = [_registered(make_shards, name, pool)] if shared else []
+    where = parents if shared else pool
     deployed = [
-        _registered(
-            augment, name, parents if shared else pool, concurrency_limit=concurrency, parameters=parameters, schedules=[schedule]
-        )
+        _registered(augment, name, where, concurrency_limit=concurrency, parameters=parameters, schedules=[schedule]),
+        *children,
     ]
-    if shared:
-        deployed.append(_registered(make_shards, name, pool))
-    else:
+    if not shared:
         _forget(f"{make_shards.name}/{name}")
     _automate(f"{augment.name}/{name}: crashed without a heartbeat", _crash_the_silent(deployed))
     _automate(f"{augment.name}/{name}: tell of failures", _tell_of_failures(deployed[0], block) if block else None)
@@ -108,12 +107,12 @@ def _block(notify: str) -> Any:
 
 
 def _crash_the_silent(deployments: list[Any]) -> dict[str, Any]:
-    """A run whose machine died would stay "running" for ever, and hold what it holds: without a heartbeat it counts as crashed."""
-    beat = "prefect.flow-run.heartbeat"
+    """A run whose machine died would stay as it is for ever, and hold what it holds: without a sign of life it counts as crashed."""
+    beat, taken = "prefect.flow-run.heartbeat", "prefect.flow-run.Pending"
     return {
         "trigger": EventTrigger(
             match={"prefect.resource.id": ["prefect.flow-run.*"]}, match_related=_of(deployments), for_each={"prefect.resource.id"},
-            after={beat}, expect={beat, *(f"prefect.flow-run.{state}" for state in ENDED)},
+            after={beat, taken}, expect={beat, *(f"prefect.flow-run.{state}" for state in ALIVE)},
             posture=Posture.Proactive, threshold=1, within=timedelta(seconds=SILENCE),
         ),
         "actions": [ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {SILENCE} s")],

@@ -13,7 +13,9 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol
 
@@ -23,6 +25,7 @@ from reds_core.work import Manifest, Request, compute, cores, forget, load, make
 
 FIRST_PATIENCE = 6 * 3600.0  # seconds for a shard when none is finished yet to compare with
 LEAST_PATIENCE = 900.0
+PORTION = 60.0  # seconds after which patience is asked again
 
 
 class Engine(Protocol):
@@ -64,7 +67,9 @@ class Local:
             return self.writing.submit(write, self.request, made).result()
         except (CancelledError, RuntimeError) as error:
             # A pool that is shut down cancels what waits, and takes no more.
-            raise stopped() if self.closed else error from error
+            if self.closed:
+                raise stopped() from error
+            raise
 
     def close(self) -> None:
         self.closed = True
@@ -83,6 +88,7 @@ class Processes:
         self.pools = [_pool() for _ in devices]
         self.busy = [threading.Lock() for _ in devices]
         self.deaths = [0] * self.slots  # in a row, of each slot's processes
+        self.killed_by: defaultdict[int, set[int]] = defaultdict(set)  # the slots whose processes a shard's making has ended
         self.thread, self.seen = threading.local(), itertools.count()
 
     def here(self) -> str:
@@ -91,7 +97,7 @@ class Processes:
     def _slot(self) -> int:
         """The calling thread's, until its device fails."""
         if not hasattr(self.thread, "slot"):
-            self.thread.slot = next(self.seen) % self.slots
+            self.thread.slot = self.thread.home = next(self.seen) % self.slots
         slot: int = self.thread.slot
         return slot
 
@@ -100,31 +106,33 @@ class Processes:
         with self.busy[slot]:
             if self.closed:
                 raise stopped()
-            began = time.monotonic()
             try:
-                future: Future[Manifest] = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
-                manifest = future.result(timeout=self.patience())
+                future = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
+                manifest = self.patience.result(future.result, self.devices[slot], index)
             except BrokenProcessPool as error:
-                self._replace(slot)
+                self._replace(slot, index)
                 raise WorkerDied(f"the worker on {self.devices[slot]} died while it made shard {index}") from error
-            except TimeoutError as error:
-                self._replace(slot)
-                raise WorkerDied(
-                    f"the worker on {self.devices[slot]} did not finish shard {index} in {self.patience():.0f} s and was stopped"
-                ) from error
-            self.patience.took(time.monotonic() - began)
+            except WorkerDied:
+                self._replace(slot, index)
+                raise
             self.deaths[slot] = 0
             return manifest
 
-    def _replace(self, slot: int) -> None:
+    def _replace(self, slot: int, index: int) -> None:
         if self.closed:
             raise stopped()
         _kill(self.pools[slot])
         self.pools[slot] = _pool()
         self.deaths[slot] += 1
-        if self.deaths[slot] > 1:
-            # A GPU that is gone would take one shard after another with it: this thread shares another one from here on.
-            self.thread.slot = self.deaths.index(min(self.deaths))
+        self.killed_by[index].add(slot)
+        if len(self.killed_by[index]) > 1:  # it is the shard's fault, and no device's
+            for innocent in self.killed_by[index]:
+                self.deaths[innocent] = 0
+            self.thread.slot = self.thread.home
+        elif self.deaths[slot] > 1:
+            # A GPU that is gone would take one shard after another with it: this thread shares the next one that works.
+            fewest = min(self.deaths)
+            self.thread.slot = next(k % self.slots for k in itertools.count(slot + 1) if self.deaths[k % self.slots] == fewest)
 
     def close(self) -> None:
         self.closed = True
@@ -133,7 +141,7 @@ class Processes:
 
 
 class Patience:
-    """Seconds after which a shard's worker is taken for dead: many times what the slowest shard took."""
+    """How long a shard's worker is waited for: many times what the slowest shard took, or it is taken for dead."""
 
     def __init__(self) -> None:
         self.slowest = 0.0
@@ -141,8 +149,25 @@ class Patience:
     def __call__(self) -> float:
         return max(LEAST_PATIENCE, 20 * self.slowest) if self.slowest else FIRST_PATIENCE
 
-    def took(self, seconds: float) -> None:
-        self.slowest = max(self.slowest, seconds)
+    def result(self, wait: Callable[..., Manifest], device: str, index: int) -> Manifest:
+        """What `wait(timeout=seconds)` returns. Raises WorkerDied when patience ends, which the first shard of all may shorten."""
+        began = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            limit = max(0.0, min(PORTION, self() - (asked - began)))
+            try:
+                manifest = wait(timeout=limit)
+            except TimeoutError as error:
+                if time.monotonic() - asked < 0.9 * limit:
+                    raise  # the shard's own: a network disk, for example
+                waited = time.monotonic() - began
+                if waited < self():
+                    continue
+                raise WorkerDied(
+                    f"the worker on {device} did not finish shard {index} in {waited:.0f} s and was stopped"
+                ) from error
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            return manifest
 
 
 def stopped() -> RunError:

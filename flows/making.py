@@ -64,8 +64,8 @@ def made_here(asked: Asked, spec: Spec, folder: Folder, todo: list[int]) -> dict
     """Makes shards and returns the errors of those that could not be made. What would stop them all stops at once."""
     if not todo:
         return {}
+    shown = ProgressArtifact(spec.name, len(todo))
     maker = open_engine(asked.engine, asked.request(folder, spec), asked.device, asked.workers)
-    shown = ProgressArtifact(asked.loaded.name, len(todo))
     failures: dict[int, Exception] = {}
     threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=maker.slots)
     # The runner's end waits for its threads: the engine's comes first, at which those that wait for it give up.

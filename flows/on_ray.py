@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from flows.engines import Patience, stopped
@@ -35,8 +36,8 @@ class Ray:
         self.request, self.patience, self.closed = request, Patience(), False
         self.threads = max(1, cores() // self.slots) if is_own and self.device == "cpu" else 1
         self.where = f"{self.device} of Ray" + ("" if is_own else f" at {os.environ['RAY_ADDRESS']}")
-        # More at once would only wait inside Ray, where waiting cannot be told from working.
-        self.free = threading.Semaphore(self.slots)
+        self.free = threading.Semaphore(self.slots)  # that no call to Ray is under way is known when all are taken
+        self.under_way: set[Any] = set()
         self.task = self.ray.remote(make).options(num_cpus=1, num_gpus=int(self.device == "cuda"), max_retries=0)
 
     def here(self) -> str:
@@ -49,29 +50,33 @@ class Ray:
             return self._made(index)
 
     def _made(self, index: int) -> Manifest:
-        from ray.exceptions import GetTimeoutError, RaySystemError, RayTaskError, WorkerCrashedError
+        from ray.exceptions import RaySystemError, RayTaskError, TaskCancelledError, WorkerCrashedError
 
-        began = time.monotonic()
         made = self.task.remote(self.request, self.device, self.threads, index)
+        self.under_way.add(made)
         try:
-            manifest: Manifest = self.ray.get(made, timeout=self.patience())
+            return self.patience.result(partial(self.ray.get, made), self.where, index)
         except RayTaskError as error:
             raise error.cause from None  # as it was raised, without Ray's traceback in its message
         except (WorkerCrashedError, RaySystemError) as error:
             if "ModuleNotFoundError" in str(error):
                 why = str(error).strip().splitlines()[-1]
                 raise ModelError(f"a node of the Ray cluster lacks a package: {why}; install the same on all of them") from error
+            if self.closed:
+                raise stopped() from error
             raise WorkerDied(f"the worker on {self.where} died while it made shard {index}") from error
-        except GetTimeoutError as error:
+        except TaskCancelledError as error:
+            raise stopped() from error
+        except WorkerDied:
             self.ray.cancel(made, force=True)
-            raise WorkerDied(
-                f"the worker on {self.where} did not finish shard {index} in {self.patience():.0f} s and was stopped"
-            ) from error
-        self.patience.took(time.monotonic() - began)
-        return manifest
+            raise
+        finally:
+            self.under_way.discard(made)
 
     def close(self) -> None:
         self.closed = True
+        for made in list(self.under_way):
+            self.ray.cancel(made, force=True)
         # Ray ends the whole process if a thread calls it after its end: only who holds a slot does, so all are taken first.
         for _ in range(self.slots):
             self.free.acquire()

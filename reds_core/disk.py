@@ -13,6 +13,7 @@ import os
 import shutil
 import struct
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,7 @@ USERS_MISTAKES = (
 )  # fmt: skip
 PREFIX, NEW = "reds-scratch-", ".reds-new-"
 
+_one = threading.Lock()
 _root: tuple[Path, BinaryIO] | None = None  # this process's scratch folder, and the file whose lock says that it lives
 
 
@@ -73,11 +75,13 @@ def _lock_bytes(file: int, first: int, count: int, wait: bool) -> None:
 def scratch() -> Iterator[Path]:
     """A folder under TMPDIR for the time of a block. What killed processes left there is removed."""
     global _root
-    if _root is None:
-        _sweep()
-        _root = _new_root()
-        atexit.register(leave)
-    with tempfile.TemporaryDirectory(dir=_root[0], ignore_cleanup_errors=True) as folder:
+    with _one, disk(Path(tempfile.gettempdir()), "set TMPDIR to another folder"):
+        if _root is None:
+            _sweep()
+            _root = _new_root()
+            atexit.register(leave)
+        room = tempfile.TemporaryDirectory(dir=_root[0], ignore_cleanup_errors=True)
+    with room as folder:
         yield Path(folder)
 
 
@@ -92,7 +96,11 @@ def leave() -> None:
 
 def _new_root() -> tuple[Path, BinaryIO]:
     new = Path(tempfile.mkdtemp(prefix=NEW))
-    file = (new / "lock").open("wb")
+    try:
+        file = (new / "lock").open("wb")
+    except OSError:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     fcntl.flock(file, fcntl.LOCK_EX)
     # Only now by its name: what another process finds by it and can lock is dead.
     return new.rename(new.with_name(PREFIX + new.name.removeprefix(NEW))), file

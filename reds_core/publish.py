@@ -46,7 +46,7 @@ def publish(parts: Mapping[str, Path], folder: UPath, manifest: dict[str, Any]) 
         if old is not None:
             return old
         remove(folder, f"{name}.json", f"{name}.tar")  # damaged, or shorter than this one
-    is_ours = send(parts["tar"], folder, create=True)
+    is_ours, began = send(parts["tar"], folder, create=True), time.monotonic()
     if not is_ours and not _holds(folder, f"{name}.tar", manifest["sha256"]):
         other = _awaited_manifest(folder, index)
         if other is not None and other["seeds"] >= manifest["seeds"]:
@@ -54,7 +54,8 @@ def publish(parts: Mapping[str, Path], folder: UPath, manifest: dict[str, Any]) 
         remove(folder, f"{name}.json")
         send(parts["tar"], folder)
     send(parts["parquet"], folder)
-    if send(parts["json"], folder, create=True) and is_ours:
+    # Later than that, another run may have taken this one for killed.
+    if send(parts["json"], folder, create=True) and is_ours and time.monotonic() - began < MANIFEST_PATIENCE:
         return manifest
     for _ in range(MOST_MEETINGS):
         there = _as_good_as(manifest, folder)

@@ -35,7 +35,7 @@ from reds_core.publish import KINDS, publish
 from reds_core.samples import SCHEMA, files_of, row_of
 from reds_core.seeds import plan
 from reds_core.spec import Spec, digest, dump, load_spec
-from reds_core.storage import Folder, fetched, is_refusal, names, near, read, remove, written
+from reds_core.storage import Folder, fetched, is_refusal, names, near, read, remove, size, written
 from reds_core.types import Candidate, Passes
 from reds_core.verify import hash_of, indices, intact, read_manifest, seal, stem, tar_problems
 
@@ -97,9 +97,11 @@ def _users_mistakes(folder: Folder) -> Iterator[None]:
     """What a store refuses before anything was made is the user's to put right."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise OutputError(f"{folder} cannot be written: there is no such bucket; make it, or choose another with --out") from error
     except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise OutputError(
+                f"{folder} cannot be written: there is no such bucket; make it, or choose another with --out"
+            ) from error
         if not is_refusal(error.__cause__):
             raise
         raise OutputError(str(error)) from error
@@ -125,7 +127,10 @@ def pending(folder: Folder, spec: Spec, among: range | None = None) -> list[int]
 def made_meanwhile(folder: Folder, spec: Spec, index: int) -> dict[str, Any] | None:
     """The manifest of a shard that another run has finished in a store since `pending` looked; on a disk, locks keep others away."""
     found = None if isinstance(folder, Path) else read_manifest(folder, index)
-    return found if found is not None and found["seeds"] >= len(plan(spec)[index]) else None
+    if isinstance(folder, Path) or found is None or found["seeds"] < len(plan(spec)[index]):
+        return None
+    there = {f"{stem(index)}.{kind}": size(folder, f"{stem(index)}.{kind}") for kind in ("tar", "parquet")}
+    return found if intact(folder, index, found, {name: s for name, s in there.items() if s is not None}) else None
 
 
 def grown(spec: Spec, out: Folder) -> Spec:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,9 @@ def short(reason: str) -> str:
 
 def png(s: Summary, seeds: int = 8, cells: int = 8) -> bytes:
     """One picture: a row for a seed, its own image first, then accepted variants that are spread over its trajectories."""
-    rows = [b for b in blocks(s, 4 * seeds) if b.own.accepted and len(b.files) > cells][:seeds]
+    rows = list(islice((b for b in blocks(s, 4 * seeds) if b.own.accepted and len(b.files) > cells), seeds))
     if not rows:
-        rows = [b for b in blocks(s, 4 * seeds) if b.own.accepted][:seeds]
+        rows = list(islice((b for b in blocks(s, 4 * seeds) if b.own.accepted), seeds))
     sizes = [Image.open(io.BytesIO(f[1])).size for b in rows for f in list(b.files.values())[:1]]
     side = max((max(s) for s in sizes), default=32)
     scale = max(1, 64 // side)

@@ -169,6 +169,15 @@ def read(folder: Folder, name: str) -> bytes | None:
     return content
 
 
+def size(folder: UPath, name: str) -> int | None:
+    """A far file's size in bytes; None if there is none."""
+    try:
+        found: int = _patiently(READ_PATIENCE, folder, lambda: folder.fs.size(_path(folder, name)))
+    except FileNotFoundError:
+        return None
+    return found
+
+
 def changed(folder: UPath, name: str) -> float:
     """When a file of a far folder was written last, in seconds since 1970."""
     when: datetime = _patiently(READ_PATIENCE, folder, lambda: folder.fs.modified(_path(folder, name)))
@@ -255,6 +264,8 @@ def send(source: Path, folder: UPath, create: bool = False) -> bool:
         _patiently(SEND_PATIENCE, folder, put)
     except FileExistsError:
         return False
+    except FileNotFoundError as error:
+        raise StorageError(f"{folder}: its bucket is gone: {_reason(error)}. Make it, or choose another with --out") from error
     return not create or folder.protocol in CREATES
 
 

@@ -73,10 +73,11 @@ def read_manifest(folder: Folder, index: int) -> dict[str, Any] | None:
     return None if foreign or damaged or found["index"] != index else found
 
 
-def intact(folder: Path, index: int, manifest: dict[str, Any], far: Mapping[str, int] | None = None) -> bool:
+def intact(folder: Folder, index: int, manifest: dict[str, Any], far: Mapping[str, int] | None = None) -> bool:
     """Whether a shard's files have the hashes of its manifest; of a far one, by its listing, whether they are there in their sizes."""
-    if far is None:
+    if far is None and isinstance(folder, Path):
         return not _hash_problems(folder, index, manifest)
+    far = far or {}
     return far.get(f"{stem(index)}.tar") == manifest["bytes"] and f"{stem(index)}.parquet" in far
 
 

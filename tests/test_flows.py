@@ -113,6 +113,71 @@ def on_a_gpu_that_is_gone(request: Any, device: str, threads: int, index: int) -
     return {"index": index}
 
 
+def a_poisonous_shard(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    if index == 0:
+        os._exit(1)
+    return {"index": index, "device": device}
+
+
+def test_a_shard_that_ends_every_process_is_not_the_devices_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import engines
+
+    monkeypatch.setattr(engines, "make", a_poisonous_shard)
+    maker: Any = engines.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
+
+    def make(index: int) -> str:
+        for _ in range(5):
+            with contextlib.suppress(WorkerDied):
+                made: str = maker(index)["device"]
+                return made
+        return "nowhere"
+
+    try:
+        both = threading.Barrier(2)
+        with ThreadPoolExecutor(2) as threads:
+            made = list(threads.map(make, range(4)))
+            devices = set(threads.map(lambda _: (both.wait(60), maker.here())[1], range(2)))
+    finally:
+        maker.close()
+    assert made[0] == "nowhere" and "nowhere" not in made[1:] and maker.deaths == [0, 0] and devices == {"cpu:0", "cpu"}
+
+
+def test_patience_is_that_of_the_slowest_shard_so_far_and_says_what_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import engines
+
+    monkeypatch.setattr(engines, "FIRST_PATIENCE", 0.3)
+    monkeypatch.setattr(engines, "PORTION", 0.1)
+    patience = engines.Patience()
+
+    def never(timeout: float) -> dict[str, Any]:
+        time.sleep(timeout)
+        raise TimeoutError
+
+    with pytest.raises(WorkerDied, match="did not finish shard 7 in 0 s and was stopped"):
+        patience.result(never, "cpu", 7)
+
+    def unreachable(timeout: float) -> dict[str, Any]:
+        raise TimeoutError("Connection timed out")
+
+    with pytest.raises(TimeoutError, match="Connection timed out"):
+        patience.result(unreachable, "cpu", 7)
+
+
+def test_a_server_that_is_away_while_progress_is_shown_ends_nothing(
+    augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+
+    from flows import artifacts
+
+    def away(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("All connection attempts failed")
+
+    for name in ("create_progress_artifact", "create_table_artifact"):
+        monkeypatch.setattr(artifacts, name, away)
+    assert augment(spec=str(world(tmp_path / "world")), out=str(tmp_path))["now"] == 3
+
+
 def test_a_device_that_fails_again_and_again_is_no_longer_used(monkeypatch: pytest.MonkeyPatch) -> None:
     from flows import engines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -28,7 +29,7 @@ from reds_core.publish import publish
 from reds_core.report import write_report
 from reds_core.runs import runs
 from reds_core.seeds import plan
-from reds_core.shards import opened, pending, write_shard
+from reds_core.shards import made_meanwhile, opened, pending, write_shard
 from reds_core.spec import Spec, digest
 from reds_core.storage import exists, fetched, folder_at, names, read, send
 from reds_core.types import Passes
@@ -240,6 +241,32 @@ def test_what_a_killed_process_left_on_its_way_to_a_store_is_removed(tmp_path: P
     assert list(tmp_path.iterdir()) == [second.parent]
     disk._sweep()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_shard_of_which_a_part_is_gone_is_not_taken_for_another_runs(spec_path: Path, kind: str) -> None:
+    spec = spec_of(spec_path)
+    folder = make_run(spec, far(f"memory://m{next(BUCKETS)}"))
+    assert all(made_meanwhile(folder, spec, k) for k in range(3))
+    storage.remove(folder, f"{stem(1)}.{kind}")
+    assert pending(folder, spec) == [1]
+    assert made_meanwhile(folder, spec, 0) and made_meanwhile(folder, spec, 1) is None
+
+
+def test_no_room_for_what_is_on_its_way_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(StorageError, match="the disk is full"), disk.scratch():
+        pass
+
+
+def test_a_bucket_that_goes_away_in_mid_run_stops_it(s3: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+    with pytest.raises(StorageError, match="its bucket is gone"):
+        send(path, far("s3://nowhere/runs"))
 
 
 def test_a_tar_that_is_no_shard_is_named(spec_path: Path, s3: str) -> None:
