@@ -23,7 +23,9 @@ from reds_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent  # where a worker finds this package's code
 HEARTBEAT, SILENCE = 60, 300  # seconds; a server that is restarted must not make its healthy runs look dead
-ALIVE = ("Running", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut")
+ALIVE = (
+    "Running", "Scheduled", "Late", "AwaitingConcurrencySlot", "AwaitingRetry", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut"
+)  # fmt: skip
 
 
 def deploy(
