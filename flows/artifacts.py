@@ -28,6 +28,15 @@ from reds_core.summary import Summary
 log = logging.getLogger(__name__)
 
 
+@contextlib.contextmanager
+def _only_shown() -> Iterator[None]:
+    """A server that is away must not end a run because nobody can watch it."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        log.warning("the Prefect server shows nothing of this: %s", error or type(error).__name__)
+
+
 class ProgressArtifact:
     """The share of a run's shards that is finished, in percent."""
 
@@ -47,23 +56,10 @@ class ProgressArtifact:
                 update_progress_artifact(self.id, 100 * self.done / self.todo)
 
 
-@contextlib.contextmanager
-def _only_shown() -> Iterator[None]:
-    """A server that is away must not end a run because nobody can watch it."""
-    try:
-        yield
-    except (httpx.HTTPError, PrefectException) as error:
-        log.warning("the Prefect server shows nothing of this: %s", error or type(error).__name__)
-
-
+@_only_shown()
 def show(s: Summary, report: Folder) -> None:
     """The artifacts of a run that has come to its end."""
     name = s.spec.name
-    with _only_shown():
-        _show(s, report, name)
-
-
-def _show(s: Summary, report: Folder, name: str) -> None:
     create_table_artifact(key=_key("totals", name), table=[totals_row(s)], description=f"Totals of {name}")
     link = report.absolute().as_uri() if isinstance(report, Path) else str(report)
     create_link_artifact(key=_key("report", name), link=link, link_text=str(report), description=f"Report of {name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,8 @@ class Asked(BaseModel):
     @cached_property
     def loaded(self) -> Spec:
         """The spec, its files there, its code let in. Raises SpecError or ModelError."""
-        spec = load_spec(self.spec, list(self.overrides))
+        spec = load(Path(self.spec), self.overrides, self.allow_code)
         check_files(spec)
-        if self.allow_code:
-            let_code_in(Path(self.spec))
         return spec
 
     def place(self) -> Folder:
@@ -47,17 +46,24 @@ class Asked(BaseModel):
 
     def request(self, folder: Folder, spec: Spec) -> Request:
         """What an engine needs to know."""
-        paths = let_code_in(Path(self.spec)) if self.allow_code else ()
+        paths = code_places(Path(self.spec)) if self.allow_code else ()
         return Request(spec, digest(spec), folder, self.batch, self.allow_code, paths)
 
     def of_child(self, count: int) -> dict[str, Any]:
         """The same for a child run, on whatever machine, with `count` seeds."""
-        same = {"out": absolute_place(self.out), "overrides": (*self.overrides, f"seeds.count={count}")}
-        return self.model_copy(update=same).model_dump(mode="json")
+        return self.model_dump(mode="json") | {
+            "out": absolute_place(self.out), "overrides": [*self.overrides, f"seeds.count={count}"],
+        }  # fmt: skip
 
 
-def let_code_in(spec: Path) -> tuple[str, ...]:
-    """Makes a user's own modules importable, from the working directory and the spec's folder, and returns these."""
-    paths = (str(Path.cwd()), str(spec.absolute().parent))
-    sys.path += [p for p in paths if p not in sys.path]
-    return paths
+def load(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
+    """The spec, and a user's own modules importable if they may be."""
+    spec = load_spec(path, overrides)
+    if allow_code:
+        sys.path += [place for place in code_places(path) if place not in sys.path]
+    return spec
+
+
+def code_places(spec: Path) -> tuple[str, ...]:
+    """Where a user's own modules lie: in the working directory, or beside the spec."""
+    return str(Path.cwd()), str(spec.absolute().parent)

@@ -329,11 +329,11 @@ def _interrupted(progress: Any) -> None:
         progress.stop()
     print(f"\nreds: interrupted; {progress.finished()} Run the same command again to continue", file=sys.stderr, flush=True)
     from flows.home import children
+    from reds_core.disk import leave
 
     for child in children():
         with contextlib.suppress(OSError):
             os.kill(child, signal.SIGKILL)
-    if "reds_core.disk" in sys.modules:
-        sys.modules["reds_core.disk"].leave()
+    leave()
     # Threads that compute cannot be stopped, and exit handlers would wait for them.
     os._exit(130)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from flows.asked import let_code_in
+from flows.asked import load
 from reds_core.errors import ModelError, OutputError
-from reds_core.spec import Spec, check_files, check_present, doubts, load_spec
+from reds_core.spec import Spec, check_files, check_present, doubts
 from reds_core.storage import Folder, exists, folder_at
 
 
 def checked(path: Path, overrides: list[str], allow_code: bool) -> Spec:
     """The spec, its files there. Raises SpecError or ModelError, and warns of what is doubtful."""
-    spec = _loaded(path, overrides, allow_code)
+    spec = load(path, overrides, allow_code)
     check_files(spec)
     _tell_doubts(spec)
     return spec
@@ -21,7 +21,7 @@ def checked(path: Path, overrides: list[str], allow_code: bool) -> Spec:
 
 def checked_all(path: Path, overrides: list[str], allow_code: bool) -> Spec:
     """The same. If files are missing, the error says what is wrong with those that are there, too."""
-    spec = _loaded(path, overrides, allow_code)
+    spec = load(path, overrides, allow_code)
     try:
         check_files(spec)
     except ModelError as error:
@@ -42,13 +42,6 @@ def existing(place: str) -> Folder:
     if not exists(folder):
         raise OutputError(f"there is no folder {folder}")
     return folder
-
-
-def _loaded(path: Path, overrides: list[str], allow_code: bool) -> Spec:
-    spec = load_spec(path, overrides)
-    if allow_code:
-        let_code_in(path)
-    return spec
 
 
 def _tell_doubts(spec: Spec) -> None:

@@ -18,7 +18,7 @@ Reading order, which is also the order of import (a module imports only what sta
     prepare              makes a job: what a run needs once
     origins, walks       a shard's seeds and what their variants are compared with; its trajectories
     variants             seeds -> variants and rejects: the whole method on one page
-    disk, storage        this machine's disks; object stores
+    disk, storage        this machine's disks; object stores, and patience with them
     verify               is a shard whole
     publish, shards      tars, tables, manifests, and how they get to where they belong
     work                 one shard from a request to its manifest, in whatever process

@@ -31,13 +31,14 @@ from reds_core import __version__
 from reds_core.disk import disk, locked, scratch
 from reds_core.errors import OutputError, RunError, StorageError, UserError
 from reds_core.job import Job
+from reds_core.patience import is_refusal
 from reds_core.publish import KINDS, publish
 from reds_core.samples import SCHEMA, files_of, row_of
 from reds_core.seeds import plan
 from reds_core.spec import Spec, digest, dump, load_spec
-from reds_core.storage import Folder, fetched, is_refusal, names, near, read, remove, size, written
+from reds_core.storage import Folder, fetched, names, near, read, remove, size, written
 from reds_core.types import Candidate, Passes
-from reds_core.verify import hash_of, indices, intact, read_manifest, seal, stem, tar_problems
+from reds_core.verify import hash_of, indices, intact, read_manifest, seal, seems_intact, stem, tar_problems
 
 PAGE_NAMES = ("report.html", "README.md", "samples.parquet", "croissant.json")  # the last describes the one before
 PART = ".part-"
@@ -114,12 +115,15 @@ def pending(folder: Folder, spec: Spec, among: range | None = None) -> list[int]
     """
     todo = []
     with near(folder, ".json") as here:
-        far = None if isinstance(folder, Path) else names(folder)
+        sizes = {} if isinstance(folder, Path) else names(folder)
         planned = plan(spec)
         for index in range(len(planned)) if among is None else among:
             manifest = read_manifest(here, index)
-            whole = manifest is not None and intact(here, index, manifest, far)
-            if not whole or not manifest or manifest["seeds"] < len(planned[index]):
+            if (
+                manifest is None
+                or manifest["seeds"] < len(planned[index])
+                or not (intact(here, index, manifest) if isinstance(folder, Path) else seems_intact(sizes, index, manifest))
+            ):
                 todo.append(index)
     return todo
 
@@ -129,8 +133,8 @@ def made_meanwhile(folder: Folder, spec: Spec, index: int) -> dict[str, Any] | N
     found = None if isinstance(folder, Path) else read_manifest(folder, index)
     if isinstance(folder, Path) or found is None or found["seeds"] < len(plan(spec)[index]):
         return None
-    there = {f"{stem(index)}.{kind}": size(folder, f"{stem(index)}.{kind}") for kind in ("tar", "parquet")}
-    return found if intact(folder, index, found, {name: s for name, s in there.items() if s is not None}) else None
+    sizes = {name: size(folder, name) for name in (f"{stem(index)}.tar", f"{stem(index)}.parquet")}
+    return found if seems_intact(sizes, index, found) else None
 
 
 def grown(spec: Spec, out: Folder) -> Spec:

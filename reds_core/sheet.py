@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,11 @@ SHORT = {"not_finite": "not finite", "seed_label": "seed's label", "step_underfl
 
 @dataclass(frozen=True)
 class SeedBlock:
-    """A seed's row of the table, its candidates' rows, and the files of its samples by key: (extension, bytes, json)."""
+    """A seed's row of the table, its candidates' rows, and the images of its samples by key: (extension, bytes)."""
 
     own: pd.Series
     rows: pd.DataFrame
-    files: dict[str, tuple[str, bytes, dict[str, object]]]
+    files: dict[str, tuple[str, bytes]]
 
 
 def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
@@ -48,13 +46,13 @@ def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
             continue
         table = pd.read_parquet(s.folder / f"{stem(manifest['index'])}.parquet")
         groups = {f"s{manifest['first_seed'] + i:08d}" for i in mine}
-        files: dict[str, dict[str, tuple[str, bytes, dict[str, object]]]] = {g: {} for g in groups}
+        files: dict[str, dict[str, tuple[str, bytes]]] = {g: {} for g in groups}
         with _whole_tar(s, manifest) as tar:
             for key, members in samples(tar):
                 group = key.partition("-")[0]
                 if group in groups:
                     image = next(e for e in members if e in MIME)
-                    files[group][key] = (image, members[image], json.loads(members["json"]))
+                    files[group][key] = (image, members[image])
         for group in sorted(groups):
             rows = table[table.key.str.startswith(group)]
             yield SeedBlock(rows[rows.role == "seed"].iloc[0], rows[rows.role == "variant"], files[group])
@@ -109,7 +107,7 @@ def _block(block: SeedBlock) -> str:
 
 
 def _picture(block: SeedBlock, key: str, title: str) -> str:
-    extension, content, _ = block.files[key]
+    extension, content = block.files[key]
     data = base64.b64encode(content).decode()
     return f'<img loading="lazy" src="data:{MIME[extension]};base64,{data}" alt="{escape(title)}" title="{escape(title)}">'
 
@@ -129,9 +127,13 @@ def short(reason: str) -> str:
 
 def png(s: Summary, seeds: int = 8, cells: int = 8) -> bytes:
     """One picture: a row for a seed, its own image first, then accepted variants that are spread over its trajectories."""
-    rows = list(islice((b for b in blocks(s, 4 * seeds) if b.own.accepted and len(b.files) > cells), seeds))
-    if not rows:
-        rows = list(islice((b for b in blocks(s, 4 * seeds) if b.own.accepted), seeds))
+    full: list[SeedBlock] = []
+    others: list[SeedBlock] = []
+    for block in (b for b in blocks(s, 4 * seeds) if b.own.accepted):
+        (full if len(block.files) > cells else others).append(block)
+        if len(full) == seeds:
+            break
+    rows = full or others[:seeds]
     sizes = [Image.open(io.BytesIO(f[1])).size for b in rows for f in list(b.files.values())[:1]]
     side = max((max(s) for s in sizes), default=32)
     scale = max(1, 64 // side)

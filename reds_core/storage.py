@@ -4,56 +4,41 @@ A folder is a `Path`, or a `UPath` for a URL. What reads and computes works on d
 folder to one, `fetched` any file; what is written goes from a disk to the store by `send`. An object appears when its upload is complete, so that a
 store keeps the promise of a disk: nothing unfinished is ever seen.
 
-Every call to a store is tried again, with growing pauses, if trying again may help; what a store's client raises becomes a StorageError.
+Every call to a store goes through `reds_core.patience`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import logging
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tenacity
 from fsspec import available_protocols
 from upath import UPath
 
-from reds_core.disk import disk, is_full, scratch
-from reds_core.errors import OutputError, RedsError, StorageError
+from reds_core.disk import disk, scratch
+from reds_core.errors import OutputError, StorageError
+from reds_core.patience import patiently, reason
 
 Folder = Path | UPath
 
 READ_PATIENCE, SEND_PATIENCE = 45.0, 300.0  # seconds after which a call is not tried again
-FIRST_PAUSE = 0.5  # seconds; later ones are longer, and all are drawn at random
 CHUNK = 16 * 2**20  # bytes of a large file that are sent at once, CHUNKS of them side by side
 CHUNKS = 4
 AT_ONCE = 256  # small files that are read side by side
-REFUSED = (
-    "NoCredentials",
-    "PartialCredentials",
-    "DefaultCredentials",
-    "RefreshError",
-    "TokenRetrieval",
-    "ParamValidation",
-    "ProfileNotFound",
-)
-# Elsewhere (sftp://, smb://) a file is seen while it grows, and renaming costs nothing; here renaming is a copy.
-APPEARS_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
-CREATES = ("s3", "s3a", "gs", "gcs", "memory")  # of two who create one object, one is told that it is there already
 BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+# Elsewhere (sftp://, smb://) a file is seen while it grows, and renaming costs nothing; here renaming is a copy.
+APPEARS_WHOLE = (*BUCKETS, "memory")
+CREATES = ("s3", "s3a", "gs", "gcs", "memory")  # of two who create one object, one is told that it is there already
 # What reads alone, or stands in front of another kind of storage.
 NO_PLACE = (
     "async_wrapper", "asyncwrapper", "blockcache", "cached", "data", "dir", "filecache", "generic", "gist", "git", "github", "http", "https",
     "libarchive", "reference", "simplecache", "tar", "zip",
 )  # fmt: skip
-
-log = logging.getLogger(__name__)
 
 
 def folder_at(place: str | Path) -> Folder:
@@ -128,7 +113,7 @@ def _below(folder: UPath) -> list[UPath]:
 def _listed(folder: UPath) -> list[tuple[str, int, bool]]:
     """What lies in a far folder: name, size in bytes, whether it is a file. Nothing, if there is no folder."""
     try:
-        entries = _patiently(READ_PATIENCE, folder, lambda: folder.fs.ls(_path(folder), detail=True))
+        entries = patiently(READ_PATIENCE, folder, lambda: folder.fs.ls(_path(folder), detail=True))
     except FileNotFoundError:
         return []
     found = [(entry["name"].rstrip("/").rpartition("/")[2], entry["size"] or 0, entry["type"] == "file") for entry in entries]
@@ -163,7 +148,7 @@ def read(folder: Folder, name: str) -> bytes | None:
         except OSError:
             return None
     try:
-        content: bytes = _patiently(READ_PATIENCE, folder, lambda: folder.fs.cat_file(_path(folder, name)))
+        content: bytes = patiently(READ_PATIENCE, folder, lambda: folder.fs.cat_file(_path(folder, name)))
     except FileNotFoundError:
         return None
     return content
@@ -172,7 +157,7 @@ def read(folder: Folder, name: str) -> bytes | None:
 def size(folder: UPath, name: str) -> int | None:
     """A far file's size in bytes; None if there is none."""
     try:
-        found: int = _patiently(READ_PATIENCE, folder, lambda: folder.fs.size(_path(folder, name)))
+        found: int = patiently(READ_PATIENCE, folder, lambda: folder.fs.size(_path(folder, name)))
     except FileNotFoundError:
         return None
     return found
@@ -180,7 +165,7 @@ def size(folder: UPath, name: str) -> int | None:
 
 def changed(folder: UPath, name: str) -> float:
     """When a file of a far folder was written last, in seconds since 1970."""
-    when: datetime = _patiently(READ_PATIENCE, folder, lambda: folder.fs.modified(_path(folder, name)))
+    when: datetime = patiently(READ_PATIENCE, folder, lambda: folder.fs.modified(_path(folder, name)))
     return when.timestamp()
 
 
@@ -188,7 +173,7 @@ def fetch_small(folder: UPath, wanted: Sequence[str], here: Path) -> None:
     """Copies small files of a far folder to a disk, many at a time. One that is gone by now is left out."""
     for at in range(0, len(wanted), AT_ONCE):
         chosen = wanted[at : at + AT_ONCE]
-        found = _patiently(READ_PATIENCE, folder, partial(_contents, folder, chosen))
+        found = patiently(READ_PATIENCE, folder, partial(_contents, folder, chosen))
         with disk(here):
             for name, content in zip(chosen, found, strict=True):
                 if content is not None:
@@ -217,7 +202,7 @@ def fetched(folder: Folder, name: str) -> Iterator[Path]:
 
 def get(folder: UPath, name: str, to: Path) -> Path:
     """Copies a file of a far folder into a folder on a disk, in portions. Raises FileNotFoundError."""
-    _patiently(READ_PATIENCE, folder, lambda: folder.fs.get_file(_path(folder, name), str(to / name)))
+    patiently(READ_PATIENCE, folder, lambda: folder.fs.get_file(_path(folder, name), str(to / name)))
     return to / name
 
 
@@ -261,11 +246,11 @@ def send(source: Path, folder: UPath, create: bool = False) -> bool:
             folder.fs.mv(part, path)
 
     try:
-        _patiently(SEND_PATIENCE, folder, put)
+        patiently(SEND_PATIENCE, folder, put)
     except FileExistsError:
         return False
     except FileNotFoundError as error:
-        raise StorageError(f"{folder}: its bucket is gone: {_reason(error)}. Make it, or choose another with --out") from error
+        raise StorageError(f"{folder}: its bucket is gone: {reason(error)}. Make it, or choose another with --out") from error
     return not create or folder.protocol in CREATES
 
 
@@ -273,63 +258,4 @@ def remove(folder: UPath, *gone: str) -> None:
     """Removes files of a far folder, if they are there."""
     for name in gone:
         with contextlib.suppress(FileNotFoundError):
-            _patiently(READ_PATIENCE, folder, partial(folder.fs.rm_file, _path(folder, name)))
-
-
-def _patiently(patience: float, folder: UPath, call: Callable[[], Any]) -> Any:
-    """A call to a store, tried again while that may help. Raises FileNotFoundError and FileExistsError as they are, else StorageError."""
-    again = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_may_pass),
-        wait=tenacity.wait_random_exponential(multiplier=FIRST_PAUSE, max=20),
-        stop=tenacity.stop_after_delay(patience),
-        before_sleep=partial(_say, folder),
-        reraise=True,
-    )
-    try:
-        return again(call)
-    except (RedsError, FileNotFoundError, FileExistsError):
-        raise
-    except NotImplementedError as error:
-        raise OutputError(f"{folder}: this kind of storage cannot hold runs: {error or 'it cannot be written to'}") from error
-    # Every store's client raises what it likes; whatever it was, this store did not do what was asked.
-    except Exception as error:
-        if is_full(error):
-            raise StorageError(
-                f"the disk is full: {tempfile.gettempdir()}. What is finished is kept; make room and run again"
-            ) from error
-        raise StorageError(f"{folder}: {_reason(error)}. What is finished is kept; {_cure(error)}") from error
-
-
-def _say(folder: UPath, state: tenacity.RetryCallState) -> None:
-    """Tells who waits why nothing happens."""
-    error = state.outcome.exception() if state.outcome else None
-    level = logging.WARNING if state.attempt_number > 2 else logging.INFO  # a store that fails once or twice is the usual case
-    log.log(level, "%s: %s; trying again", folder, _reason(error))
-
-
-def _reason(error: BaseException | None) -> str:
-    return str(error).strip().rstrip(".") or type(error).__name__
-
-
-def is_refusal(error: BaseException | None) -> bool:
-    """Whether a store's client said that this user may not, or that it does not know who asks."""
-    # An S3 server answers a HEAD with an expired token by this, and may not say why.
-    bare = isinstance(error, OSError) and error.errno == errno.EINVAL and error.strerror == "Bad Request"
-    return bare or isinstance(error, PermissionError) or any(name in type(error).__name__ for name in REFUSED)
-
-
-def _may_pass(error: BaseException) -> bool:
-    for_good = (
-        RedsError,
-        FileNotFoundError,
-        FileExistsError,
-        IsADirectoryError,
-        NotADirectoryError,
-        NotImplementedError,
-        TypeError,
-    )
-    return isinstance(error, Exception) and not isinstance(error, for_good) and not is_refusal(error) and not is_full(error)
-
-
-def _cure(error: Exception) -> str:
-    return "renew the credentials or the rights and run again" if is_refusal(error) else "run again when the store answers"
+            patiently(READ_PATIENCE, folder, partial(folder.fs.rm_file, _path(folder, name)))

@@ -21,7 +21,7 @@ from reds_core.runs import Totals, manifests, progress, totals
 from reds_core.shards import pages_of
 from reds_core.spec import Spec, load_spec
 from reds_core.storage import Folder, names, near
-from reds_core.verify import damaged, hash_of, intact, stem
+from reds_core.verify import damaged, hash_of, intact, seems_intact, stem
 
 BIN = 0.005
 BINS = 800  # up to 4 spreads; what lies beyond counts in the last bin
@@ -111,17 +111,20 @@ def _summary(folder: Path, origin: Folder) -> Summary:
         spec = load_spec(folder / "spec.yaml")
     except SpecError as error:
         raise OutputError(f"{origin} is no run: {str(error).replace(str(folder), str(origin))}") from error
-    far = None if isinstance(origin, Path) else names(origin)
+    sizes = {} if isinstance(origin, Path) else names(origin)
     attributes = [Attribute(n, "held", t) for n, t in spec.held.items()]
     attributes += [Attribute(n, "varied", g.minimum) for n, g in spec.varied.items()]
     summed = totals(folder)
     s = Summary(folder, origin, spec, summed, progress(spec, summed), attributes)
     for manifest in manifests(folder):
-        table = folder / f"{stem(manifest['index'])}.parquet"
-        if not intact(folder, manifest["index"], manifest, far) or (
-            far is not None and hash_of(table) != manifest["parquet_sha256"]
-        ):
-            raise damaged(origin, manifest["index"])
+        index = manifest["index"]
+        table = folder / f"{stem(index)}.parquet"
+        if isinstance(origin, Path):
+            whole = intact(folder, index, manifest)
+        else:
+            whole = seems_intact(sizes, index, manifest) and hash_of(table) == manifest["parquet_sha256"]
+        if not whole:
+            raise damaged(origin, index)
         s.manifest = manifest
         for a in attributes:
             a.spread = manifest["spreads"].get(a.name, a.spread)

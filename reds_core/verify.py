@@ -73,12 +73,14 @@ def read_manifest(folder: Folder, index: int) -> dict[str, Any] | None:
     return None if foreign or damaged or found["index"] != index else found
 
 
-def intact(folder: Folder, index: int, manifest: dict[str, Any], far: Mapping[str, int] | None = None) -> bool:
-    """Whether a shard's files have the hashes of its manifest; of a far one, by its listing, whether they are there in their sizes."""
-    if far is None and isinstance(folder, Path):
-        return not _hash_problems(folder, index, manifest)
-    far = far or {}
-    return far.get(f"{stem(index)}.tar") == manifest["bytes"] and f"{stem(index)}.parquet" in far
+def intact(folder: Path, index: int, manifest: dict[str, Any]) -> bool:
+    """Whether a shard's files have the hashes of its manifest."""
+    return not _hash_problems(folder, index, manifest)
+
+
+def seems_intact(sizes: Mapping[str, int | None], index: int, manifest: dict[str, Any]) -> bool:
+    """Whether a far shard's files are there, in the sizes of its manifest; `sizes` are those of the folder's files by name."""
+    return sizes.get(f"{stem(index)}.tar") == manifest["bytes"] and sizes.get(f"{stem(index)}.parquet") is not None
 
 
 def damaged(folder: Folder, index: int) -> ShardDamaged:

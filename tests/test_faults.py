@@ -183,7 +183,7 @@ def test_sigkill_of_the_server(
         server.start()
         process.wait(240)
         log = (tmp_path / "out.log").read_text()
-        assert process.returncode == 0 or "ConnectError" not in log, log
+        assert process.returncode in (0, 1) and "ConnectError" not in log, log
     assert finished(spec_path, out, environment).returncode == 0
     assert of_shards(contents(folder_of(spec_path, out))) == expected
     survived(**{"SIGKILL of the server": 1})

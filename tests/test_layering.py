@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "disk", "storage", "types", "precision", "models", "generators", "features", "strict_yaml", "mistakes", "spec", "seeds", "directions", "jacobian", "trajectory", "images",
+    "errors", "disk", "patience", "storage", "types", "precision", "models", "generators", "features", "strict_yaml", "mistakes", "spec", "seeds", "directions", "jacobian", "trajectory", "images",
     "acceptance", "tangent", "straight", "job", "spreads", "prepare", "origins", "choice", "corrected", "holding", "walks", "variants", "check", "compare", "versus", "samples", "verify", "publish", "shards", "work", "runs", "summary", "charts", "sheet", "card", "croissant", "report", "train", "train_rooms",
 ]  # fmt: skip
 

@@ -22,7 +22,7 @@ import webdataset as wds
 from upath import UPath
 from webdataset.gopen import gopen_schemes
 
-from reds_core import disk, storage
+from reds_core import disk, patience, storage
 from reds_core import publish as publishing
 from reds_core.errors import OutputError, ShardDamaged, StorageError
 from reds_core.publish import publish
@@ -53,7 +53,7 @@ def server() -> Iterator[Server]:
             patch.setenv(key, value)
         # Hundreds of faults: neither this package's pauses nor the client's own may be long.
         patch.setattr(storage, "SEND_PATIENCE", 20.0)
-        patch.setattr(storage, "FIRST_PAUSE", 0.01)
+        patch.setattr(patience, "FIRST_PAUSE", 0.01)
         patch.setattr(publishing, "MANIFEST_PATIENCE", 2.0)
         yield server
 
