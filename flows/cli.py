@@ -63,14 +63,11 @@ def run(
     with progress:
         progress.say("starting Prefect" + ("'s embedded API" if embedded else f" with the API at {os.environ['PREFECT_API_URL']}"))
         with home.first_start() if embedded else contextlib.nullcontext():
-            from prefect.client.orchestration import get_client
-
+            if embedded:
+                home.tie_to_this_process()
+            home.reach()
             from flows.augment import augment
             from flows.making import listen
-
-            with get_client(sync_client=True) as client:
-                client.hello()
-            home.tie_to_this_process()
         listen(progress.hear)
         result = augment(
             spec=str(spec), out=out, engine=engine, workers=workers, device=device, batch=batch, shards=shards,
@@ -195,6 +192,7 @@ def deploy(
         "spec": str(spec.absolute()), "out": absolute_place(out), "engine": engine, "workers": workers, "device": device, "batch": batch,
         "overrides": [absolute(text) for text in set_ or []], "allow_code": allow_code, "grow": grow, "least_accepted": least_accepted, "split": split,
     }  # fmt: skip
+    home.reach()
     name = register(loaded.name, pool, parents or pool, schedule(cron, timezone), concurrency, notify, parameters)
     print(f"{name}: {cron} {timezone}, at most {concurrency} at once, by workers of the pool {parents or pool}")
     if split:

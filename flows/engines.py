@@ -20,7 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol
 
 from flows.home import return_memory
-from reds_core.errors import ModelError, RunError, WorkerDied
+from reds_core.errors import ModelError, RedsError, RunError, WorkerDied
 from reds_core.work import Manifest, Request, compute, cores, forget, load, make, write
 
 FIRST_PATIENCE = 6 * 3600.0  # seconds for a shard when none is finished yet to compare with
@@ -109,12 +109,15 @@ class Processes:
             try:
                 future = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
                 manifest = self.patience.result(future.result, self.devices[slot], index)
-            except BrokenProcessPool as error:
-                self._replace(slot, index)
-                raise WorkerDied(f"the worker on {self.devices[slot]} died while it made shard {index}") from error
-            except WorkerDied:
-                self._replace(slot, index)
+            except RedsError as error:
+                if isinstance(error, WorkerDied):
+                    self._replace(slot, index)
                 raise
+            # It died; or it lives on with what will fail again: in a GPU's context that has failed once every later call fails too.
+            except Exception as error:
+                self._replace(slot, index)
+                why = "" if isinstance(error, BrokenProcessPool) else f": {error or type(error).__name__}"
+                raise WorkerDied(f"the worker on {self.devices[slot]} died while it made shard {index}{why}") from error
             self.deaths[slot] = 0
             return manifest
 

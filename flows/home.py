@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from reds_core.errors import UserError
+
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -48,13 +50,29 @@ def home() -> Path:
 
 
 def tie_to_this_process() -> None:
-    """Makes the embedded API end with this process, however it ends: after a SIGKILL nobody else would stop it."""
-    watched = [pid for pid in children() if "prefect" in _command(pid)]
-    checks = "; ".join(f"grep -q prefect /proc/{pid}/cmdline && kill {pid}" for pid in watched)
-    if watched:
-        script = f"while kill -0 {os.getpid()}; do sleep 1; done; {checks}"
-        nowhere = subprocess.DEVNULL
-        subprocess.Popen(["sh", "-c", script], stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+    """Makes the embedded API, which is about to start, end with this process, however it ends: after a SIGKILL nobody else would stop it."""
+    mine = os.getpid()
+    script = (
+        f'while kill -0 {mine}; do seen=$(cat /proc/{mine}/task/*/children); [ "$seen" ] && kept=$seen; sleep 1; done; '
+        "for pid in $kept; do grep -q prefect /proc/$pid/cmdline && kill $pid; done"
+    )
+    nowhere = subprocess.DEVNULL
+    subprocess.Popen(["sh", "-c", script], stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+
+
+def reach() -> None:
+    """Starts the embedded API, or greets the server at PREFECT_API_URL. Raises UserError if nobody answers there."""
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    try:
+        with get_client(sync_client=True) as client:
+            client.hello()
+    except httpx.TransportError as error:
+        raise UserError(
+            f"no Prefect server answers at PREFECT_API_URL, {os.environ.get('PREFECT_API_URL')}: {error or type(error).__name__}; start one with "
+            "`prefect server start`, or correct the address"
+        ) from error
 
 
 def children() -> list[int]:
@@ -64,13 +82,6 @@ def children() -> list[int]:
         with contextlib.suppress(OSError):
             found += [int(pid) for pid in listing.read_text().split()]
     return found
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,19 @@ from reds_core.errors import ModelError, WorkerDied
 from reds_core.work import Manifest, Request, cores, make
 
 GPU_PATIENCE = 60.0  # seconds for a node with a GPU to join the cluster
+GPU_FAILED = ("CUDA error", "CUDA driver error", "cuDNN error", "cuFFT error", "cusolver error", "No CUDA GPUs are available")
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # a call after the end must start nothing
+
+
+def make_or_end(request: Request, device: str, threads: int, index: int) -> Manifest:
+    """`make`; but a process whose GPU has failed ends, for every later call in it would fail, and Ray gives it the next shard."""
+    try:
+        return make(request, device, threads, index)
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in GPU_FAILED):
+            traceback.print_exc()
+            os._exit(1)
+        raise
 
 
 class Ray:
@@ -38,7 +51,7 @@ class Ray:
         self.where = f"{self.device} of Ray" + ("" if is_own else f" at {os.environ['RAY_ADDRESS']}")
         self.free = threading.Semaphore(self.slots)  # that no call to Ray is under way is known when all are taken
         self.under_way: set[Any] = set()
-        self.task = self.ray.remote(make).options(num_cpus=1, num_gpus=int(self.device == "cuda"), max_retries=0)
+        self.task = self.ray.remote(make_or_end).options(num_cpus=1, num_gpus=int(self.device == "cuda"), max_retries=0)
 
     def here(self) -> str:
         return self.where

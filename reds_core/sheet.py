@@ -20,6 +20,7 @@ from reds_core.summary import Summary
 from reds_core.verify import damaged, hash_of, samples, stem
 
 MOST_SEEDS = 24
+LARGEST = 192  # pixels, of an image in a report
 MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 SHORT = {"not_finite": "not finite", "seed_label": "seed's label", "step_underflow": "no step"}
 
@@ -52,10 +53,21 @@ def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
                 group = key.partition("-")[0]
                 if group in groups:
                     image = next(e for e in members if e in MIME)
-                    files[group][key] = (image, members[image])
+                    files[group][key] = _shown(image, members[image])
         for group in sorted(groups):
             rows = table[table.key.str.startswith(group)]
             yield SeedBlock(rows[rows.role == "seed"].iloc[0], rows[rows.role == "variant"], files[group])
+
+
+def _shown(extension: str, content: bytes) -> tuple[str, bytes]:
+    """An image as people are shown it: itself, or a smaller one, for a report holds hundreds."""
+    image = Image.open(io.BytesIO(content))
+    if max(image.size) <= LARGEST:
+        return extension, content
+    image.thumbnail((LARGEST, LARGEST))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=90)
+    return "jpg", file.getvalue()
 
 
 @contextlib.contextmanager

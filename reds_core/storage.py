@@ -10,6 +10,7 @@ Every call to a store goes through `reds_core.patience`.
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -45,6 +46,11 @@ def folder_at(place: str | Path) -> Folder:
     """The folder at a path or URL. Raises OutputError for a URL that cannot hold runs, or whose library is not installed."""
     protocol, colon, rest = str(place).partition("://")
     if not colon:
+        mistaken = re.match(r"([a-z0-9]+):/", str(place))
+        if mistaken and mistaken[1] in available_protocols():
+            raise OutputError(f"{place}: a URL has two slashes or more, as {mistaken[1]}://BUCKET/FOLDER has")
+        if not str(place):
+            raise OutputError("an empty name is no folder; give one, or . for this one")
         return _home_found(Path(place))
     if protocol in ("file", "local"):
         if not rest.startswith("/"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,6 @@ from reds_core.types import Candidate, Passes
 from reds_core.variants import run_seeds
 
 Manifest = dict[str, Any]
-GPU_FAILED = ("CUDA error", "cuDNN error", "No CUDA GPUs are available")
 
 
 @dataclass(frozen=True)
@@ -53,21 +51,12 @@ _jobs: dict[tuple[str, str, int | None], Job] = {}
 
 
 def make(request: Request, device: str, threads: int, index: int) -> Manifest:
-    """Makes one shard on `device`, with `threads` of the CPU, in a worker process.
-
-    Ends the process if its GPU fails: in a context that has failed once every later call fails too.
+    """Makes one shard on `device`, with `threads` of the CPU, in the process that it is called in.
 
     Raises:
         ModelError: a network does not fit, or a file of the spec is no longer what it was. RunError: the shard cannot be written.
     """
-    try:
-        return write(request, compute(request, device, threads, index))
-    except RuntimeError as error:
-        if any(sign in str(error) for sign in GPU_FAILED):
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        raise
+    return write(request, compute(request, device, threads, index))
 
 
 def compute(request: Request, device: str, threads: int, index: int) -> Made:

@@ -152,6 +152,7 @@ def test_check_says_where_missing_files_are_published_and_tries_the_others(here:
         (["run", "world/spec.yaml", "--shards", "7:9"], "names no shard; the spec has 3: 0:3"),
         (["check", "world/spec.yaml", "--device", "tpu9"], "cannot be used"),
         (["check", "world/spec.yaml", "--batch", "0"], "give 1 or more"),
+        (["run", "world/spec.yaml", "--out", "s3:/bucket/runs"], "a URL has two slashes or more"),
         (["verify", "."], "is no run"),
         (["verify", "nowhere"], "there is no folder"),
         (["kinds", "smell"], "there is no kind"),

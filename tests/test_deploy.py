@@ -271,6 +271,14 @@ def test_what_cannot_be_registered_is_said_before_anything_is(
         app(words, standalone_mode=False)
 
 
+@pytest.mark.parametrize("words", [("run",), ("deploy", "--pool", "p", "--cron", "0 2 * * *")])
+def test_a_server_that_is_not_there_is_named(environment: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:
+    nobody = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    done = reds(nobody, tmp_path, words[0], world(tmp_path / "world"), *words[1:])
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "no Prefect server answers at PREFECT_API_URL, http://127.0.0.1:9/api" in done.stderr
+
+
 def test_without_a_server_there_is_no_schedule(environment: dict[str, str], tmp_path: Path) -> None:
     alone = {k: v for k, v in environment.items() if not k.startswith("PREFECT_")}
     done = reds(alone, tmp_path, "deploy", world(tmp_path / "world"), "--pool", "p", "--cron", "0 2 * * *")

@@ -113,6 +113,12 @@ def on_a_gpu_that_is_gone(request: Any, device: str, threads: int, index: int) -
     return {"index": index}
 
 
+def on_a_gpu_that_fails(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    if device == "cpu:0":
+        raise RuntimeError("cuFFT error: CUFFT_EXEC_FAILED")
+    return {"index": index}
+
+
 def a_poisonous_shard(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
     if index == 0:
         os._exit(1)
@@ -178,10 +184,11 @@ def test_a_server_that_is_away_while_progress_is_shown_ends_nothing(
     assert augment(spec=str(world(tmp_path / "world")), out=str(tmp_path))["now"] == 3
 
 
-def test_a_device_that_fails_again_and_again_is_no_longer_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("broken", [on_a_gpu_that_is_gone, on_a_gpu_that_fails])
+def test_a_device_that_fails_again_and_again_is_no_longer_used(monkeypatch: pytest.MonkeyPatch, broken: Any) -> None:
     from flows import engines
 
-    monkeypatch.setattr(engines, "make", on_a_gpu_that_is_gone)
+    monkeypatch.setattr(engines, "make", broken)
     maker: Any = engines.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
     deaths = []
 

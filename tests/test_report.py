@@ -6,6 +6,7 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from reds_core import sheet
 from reds_core.check import forecast
 from reds_core.errors import OutputError, ShardDamaged
+from reds_core.images import encode
 from reds_core.prepare import prepare
 from reds_core.report import write_report
 from reds_core.seeds import plan
@@ -52,6 +54,15 @@ def test_the_card_is_what_the_hub_reads(tmp_path: Path) -> None:
     assert {"license", "tags", "size_categories", "task_categories", "configs"} <= set(front)
     assert front["configs"][0]["data_files"][0]["path"] == "shard-*.tar" and "n<1K" in front["size_categories"]
     assert "| class | held | drift <= 0.2 |" in card and "Split by `group`" in card
+
+
+def test_large_images_are_shown_smaller_and_small_ones_as_they_are() -> None:
+    def file(side: int) -> bytes:
+        return encode(np.random.RandomState(0).randint(0, 256, (side, side, 3)).astype(np.uint8), "png", None)
+
+    assert sheet._shown("png", file(192)) == ("png", file(192))
+    extension, content = sheet._shown("png", file(1024))
+    assert extension == "jpg" and Image.open(io.BytesIO(content)).size == (192, 192) and len(content) < 50_000
 
 
 def test_a_partial_run_says_so(tmp_path: Path) -> None:

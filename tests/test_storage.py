@@ -385,6 +385,8 @@ def test_what_a_store_refuses_before_anything_was_made_is_the_users_mistake(
         ("zip://runs.zip", "runs cannot lie in zip://"),
         ("s3:///runs", "names no bucket; give s3://BUCKET/FOLDER"),
         ("file://runs", "has three slashes"),
+        ("s3:/bucket/runs", "a URL has two slashes or more, as s3://BUCKET/FOLDER has"),
+        ("", "an empty name is no folder"),
         ("~nobody-here/runs", "there is no such user"),
     ],
 )
