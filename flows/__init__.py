@@ -1,1 +1,12 @@
-"""Prefect around `reds_core`: the flow, its tasks, the engines they run on, and `reds`, the program. Only wrapping, scheduling, retries."""
+"""Prefect around `reds_core`: flows and tasks that schedule, retry and show; the program `reds`.
+
+artifacts     what people watch in Prefect's UI
+prefect_env   Prefect's environment where nobody set one up
+engines/      where shards are made
+parameters    what a run was asked to do
+shards        shards as tasks, in the flow's own process
+child_runs    shards by child runs, on any worker
+augment       the flow
+deploy        a spec as a scheduled deployment
+cli/          the program `reds`
+"""

@@ -21,9 +21,9 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import PrefectException
 
-from reds_core.sheet import png
-from reds_core.storage import Folder
-from reds_core.summary import Summary
+from reds_core.reports.sheet import png
+from reds_core.reports.summary import Summary
+from reds_core.storage.folders import Folder
 
 log = logging.getLogger(__name__)
 

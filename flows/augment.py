@@ -9,22 +9,22 @@ from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import show
-from flows.asked import Asked
-from flows.children import WAITING, made_by_children
-from flows.making import made_here, tell
-from flows.options import Engine
+from flows.child_runs import WAITING, made_by_children
+from flows.engines import EngineName
+from flows.parameters import Asked
+from flows.shards import made_here, tell
 from reds_core.errors import RunError
-from reds_core.runs import Totals, as_dict, told
-from reds_core.seeds import plan, shard_range
-from reds_core.shards import grown, opened, pending
-from reds_core.storage import Folder
+from reds_core.runs.plan import plan, shard_range
+from reds_core.runs.run_folder import grown, opened, pending
+from reds_core.runs.totals import Totals, as_dict, told
+from reds_core.storage.folders import Folder
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
 def make_report(folder: Folder) -> Totals:
     """report.html, the dataset card and the UI's artifacts, of all finished shards."""
-    from reds_core.report import write_pages
-    from reds_core.summary import summarised
+    from reds_core.reports.page import write_pages
+    from reds_core.reports.summary import summarised
 
     with summarised(folder) as summary:
         show(summary, write_pages(summary))
@@ -39,7 +39,7 @@ def _run_name() -> str:
 def augment(
     spec: str,
     out: str = "outputs",
-    engine: Engine = "local",
+    engine: EngineName = "local",
     workers: int | None = None,
     device: str = "auto",
     batch: int | None = None,
@@ -56,7 +56,7 @@ def augment(
     Args:
         spec: path of the spec's file.
         out: folder of all runs, a path or a URL.
-        engine, workers, device, batch: where and in what portions shards are made; see flows.engines.
+        engine, workers, device, batch: where and in what portions shards are made; see flows.engines.base.
         shards: "A:B", only shards A <= k < B.
         overrides: "key.path=value", as in `reds run --set`.
         allow_code: whether code that the spec names may run.

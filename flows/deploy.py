@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron, Schedule
 
 from flows.augment import augment
-from flows.children import make_shards
+from flows.child_runs import make_shards
 from reds_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent  # where a worker finds this package's code

@@ -2,27 +2,23 @@
 
 Public names: `load_spec`, `Spec`, `augment`, `directions`, `errors`.
 
-Reading order, which is also the order of import (a module imports only what stands above it):
+The rooms, in the order that data flows, which is also the order of import: a room imports only rooms above it, and so does a file
+within its room, whose `__init__` lists its files in the same way.
 
-    errors, types        what is raised on purpose; the words of the method as types
-    models/              networks from files, published checkpoints as data, and the networks that ship with the package
-    generators/          latent -> image
-    features/            image -> vector
-    mistakes, spec       the YAML as frozen models, what can be wrong with it, and its digest
-    seeds                integer -> latent
-    directions           Gram, null space, REDs and the ablations
-    jacobian             Grams of many points at once, by reverse mode, forward mode or differences
-    trajectory           linear and local walks
-    images, acceptance   the image as stored; drift, effect, judge -> verdict with a reason
-    job, spreads         a spec with its networks loaded; how far apart unrelated images are
-    prepare              makes a job: what a run needs once
-    origins, walks       a shard's seeds and what their variants are compared with; its trajectories
-    variants             seeds -> variants and rejects: the whole method on one page
-    disk, storage        this machine's disks; object stores, and patience with them
-    verify               is a shard whole
-    publish, shards      tars, tables, manifests, and how they get to where they belong
-    work                 one shard from a request to its manifest, in whatever process
-    runs, report         what shards add up to; pictures and tables for people; croissant, for machines
+errors         everything that is raised on purpose
+types          the words of the method as types
+storage/       folders on disks and in object stores
+models/        networks from files
+generators/    latent -> image
+features/      image -> vector
+spec/          the YAML as frozen models, what can be wrong with it, its digest
+directions/    which way to step, from Jacobians
+trajectories/  from a seed along a direction
+variants/      seeds -> variants and rejects, in memory
+runs/          shards and manifests, on disk
+reports/       what people and programs read about a run
+studies/       forecasts and comparisons
+training/      how the shipped networks were trained
 
 An attribute is what a person names; a feature measures it. Held attributes must not move, varied ones must. A trajectory leads
 from a seed along a direction, from waypoint to waypoint. Drift and effect are distances to the seed in spreads: 0 is identical,
@@ -32,13 +28,20 @@ from a seed along a direction, from waypoint to waypoint. Drift and effect are d
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reds_core.spec import Spec, load_spec
-    from reds_core.variants import augment
+    from reds_core.spec.fields import Spec
+    from reds_core.spec.load import load_spec
+    from reds_core.variants.run_seeds import augment
 
 __version__ = "0.1.0"
 __all__ = ["Spec", "augment", "directions", "errors", "load_spec"]
 
-_HOMES = {"Spec": "spec", "load_spec": "spec", "augment": "variants", "directions": "directions", "errors": "errors"}
+_HOMES = {
+    "Spec": "spec.fields",
+    "load_spec": "spec.load",
+    "augment": "variants.run_seeds",
+    "directions": "directions",
+    "errors": "errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -60,7 +60,7 @@ class Candidate:
 
     `label` and `condition` are -1 where there is none. Drifts and effects are in spreads, NaN where nothing could be
     measured. `latent` is the (d,) float32 point, empty if it was never reached. An accepted one has its `pixels`, (h, w, c), and
-    `image`, the encoded file, once it is made (`reds_core.images.file_of`).
+    `image`, the encoded file, once it is made (`reds_core.variants.images.file_of`).
     """
 
     key: str

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows import home
+from flows import prefect_env as home
 
 torch.set_num_threads(1)
 

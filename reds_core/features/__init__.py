@@ -1,16 +1,17 @@
-"""Image -> vector: what measures an attribute. One file per kind; the union below is the registry.
+"""Image -> vector: what measures an attribute. `AnyFeature` is the table of kinds.
 
-pixels         pixel values, of the whole image or a region          pixels.py, region.py, filters.py
-object         one object, its look and its place                    object.py, mask.py
-segmentation   one object's place and shape                          segmentation.py, mask.py
-landmarks      points that a network or a function finds             landmarks.py
-frequency      a band of the Fourier transform                       frequency.py
-classifier     raw class scores of a network                         network.py
-embedding      a network's vector                                    network.py
-colour         mean and deviation of every channel                   colour.py
-callable       any Python function                                   callable.py
-
-What networks expect to see is declared in input.py.
+filters        grey, blur, low and high pass
+input          what a network expects to see: size, range, mean and deviation
+mask           which pixels show a class, by a segmentation network
+region         where in the image: a box, a mask, a segment
+frequency      kind frequency: a band of the Fourier transform
+callable       kind callable: any Python function
+network        kinds classifier and embedding: a network's class scores, or its vector
+pixels         kind pixels: pixel values of the image or a region
+colour         kind colour: mean and deviation of every channel
+object         kind object: one object, its look and its place
+segmentation   kind segmentation: one object's place and shape
+landmarks      kind landmarks: points that a network or a function finds
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from torch import Tensor
 from reds_core.errors import ModelError
 from reds_core.features.input import Network, NetworkInput
 from reds_core.models import Builtin
-from reds_core.models.builtin import class_names
 from reds_core.models.config import Access
+from reds_core.models.shipped.builtin import class_names
 from reds_core.types import Feature, Images
 
 

@@ -1,8 +1,9 @@
-"""Latent -> image: one file per kind; the union below is the registry.
+"""Latent -> image. `AnyGenerator` is the table of kinds.
 
-builtin                           ships with the package                      builtin.py
-torchscript, exported, factory    a user's own network, with its options      own.py
-stylegan2, stylegan3, biggan      a published one, by `reds import`           imported.py
+latent     what every generator has in common: the space walked, truncation, images in [0, 1]
+builtin    kind builtin: ships with the package
+own        kinds torchscript, exported, factory: a user's own network, with its options
+imported   kinds stylegan2, stylegan3, biggan: a published one, by `reds import`
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ import torch
 from pydantic import Field, model_validator
 
 from reds_core.generators.latent import Walkable
-from reds_core.models import rooms
-from reds_core.models.builtin import GENERATORS, load_shipped, weights_sha256
 from reds_core.models.config import Access, Config, file_sha256, frozen
-from reds_core.models.fashion import Generator
+from reds_core.models.shipped import rooms
+from reds_core.models.shipped.builtin import GENERATORS, load_shipped, weights_sha256
+from reds_core.models.shipped.fashion import Generator
 
 
 class BuiltinGenerator(Config):

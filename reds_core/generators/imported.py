@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from reds_core.errors import ModelError
 from reds_core.generators.latent import Layers, Walkable
 from reds_core.generators.own import Size, by_rows
-from reds_core.models import stylegan2
-from reds_core.models.biggan import BigGan
 from reds_core.models.config import Access, Number
 from reds_core.models.imported import Imported
-from reds_core.models.style import Mapping
-from reds_core.models.stylegan2 import StyleGan2
-from reds_core.models.stylegan3 import StyleGan3
+from reds_core.models.published import stylegan2
+from reds_core.models.published.biggan import BigGan
+from reds_core.models.published.style import Mapping
+from reds_core.models.published.stylegan2 import StyleGan2
+from reds_core.models.published.stylegan3 import StyleGan3
 from reds_core.types import Labels
 
 A = TypeVar("A", StyleGan2, StyleGan3, BigGan)

@@ -1,13 +1,17 @@
-"""Networks from files: one file per kind; the union below is the registry.
+"""Networks from files, from an installed library, or shipped with the package. `AnyNetwork` is the table of kinds.
 
-builtin       shipped with the package            builtin.py; fashion.py, trained by reds_core.train; segmenter.py, by reds_core.train_rooms
-torchscript   torch.jit.save                      torchscript.py
-exported      torch.export.save                   exported.py; archive.py checks the file first
-factory       a Python function of the user's     factory.py; states.py reads its weights
-timm, torchvision    an architecture by its name, with weights from a file    zoo.py
-
-Generators besides: rooms.py, a rendered test world; stylegan2.py, stylegan3.py (with style.py) and biggan.py, whose published checkpoints
-`checkpoints/` reads and imported.py keeps. layout.py lays networks out in memory.
+config        what every part of a spec shares: the base model, checked numbers, files and their hashes
+layout        networks laid out in memory as suits the device
+states        state dicts, read as data
+archive       archives of torch.export, checked before they are opened
+torchscript   kind torchscript: torch.jit.save
+exported      kind exported: torch.export.save
+factory       kind factory: a Python function of the user's
+zoo           kinds timm and torchvision: an architecture by its name, weights from a file
+shipped/      kind builtin: networks that ship with the package, and the rendered rooms
+published/    published generator architectures
+checkpoints/  published checkpoints, read as data
+imported      what `reds import` wrote: weights, and their architecture beside them
 """
 
 from __future__ import annotations
@@ -16,9 +20,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from reds_core.models.builtin import Builtin
 from reds_core.models.exported import Exported
 from reds_core.models.factory import Factory
+from reds_core.models.shipped.builtin import Builtin
 from reds_core.models.torchscript import TorchScript
 from reds_core.models.zoo import Timm, TorchVision
 

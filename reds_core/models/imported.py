@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from reds_core.errors import ModelError
-from reds_core.models.biggan import BigGan
 from reds_core.models.checkpoints import converted, read_checkpoint
 from reds_core.models.config import Access, Config, File, FromFile, Sha256, check_file, file_sha256, frozen
-from reds_core.models.stylegan2 import StyleGan2
-from reds_core.models.stylegan3 import StyleGan3
+from reds_core.models.published.biggan import BigGan
+from reds_core.models.published.stylegan2 import StyleGan2
+from reds_core.models.published.stylegan3 import StyleGan3
 
 LICENCES = {
     "stylegan2-ada-pytorch": "NVIDIA publishes its checkpoints for non-commercial use; what was trained by others is theirs to license.",

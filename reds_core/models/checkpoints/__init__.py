@@ -1,9 +1,10 @@
 """Published checkpoints -> an architecture and plain weights. Nothing in them runs.
 
-pickles.py        a checkpoint's contents as data
-nvidia.py         network pickles of stylegan2-ada-pytorch (also for stylegan3's StyleGAN2 configurations) and stylegan3, T and R
-rosinality.py     state dicts of stylegan2-pytorch
-biggan.py         state dicts of BigGAN-PyTorch, with the configuration that trained them
+pickles      a checkpoint's contents as data
+common       what all readers check and ask of a state dict
+nvidia       network pickles of stylegan2-ada-pytorch and stylegan3
+rosinality   state dicts of stylegan2-pytorch
+biggan       state dicts of BigGAN-PyTorch, with the configuration that they were trained with
 
 What published code multiplies in at run time is multiplied in here, once: equalised learning rates, noise strengths, spectral norms,
 statistics of normalisations. Every size is checked against the file; what the architectures here do not do is an error, never left out.
@@ -15,14 +16,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from reds_core.errors import ModelError
-from reds_core.models.biggan import BigGan
 from reds_core.models.checkpoints.biggan import biggan
 from reds_core.models.checkpoints.common import State, Tensors
 from reds_core.models.checkpoints.nvidia import stylegan2, stylegan3
 from reds_core.models.checkpoints.pickles import Record, read_checkpoint
 from reds_core.models.checkpoints.rosinality import rosinality
-from reds_core.models.stylegan2 import StyleGan2
-from reds_core.models.stylegan3 import StyleGan3
+from reds_core.models.published.biggan import BigGan
+from reds_core.models.published.stylegan2 import StyleGan2
+from reds_core.models.published.stylegan3 import StyleGan3
 
 __all__ = ["converted", "read_checkpoint"]
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.models.biggan import BigGan
 from reds_core.models.checkpoints.common import State, Tensors, scaled
+from reds_core.models.published.biggan import BigGan
 
 NEEDED = ("resolution", "n_classes", "dim_z", "hier", "G_shared", "BN_eps", "SN_eps")
 RELUS = ("relu", "inplace_relu")

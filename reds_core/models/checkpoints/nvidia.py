@@ -11,8 +11,8 @@ from torch import Tensor
 from reds_core.errors import ModelError
 from reds_core.models.checkpoints.common import State, check_filter, made
 from reds_core.models.checkpoints.pickles import Record
-from reds_core.models.stylegan2 import StyleGan2
-from reds_core.models.stylegan3 import StyleGan3
+from reds_core.models.published.stylegan2 import StyleGan2
+from reds_core.models.published.stylegan3 import StyleGan3
 
 # Defaults of the published constructor, for what a pickle does not repeat.
 SYNTHESIS3 = {

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from reds_core.models.checkpoints.common import State, Tensors, check_filter, made
 from reds_core.models.checkpoints.pickles import Stored
-from reds_core.models.style import Mapping
-from reds_core.models.stylegan2 import StyleGan2
+from reds_core.models.published.style import Mapping
+from reds_core.models.published.stylegan2 import StyleGan2
 
 MEAN_LATENTS, BLOCK = 10_000, 100
 MAPPING_RATE = 0.01  # not in its files: the learning rate's factor in its training script

@@ -1,0 +1,30 @@
+"""Options that several verbs of `reds` take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML file.", show_default=False)]
+RunFolder = Annotated[
+    str, typer.Argument(metavar="DIR", help="A run's folder, outputs/NAME/DIGEST, or its URL.", show_default=False)
+]
+Out = Annotated[str, typer.Option("--out", metavar="DIR", help="The folder of all runs, or a URL such as s3://bucket/runs.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one GPU such as cuda:1.", metavar="NAME")]
+Batch = Annotated[int | None, typer.Option(help="Images per evaluation.", metavar="N", show_default="by image size")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change the spec; may be repeated.", show_default=False)
+]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", metavar="", help="Let factories, callables and foreign pickles of the spec run.")
+]
+
+Grow = Annotated[
+    bool,
+    typer.Option("--grow", metavar="", help="Make the next seeds.count seeds once all before are finished: new data every time."),
+]
+LeastAccepted = Annotated[
+    float, typer.Option(metavar="SHARE", min=0, max=1, help="Fail if a smaller share of candidates is accepted.")
+]

@@ -1,0 +1,62 @@
+"""What a person sees of a run while it goes on: a bar on a terminal, a line a shard elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """Hears the flow's events; a context manager around the run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.console = Console(file=stream, highlight=False, soft_wrap=True)
+        self.bar = Bar(
+            TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("shards"),
+            TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=self.console, transient=True, disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.task = self.bar.add_task("starting", total=None, note="")
+        self.todo = self.done = self.accepted = self.candidates = 0
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """What is going on, when it is not yet a matter of shards."""
+        self.bar.update(self.task, description=text)
+        if not self.console.is_terminal:
+            self.console.print(text)
+
+    def hear(self, event: str, figures: dict[str, Any]) -> None:
+        """An event of flows.shards."""
+        if event == "start":
+            self.todo = figures["todo"]
+            finished = figures["planned"] - self.todo
+            self.bar.update(self.task, total=self.todo, completed=0)
+            self.say(f"{figures['folder']}: {self.todo} shards to make" + (f", {finished} finished before" if finished else ""))
+        elif event == "retry":
+            self.console.print(f"reds: {figures['error']}; trying again", markup=False)
+        elif event == "shard":
+            manifest = figures["manifest"]
+            self.done += 1
+            self.accepted += manifest["accepted"]
+            self.candidates += manifest["accepted"] + sum(manifest["rejected"].values())
+            note = f"{self.accepted} accepted of {self.candidates} ({self.accepted / max(1, self.candidates):.0%})"
+            self.bar.update(self.task, completed=self.done, note=note)
+            if not self.console.is_terminal:
+                self.console.print(f"shard {manifest['index']:05d} ({self.done}/{self.todo}): {note}, {manifest['seconds']:.1f} s")
+
+    def finished(self) -> str:
+        """How far it got, for someone who stopped it."""
+        return f"{self.done} of {self.todo} shards were finished and are kept." if self.done else "no shard was finished."

@@ -1,0 +1,223 @@
+"""Tables for the terminal: forecasts, runs, kinds."""
+
+from __future__ import annotations
+
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from reds_core.errors import UserError
+from reds_core.models.imported import Description
+from reds_core.runs.totals import Run
+from reds_core.studies.forecast import QUANTILES, Forecast
+from reds_core.variants.job import Job
+
+LOUD = 0.1  # of a tolerance: noise that a user should know of
+LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.benchmarks.workers; shards for which it matters
+
+# Tables that go to a file or a pipe need not fit a terminal.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        name = column.removeprefix(">")
+        table.add_column(name, justify="right" if column != name else "left", overflow="fold")
+    return table
+
+
+def show_forecast(job: Job, f: Forecast, shards: int) -> None:
+    """What `reds check` found."""
+    c, h, w = job.image_shape
+    gen = job.generator
+    classes = f", {len(gen.class_names)} classes" if gen.class_names else ""
+    console.print(f"[bold]{escape(job.spec.name)}[/bold]: the spec, its files and its networks are fine")
+    console.print(
+        f"generator {escape(gen.name)}: {gen.space} space of {gen.dim} dimensions{classes}, images {c}x{h}x{w}; "
+        f"Jacobians by {job.mode}; on {job.device}, {job.batch} images at a time\n"
+    )
+    quantiles = [f">{q:.0%} below" for q in QUANTILES]
+    table = _table(
+        "Attributes (drifts and effects in spreads)", "attribute", "role", ">spread", "unit", ">limit", ">meet it", *quantiles
+    )
+    for a in f.attributes:
+        limit = f"{'<=' if a.role == 'held' else '>='} {a.limit:g}"
+        values = [f"{v:.3f}" for v in a.quantiles]
+        table.add_row(escape(a.name), a.role, f"{a.spread:.4g}", escape(a.unit), limit, f"{a.passed:.0%}", *values)
+    console.print(table)
+    for name, noise in job.noise.items():
+        if noise > LOUD * job.spec.held[name]:
+            console.print(
+                f"[bold red]{escape(name)} is noisy[/bold red]: two measurements of one image differ by up to {noise:.2g} spreads, "
+                f"{noise / job.spec.held[name]:.0%} of its tolerance."
+            )
+    if job.spec.trajectory.method == "corrected":
+        _show_reached(f)
+    else:
+        for a in f.attributes:
+            if a.role == "held" and f.tried:
+                half, most = a.quantiles[1:3]
+                console.print(
+                    f"Half of the candidates would meet a tolerance of {half:.2g} for {escape(a.name)}, three quarters {most:.2g}."
+                )
+    console.print()
+    table = _table(f"Of {f.tried} candidates of {f.tried_seeds} seeds", "verdict", ">count", ">share")
+    for reason, count in [("accepted", f.accepted), *f.rejected.most_common()]:
+        table.add_row(escape(reason), str(count), f"{count / max(1, f.tried):.0%}")
+    console.print(table)
+    console.print("Accepted by waypoint: " + ", ".join(f"{w}: {share:.0%}" for w, share in f.by_waypoint) + "\n")
+    per = f.equivalents / max(1, f.samples)
+    table = _table(
+        "The whole run, by these seeds", "shards", ">seeds", ">samples", ">forward equivalents", ">each sample", ">time", ">disk"
+    )
+    table.add_row(
+        str(shards),
+        str(f.seeds),
+        f"about {f.samples}",
+        f"{f.equivalents:,}",
+        f"{per:.0f}",
+        _duration(f.seconds),
+        f"{f.bytes / 1e6:.1f} MB",
+    )
+    console.print(table)
+    if shards > MANY and f.seconds / shards < LEAST_SHARD:
+        console.print(
+            f"A shard takes about {f.seconds / shards:.1f} s; below {LEAST_SHARD:g} s, scheduling it is more than 1 % of that. Raise shards.seeds."
+        )
+    if f.short_seeds:
+        console.print(
+            f"[bold red]{f.short_seeds} of {f.tried_seeds} seeds had fewer than {job.spec.trajectory.directions} directions[/bold red]: what "
+            "is held leaves no more."
+        )
+    if not f.accepted:
+        console.print("[bold red]Nothing was accepted of these seeds.[/bold red] Widen a tolerance, or change trajectory.step.")
+
+
+def _show_reached(f: Forecast) -> None:
+    """How well corrected trajectories can hold: their drifts follow the tolerances, so what counts is where they got."""
+    ended = {reason: f.rejected[reason] for reason in ("step_underflow", "turned", "implausible") if f.rejected[reason]}
+    share = sum(ended.values()) / max(1, f.tried)
+    why = ", ".join(f"{reason} {count}" for reason, count in ended.items())
+    held = " and ".join(f"{escape(a.name)} within {a.limit:g}" for a in f.attributes if a.role == "held")
+    print_as = "[bold red]{}[/bold red]" if share > 0.5 else "{}"
+    console.print(
+        print_as.format(f"{share:.0%} of the candidates were not reached: no step leads there that holds {held}")
+        + (f" ({why})." if ended else ".")
+    )
+    if share > 0.1:
+        console.print("A larger tolerance, a shorter step or fewer held attributes reach more.")
+
+
+def show_import(found: Description, path: Path) -> None:
+    """What `reds import` made, and how a spec names it."""
+    a = found.architecture
+    classes = f", {a.classes} classes" if a.classes else ""
+    space = "z" if a.kind == "biggan" else f"w of {a.w_dim} dimensions"
+    print(f"{found.source.file}: {found.source.format}, {a.colours}x{a.resolution}x{a.resolution} images, space {space}{classes}")
+    print(f"licence: {found.source.licence}")
+    print(f"{path} and {path.with_suffix('.json').name}")
+    print(f"generator: {{kind: {a.kind}, path: {path}}}")
+
+
+def show_runs(runs: list[Run], out: str) -> None:
+    """What `reds list` found."""
+    if not runs:
+        console.print(f"no runs under {escape(out)}")
+        return
+    table = _table("", "changed (UTC)", "state", ">samples", ">accepted", ">MB", "run")
+    for r in runs:
+        t = r.totals
+        accepted = f"{t.accepted} ({t.accepted / t.candidates:.0%})" if t.candidates else "0"
+        changed = datetime.fromtimestamp(r.changed, UTC).strftime("%Y-%m-%d %H:%M")
+        table.add_row(changed, r.state, str(t.samples), accepted, f"{t.bytes / 1e6:.1f}", escape(str(r.folder)))
+    console.print(table)
+
+
+def show_kinds() -> None:
+    """Every kind with a line on what it is."""
+    for group, members in _kinds().items():
+        table = _table(group, "kind", "what it is")
+        for name, what in members.items():
+            text = what if isinstance(what, str) else (what.__doc__ or "").strip().split("\n")[0]
+            table.add_row(f"[bold]{name}[/bold]", escape(text))
+        console.print(table)
+    console.print("[dim]reds kinds NAME shows a kind's fields; reds schema the whole spec.[/dim]")
+
+
+def show_kind(name: str) -> None:
+    """The fields of every kind of this name."""
+    found = [(g, m[name]) for g, m in _kinds().items() if name in m]
+    if not found:
+        known = sorted({k for members in _kinds().values() for k in members})
+        raise UserError(f"there is no kind {name!r}; there are: {', '.join(known)}")
+    for group, what in found:
+        console.print(f"[bold]{name}[/bold] ({group.lower()})")
+        console.print(escape(what if isinstance(what, str) else (what.__doc__ or "").strip()))
+        if not isinstance(what, str):
+            table = _table("", "field", "type", "default", "meaning")
+            for key, kind, default, meaning in _fields(what):
+                table.add_row(key, escape(kind), escape(default), escape(meaning))
+            console.print(table)
+
+
+def _kinds() -> dict[str, dict[str, Any]]:
+    from reds_core.features import AnyFeature
+    from reds_core.generators import AnyGenerator
+    from reds_core.models import AnyNetwork
+    from reds_core.spec.fields import Trajectory
+
+    def members(union: Any) -> dict[str, Any]:
+        return {get_args(c.model_fields["kind"].annotation)[0]: c for c in get_args(get_args(union)[0])}
+
+    fields = Trajectory.model_fields
+    methods = {name: fields["method"].description for name in get_args(fields["method"].annotation)}
+    methods = {n: next(p for p in str(d).split("; ") if p.startswith(n)).partition(": ")[2].rstrip(".") for n, d in methods.items()}
+    return {
+        "Generators": members(AnyGenerator),
+        "Features": members(AnyFeature),
+        "Networks (of features and the judge)": members(AnyNetwork),
+        "Trajectory methods": methods,
+    }
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+    for name, info in model.model_fields.items():
+        default = (
+            "required" if info.is_required() else "" if info.default is None else str(info.get_default(call_default_factory=True))
+        )
+        yield name, _type_name(info.annotation), default, info.description or ""
+
+
+def _type_name(kind: Any) -> str:
+    """A type as a person would say it."""
+    origin = get_origin(kind)
+    args = [a for a in get_args(kind) if a is not Ellipsis]
+    if origin is Annotated:
+        return _type_name(args[0])
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(dict.fromkeys(_type_name(a) for a in args if a is not type(None)))
+    if origin is Literal:
+        return " | ".join(str(a) for a in args)
+    if origin is tuple:
+        return "[" + ", ".join(_type_name(a) for a in args) + (", ...]" if Ellipsis in get_args(kind) else "]")
+    if origin is dict:
+        return f"{{{_type_name(args[0])}: {_type_name(args[1])}}}"
+    plain = {"str": "text", "float": "number", "int": "integer", "bool": "true | false", "Path": "file", "Any": "anything"}
+    return plain.get(getattr(kind, "__name__", str(kind)), getattr(kind, "__name__", str(kind)).lower())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,43 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+from flows.engines.base import stopped
+from reds_core.runs.worker import Manifest, Request, compute, cores, forget, load, write
+
+
+class Local:
+    """Shards one after another in this process, on all of its cores; while one is computed, the one before is written."""
+
+    slots = 2  # no more, or a slow disk would let shards pile up in memory
+
+    def __init__(self, request: Request, device: str) -> None:
+        from reds_core.variants.prepare import pick_device
+
+        self.request, self.device = request, str(pick_device(device))
+        # One thread computes all shards: torch keeps buffers for every thread that ever computed, and tasks come from many.
+        self.computing, self.writing = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self.closed = False
+        # A network that does not fit is found before the first task.
+        self.computing.submit(load, request, self.device, cores()).result()
+
+    def here(self) -> str:
+        return self.device
+
+    def __call__(self, index: int) -> Manifest:
+        try:
+            made = self.computing.submit(compute, self.request, self.device, cores(), index).result()
+            return self.writing.submit(write, self.request, made).result()
+        except (CancelledError, RuntimeError) as error:
+            # A pool that is shut down cancels what waits, and takes no more.
+            if self.closed:
+                raise stopped() from error
+            raise
+
+    def close(self) -> None:
+        self.closed = True
+        for threads in (self.computing, self.writing):
+            threads.shutdown(wait=False, cancel_futures=True)
+        forget()

@@ -1,0 +1,108 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from flows.engines.base import Patience, stopped
+from flows.prefect_env import return_memory
+from reds_core.errors import RedsError, WorkerDied
+from reds_core.runs.worker import Manifest, Request, cores, make
+
+
+class Processes:
+    """One process per device, or `workers` on the CPU; each loads the networks once."""
+
+    def __init__(self, request: Request, devices: list[str]) -> None:
+        self.request, self.devices, self.slots = request, devices, len(devices)
+        self.threads = max(1, cores() // len(devices))
+        self.patience, self.closed = Patience(), False
+        self.pools = [_pool() for _ in devices]
+        self.busy = [threading.Lock() for _ in devices]
+        self.deaths = [0] * self.slots  # in a row, of each slot's processes
+        self.killed_by: defaultdict[int, set[int]] = defaultdict(set)  # the slots whose processes a shard's making has ended
+        self.thread, self.seen = threading.local(), itertools.count()
+
+    def here(self) -> str:
+        return self.devices[self._slot()]
+
+    def _slot(self) -> int:
+        """The calling thread's, until its device fails."""
+        if not hasattr(self.thread, "slot"):
+            self.thread.slot = self.thread.home = next(self.seen) % self.slots
+        slot: int = self.thread.slot
+        return slot
+
+    def __call__(self, index: int) -> Manifest:
+        slot = self._slot()
+        with self.busy[slot]:
+            if self.closed:
+                raise stopped()
+            try:
+                future = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
+                manifest = self.patience.result(future.result, self.devices[slot], index)
+            except RedsError as error:
+                if isinstance(error, WorkerDied):
+                    self._replace(slot, index)
+                raise
+            # It died; or it lives on with what will fail again: in a GPU's context that has failed once every later call fails too.
+            except Exception as error:
+                self._replace(slot, index)
+                why = "" if isinstance(error, BrokenProcessPool) else f": {error or type(error).__name__}"
+                raise WorkerDied(f"the worker on {self.devices[slot]} died while it made shard {index}{why}") from error
+            self.deaths[slot] = 0
+            return manifest
+
+    def _replace(self, slot: int, index: int) -> None:
+        if self.closed:
+            raise stopped()
+        _kill(self.pools[slot])
+        self.pools[slot] = _pool()
+        self.deaths[slot] += 1
+        self.killed_by[index].add(slot)
+        if len(self.killed_by[index]) > 1:  # it is the shard's fault, and no device's
+            for innocent in self.killed_by[index]:
+                self.deaths[innocent] = 0
+            self.thread.slot = self.thread.home
+        elif self.deaths[slot] > 1:
+            # A GPU that is gone would take one shard after another with it: this thread shares the next one that works.
+            fewest = min(self.deaths)
+            self.thread.slot = next(k % self.slots for k in itertools.count(slot + 1) if self.deaths[k % self.slots] == fewest)
+
+    def close(self) -> None:
+        self.closed = True
+        for pool in self.pools:
+            _kill(pool)
+
+
+def _pool() -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
+
+
+def _start_worker(parent: int) -> None:
+    """A worker leaves Ctrl-C to its parent, and ends when the parent does."""
+    return_memory()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    # The executor has no public way to stop a process that hangs before Python 3.14.
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+    pool.shutdown(wait=False, cancel_futures=True)

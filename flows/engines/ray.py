@@ -1,0 +1,153 @@
+"""Shards on a Ray cluster: the one at $RAY_ADDRESS, or one of this machine's, started here and stopped with the run.
+
+A shard is a Ray task that asks for a GPU, or a core; Ray finds the place, and its worker processes keep the networks. One that dies, with
+its node or alone, or hangs, costs the shard in hand, which the Prefect task's retry makes again. Every node needs this package, and a
+folder or bucket that all of them see.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+import traceback
+from functools import partial
+from typing import Any
+
+from flows.engines.base import Patience, stopped
+from reds_core.errors import ModelError, WorkerDied
+from reds_core.runs.worker import Manifest, Request, cores, make
+
+GPU_PATIENCE = 60.0  # seconds for a node with a GPU to join the cluster
+GPU_FAILED = ("CUDA error", "CUDA driver error", "cuDNN error", "cuFFT error", "cusolver error", "No CUDA GPUs are available")
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # a call after the end must start nothing
+
+
+def make_or_end(request: Request, device: str, threads: int, index: int) -> Manifest:
+    """`make`; but a process whose GPU has failed ends, for every later call in it would fail, and Ray gives it the next shard."""
+    try:
+        return make(request, device, threads, index)
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in GPU_FAILED):
+            traceback.print_exc()
+            os._exit(1)
+        raise
+
+
+class Ray:
+    """As many shards at once as the cluster has GPUs, or cores where it has none."""
+
+    def __init__(self, request: Request, device: str, workers: int | None) -> None:
+        self.ray, is_own = _connected(workers)
+        try:
+            self.device, self.slots = self._pick(device, workers)
+        except ModelError:
+            self.ray.shutdown()
+            raise
+        self.request, self.patience, self.closed = request, Patience(), False
+        self.threads = max(1, cores() // self.slots) if is_own and self.device == "cpu" else 1
+        self.where = f"{self.device} of Ray" + ("" if is_own else f" at {os.environ['RAY_ADDRESS']}")
+        self.free = threading.Semaphore(self.slots)  # that no call to Ray is under way is known when all are taken
+        self.under_way: set[Any] = set()
+        self.task = self.ray.remote(make_or_end).options(num_cpus=1, num_gpus=int(self.device == "cuda"), max_retries=0)
+
+    def here(self) -> str:
+        return self.where
+
+    def __call__(self, index: int) -> Manifest:
+        with self.free:
+            if self.closed:
+                raise stopped()
+            return self._made(index)
+
+    def _made(self, index: int) -> Manifest:
+        from ray.exceptions import RaySystemError, RayTaskError, TaskCancelledError, WorkerCrashedError
+
+        made = self.task.remote(self.request, self.device, self.threads, index)
+        self.under_way.add(made)
+        try:
+            return self.patience.result(partial(self.ray.get, made), self.where, index)
+        except RayTaskError as error:
+            raise error.cause from None  # as it was raised, without Ray's traceback in its message
+        except (WorkerCrashedError, RaySystemError) as error:
+            if "ModuleNotFoundError" in str(error):
+                why = str(error).strip().splitlines()[-1]
+                raise ModelError(f"a node of the Ray cluster lacks a package: {why}; install the same on all of them") from error
+            if self.closed:
+                raise stopped() from error
+            raise WorkerDied(f"the worker on {self.where} died while it made shard {index}") from error
+        except TaskCancelledError as error:
+            raise stopped() from error
+        except WorkerDied:
+            self.ray.cancel(made, force=True)
+            raise
+        finally:
+            self.under_way.discard(made)
+
+    def close(self) -> None:
+        self.closed = True
+        for made in list(self.under_way):
+            self.ray.cancel(made, force=True)
+        # Ray ends the whole process if a thread calls it after its end: only who holds a slot does, so all are taken first.
+        for _ in range(self.slots):
+            self.free.acquire()
+        self.ray.shutdown()  # ends the cluster if it was started here, and otherwise leaves it
+        self.free.release(self.slots)
+
+    def _pick(self, device: str, workers: int | None) -> tuple[str, int]:
+        """The device of every task, and how many run at once."""
+        if device not in ("auto", "cpu", "cuda"):
+            raise ModelError(f"Ray chooses the GPUs itself: give cuda, not {device}")
+        deadline = time.monotonic() + GPU_PATIENCE
+        while not (gpus := self._count("GPU")) and device == "cuda":
+            if time.monotonic() > deadline:
+                nodes = sum(node["Alive"] for node in self.ray.nodes())
+                raise ModelError(
+                    f"no node of the Ray cluster offers a GPU: {nodes} nodes with {self._count('CPU')} cores; use --device cpu"
+                )
+            time.sleep(1)
+        name, most = ("cuda", gpus) if gpus and device != "cpu" else ("cpu", max(1, self._count("CPU")))
+        return name, min(workers or most, most)
+
+    def _count(self, resource: str) -> int:
+        return int(self.ray.cluster_resources().get(resource, 0))
+
+
+def _connected(workers: int | None) -> tuple[Any, bool]:
+    """Ray, connected, and whether its cluster is ours."""
+    if workers is not None and workers < 1:
+        raise ModelError(f"{workers} workers are none; give 1 or more")
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    try:
+        import ray
+    except ImportError as error:
+        raise ModelError("--engine ray needs Ray: pip install 'ray>=2.50,<3'") from error
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        if address:
+            _knock(address)
+            ray.init(address, **quiet)
+        else:
+            # "local", or Ray would join whatever cluster somebody started on this machine.
+            ray.init("local", num_cpus=workers or cores(), include_dashboard=False, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        where = address or "this machine"
+        raise ModelError(f"the Ray cluster at {where} cannot be reached: {str(error).splitlines()[0]}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray sets its own, over Prefect's
+    return ray, not address
+
+
+def _knock(address: str) -> None:
+    """Raises OSError if nobody listens there: Ray itself would go on trying for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,0 +1,86 @@
+"""Shards by tasks, in the process that the flow runs in: a task a shard, a thread for each that the engine can make at once.
+
+Prefect names, retries and shows them; what is finished is decided by the manifests alone, which Prefect's cache could not see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.artifacts import ProgressArtifact
+from flows.engines.base import Engine
+from flows.engines.registry import open_engine
+from flows.parameters import Asked
+from reds_core.errors import RedsError, RunError, StorageError, UserError, WorkerDied
+from reds_core.runs.manifest import indices, stem
+from reds_core.runs.run_folder import made_meanwhile
+from reds_core.runs.worker import Manifest
+from reds_core.spec.fields import Spec
+from reds_core.storage.folders import Folder, names
+
+Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> None:
+    """Calls `listener` with every event of the flows that run in this process."""
+    _listeners.append(listener)
+
+
+def tell(event: str, **figures: Any) -> None:
+    """An event, to all who listen."""
+    for listener in _listeners:
+        listener(event, figures)
+
+
+def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
+    """A dead worker is; a wrong input or a full disk is not."""
+    error = state.result(raise_on_failure=False)
+    retry = not isinstance(error, RedsError) or isinstance(error, WorkerDied)
+    if retry:
+        tell("retry", error=str(error))
+    return retry
+
+
+def _shard_and_device(parameters: dict[str, Any]) -> str:
+    return f"{stem(parameters['index'])} on {parameters['engine'].here()}"
+
+
+@task(cache_policy=NO_CACHE, retries=4, retry_condition_fn=_worth_another_try, task_run_name=_shard_and_device)  # type: ignore[arg-type]
+def make_shard(index: int, engine: Engine) -> Manifest:
+    """One shard, on the device of the calling thread."""
+    asked = engine.request
+    return made_meanwhile(asked.folder, asked.spec, index) or engine(index)
+
+
+def made_here(asked: Asked, spec: Spec, folder: Folder, todo: list[int]) -> dict[int, Exception]:
+    """Makes shards and returns the errors of those that could not be made. What would stop them all stops at once."""
+    if not todo:
+        return {}
+    shown = ProgressArtifact(spec.name, len(todo))
+    maker = open_engine(asked.engine, asked.request(folder, spec), asked.device, asked.workers)
+    failures: dict[int, Exception] = {}
+    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=maker.slots)
+    # The runner's end waits for its threads: the engine's comes first, at which those that wait for it give up.
+    with threads as runner, contextlib.closing(maker):
+        futures: dict[Any, int] = {runner.submit(make_shard, {"index": index, "engine": maker}): index for index in todo}
+        for future in as_completed(list(futures)):
+            outcome = future.result(raise_on_failure=False)
+            if isinstance(outcome, UserError | StorageError):
+                raise outcome
+            if isinstance(outcome, Exception):
+                failures[futures[future]] = outcome
+            else:
+                tell("shard", manifest=outcome)
+                shown.step()
+    # Whatever the workers say, the folder decides.
+    lost = set(todo) - set(indices(names(folder), "json")) - set(failures)
+    return failures | {index: RunError(f"it was made, but is not in {folder}: do all workers see the same one?") for index in lost}

@@ -1,0 +1,13 @@
+"""Which way to step: from Jacobians to directions.
+
+precision   the precision that a GPU computes in
+batched     Gram, null space, REDs and the ablations, for many points at once
+at_point    the same for one point: the public functions
+jacobian    Jacobians and Grams by reverse mode, forward mode or differences
+cloud       how sampled latents lie: their mean, their principal components, what is plausible
+fitted      directions fitted once for all seeds: pca, sefa, interfacegan
+"""
+
+from reds_core.directions.at_point import maxc, minf, null_space, rayleigh, reds
+
+__all__ = ["maxc", "minf", "null_space", "rayleigh", "reds"]

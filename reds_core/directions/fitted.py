@@ -1,0 +1,118 @@
+r"""The straight-line methods that users know: directions fitted once to a generator, the same for every seed.
+
+    pca           GANSpace (Haerkoenen et al., NeurIPS 2020): principal components of mapped latents; where z is walked, of the images,
+                  and the latents that go with them by least squares
+    sefa          Shen and Zhou, CVPR 2021: eigenvectors of A^T A, A the weights that first meet the latent; where a generator does not
+                  expose them, A is the Jacobian of its pixels at the mean latent
+    interfacegan  Shen et al., CVPR 2020: the normal of a linear classifier in latent space for what varies, with the normals of what is
+                  held projected out. A feature of many numbers is told apart along its leading principal components
+
+All are fitted on reference seeds, never on a run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from reds_core.directions.cloud import Cloud, components
+from reds_core.generators.latent import Walkable
+from reds_core.types import Features, Images, Latents
+
+METHODS = ("pca", "sefa", "interfacegan")
+MOST = 20  # directions fitted
+HELD_NORMALS = 10  # of each held attribute
+SAMPLES = 2048
+RIDGE = 1e-3  # of the latents' variance
+
+# The number of samples -> latents (n, d) and images (n, c, h, w) of as many reference seeds.
+Sample = Callable[[int], tuple[Latents, Images]]
+Measure = Callable[[str, Images], Features]
+
+
+def fit(
+    by: str, generator: Walkable, cloud: Cloud, sample: Sample, measure: Measure, held: Sequence[str], varied: Sequence[str]
+) -> Tensor:
+    """Unit directions (d, m) float64, best first, m at most `MOST`."""
+    if by == "pca":
+        return _pca(generator, cloud, sample)
+    if by == "sefa":
+        return _sefa(generator, cloud, sample)
+    return _interfacegan(sample, measure, held, varied)
+
+
+def _pca(generator: Walkable, cloud: Cloud, sample: Sample) -> Tensor:
+    if generator.space != "z":
+        return _unit(components(cloud.deviations, MOST)[0].double())
+    latents, images = sample(SAMPLES)
+    return _unit(_slopes(_leading(images.flatten(1), MOST), latents).mT)
+
+
+def _sefa(generator: Walkable, cloud: Cloud, sample: Sample) -> Tensor:
+    weight = generator.style_weight
+    if weight is None:
+        weight = _pixel_jacobian(generator, cloud)
+    gram = weight.double().mT @ weight.double()
+    leading: Tensor = torch.linalg.eigh(gram)[1].flip(1)[:, :MOST]
+    return leading
+
+
+def _pixel_jacobian(generator: Walkable, cloud: Cloud) -> Tensor:
+    """Of the images at the mean latent of every class, one below the other: (classes p, d), by differences."""
+    d = generator.dim
+    h = 0.01 * float(cloud.deviations.std()) * d**0.5
+    axes = h * torch.eye(d, dtype=cloud.means.dtype, device=cloud.means.device)
+    classes = list(cloud.row_of) or list(range(len(generator.class_names)))[:1] or [0]
+    parts = []
+    for c in classes[:10]:
+        mean = cloud.means[cloud.row_of.get(c, 0)]
+        points = torch.cat([mean + axes, mean - axes])
+        labels = torch.full((len(points),), c, dtype=torch.long, device=points.device)
+        with torch.no_grad():
+            images = torch.cat([generator.images(a, b).flatten(1) for a, b in zip(points.split(64), labels.split(64), strict=True)])
+        parts.append((images[:d] - images[d:]).mT / (2 * h))
+    return torch.cat(parts)
+
+
+def _interfacegan(sample: Sample, measure: Measure, held: Sequence[str], varied: Sequence[str]) -> Tensor:
+    latents, images = sample(SAMPLES)
+    normals = torch.cat([_slopes(latents, _leading(measure(name, images), HELD_NORMALS)) for name in held], 1)
+    keep = torch.linalg.qr(normals)[0]
+    each = MOST // len(varied)
+    # Which side of its middle a sample lies on, along each leading component of what varies: two classes, told apart linearly.
+    sides = torch.cat([_leading(measure(name, images), each).sign() for name in varied], 1)
+    found = _slopes(latents, sides)
+    return _unit(found - keep @ (keep.mT @ found))
+
+
+def _leading(vectors: Tensor, size: int) -> Tensor:
+    """Rows (n, p) in their leading principal components: (n, <= size), float64. Rows that are no numbers count as the mean."""
+    rows = vectors.double()
+    spoilt = ~torch.isfinite(rows).all(1, keepdim=True)
+    rows = torch.where(spoilt, rows[~spoilt[:, 0]].mean(0), rows)
+    centred = rows - rows.mean(0)
+    if centred.shape[1] > len(centred):
+        values, left = torch.linalg.eigh(centred @ centred.mT)
+        coordinates: Tensor = (left * values.clamp_min(0).sqrt()).flip(1)[:, :size]
+        return coordinates
+    axes: Tensor = torch.linalg.eigh(centred.mT @ centred)[1].flip(1)[:, :size]
+    return centred @ axes
+
+
+def _slopes(inputs: Tensor, targets: Tensor) -> Tensor:
+    """Least squares from inputs (n, a) to targets (n, b): (a, b)."""
+    x, y = inputs.double() - inputs.double().mean(0), targets.double() - targets.double().mean(0)
+    gram = x.mT @ x
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    solved: Tensor = torch.linalg.solve(gram + ridge, x.mT @ y)
+    return solved
+
+
+def _unit(columns: Tensor) -> Tensor:
+    """Columns of length 1; those of no length are left out."""
+    lengths = torch.linalg.vector_norm(columns, dim=0)
+    kept = lengths > 1e-9 * lengths.max()
+    unit: Tensor = columns[:, kept] / lengths[kept]
+    return unit

@@ -1,0 +1,154 @@
+"""StyleGAN2 in plain PyTorch (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020; with ADA, NeurIPS 2020).
+
+A constant of 4x4, then a block for every doubling of the size: a convolution that doubles, one that does not, and a map to colours.
+`form` is how the blocks' images add up: "skip" sums the colours of all blocks, so that the image at any size on the way can be had for
+less; "resnet" adds around the blocks; "orig" does neither.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from reds_core.models.config import Config
+from reds_core.models.published.style import Mapping, clamped, leaky, modulation
+
+Size = Annotated[int, Field(ge=1, le=2**16)]
+Layers = Annotated[int, Field(ge=1, le=64)]
+Classes = Annotated[int, Field(ge=0, le=2**20)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class StyleGan2(Config):
+    """The architecture: what its file of weights does not say."""
+
+    kind: Literal["stylegan2"]
+    z_dim: Size
+    w_dim: Size
+    classes: Classes
+    mapping_layers: Layers
+    channels: Annotated[tuple[Size, ...], Field(min_length=1, max_length=12)] = Field(description="Of the blocks, from 4x4 up.")
+    colours: Size
+    form: Literal["skip", "resnet", "orig"]
+    clamp: Positive | None = Field(description="Where activations are cut off.")
+
+    @property
+    def resolution(self) -> int:
+        return 4 << (len(self.channels) - 1)
+
+    @property
+    def rows(self) -> int:
+        """How many rows of w the synthesis takes."""
+        return 2 * len(self.channels)
+
+    def build(self) -> tuple[Mapping, nn.Module]:
+        """Mapping and synthesis, without their weights."""
+        return Mapping(self.z_dim, self.w_dim, self.classes, self.mapping_layers), Synthesis(self)
+
+
+class Synthesis(nn.Module):
+    """(n, rows, w) -> (n, colours, size, size) images, about [-1, 1]."""
+
+    def __init__(self, a: StyleGan2) -> None:
+        super().__init__()
+        self.form = a.form
+        self.const = nn.Parameter(torch.zeros(a.channels[0], 4, 4))
+        pairs = [(0, a.channels[0]), *pairwise(a.channels)]
+        self.blocks = nn.ModuleList(Block(a, i, o, k, a.form == "skip" or k == len(pairs) - 1) for k, (i, o) in enumerate(pairs))
+
+    def forward(self, w: Tensor) -> Tensor:
+        x = self.const.expand(len(w), -1, -1, -1)
+        image: Tensor | None = None
+        for k, block in enumerate(self.blocks):
+            # A block's colours share their row of w with the next block's first convolution.
+            x, image = block(x, image, w[:, max(0, 2 * k - 1) :])
+        if image is None:
+            raise ValueError("a synthesis without colours")
+        return image
+
+    def upto(self, size: int) -> Synthesis:
+        """The network that ends at images of `size` pixels, a part of this one: it shares its weights, and leaves rows of w unread."""
+        part = copy.copy(self)
+        part._modules = self._modules | {"blocks": self.blocks[: (size // 4).bit_length()]}
+        return part
+
+
+class Block(nn.Module):
+    """Block k: features (n, i, s, s) -> (n, o, 2s, 2s), and the image so far; the first one starts from the constant."""
+
+    def __init__(self, a: StyleGan2, fan_in: int, fan_out: int, k: int, rgb: bool) -> None:
+        super().__init__()
+        size = 4 * 2**k
+        self.residual = a.form == "resnet" and k > 0
+        self.up = StyledConv(a, fan_in, fan_out, size, doubles=True) if k else None
+        self.conv = StyledConv(a, fan_out, fan_out, size, doubles=False)
+        self.rgb = ToColours(a, fan_out) if rgb else None
+        self.skip = nn.Conv2d(fan_in, fan_out, 1, bias=False) if self.residual else None
+
+    def forward(self, x: Tensor, image: Tensor | None, w: Tensor) -> tuple[Tensor, Tensor | None]:
+        rows = iter(w.unbind(1))
+        around = doubled(self.skip(x)) * math.sqrt(0.5) if self.skip is not None else None
+        if self.up is not None:
+            x = self.up(x, next(rows))
+        x = self.conv(x, next(rows), math.sqrt(0.5) if self.residual else 1.0)
+        if around is not None:
+            x = around + x
+        if self.rgb is not None:
+            colours = self.rgb(x, next(rows))
+            image = colours if image is None else doubled(image) + colours
+        return x, image
+
+
+class StyledConv(nn.Module):
+    """A modulated 3x3 convolution, a fixed image of noise, a bias and an activation."""
+
+    def __init__(self, a: StyleGan2, fan_in: int, fan_out: int, size: int, doubles: bool) -> None:
+        super().__init__()
+        self.doubles, self.clamp = doubles, a.clamp
+        self.affine = nn.Linear(a.w_dim, fan_in)
+        self.weight = nn.Parameter(torch.zeros(fan_out, fan_in, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(fan_out))
+        self.noise: Tensor
+        self.register_buffer("noise", torch.zeros(size, size))
+
+    def forward(self, x: Tensor, w: Tensor, gain: float = 1.0) -> Tensor:
+        before, after = modulation(self.affine(w), self.weight)
+        x = x * before
+        if self.doubles:
+            x = blurred(F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2))
+        else:
+            x = F.conv2d(x, self.weight, padding=1)
+        x = leaky(x * after + self.noise + self.bias[:, None, None]) * gain
+        return clamped(x, None if self.clamp is None else self.clamp * gain)
+
+
+class ToColours(nn.Module):
+    """A modulated 1x1 convolution to colours; its scale is part of its affine map."""
+
+    def __init__(self, a: StyleGan2, fan_in: int) -> None:
+        super().__init__()
+        self.clamp = a.clamp
+        self.affine = nn.Linear(a.w_dim, fan_in)
+        self.conv = nn.Conv2d(fan_in, a.colours, 1)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return clamped(self.conv(x * self.affine(w)[:, :, None, None]), self.clamp)
+
+
+def blurred(x: Tensor) -> Tensor:
+    """The filter [1, 3, 3, 1] in both directions, over what a transposed convolution of stride 2 left: one pixel smaller."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 4
+    kernel = taps.outer(taps).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Twice the size by the same filter: bilinear interpolation, with black around the image."""
+    return F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2.0, mode="bilinear", align_corners=False)[:, :, 2:-2, 2:-2]

@@ -1,0 +1,220 @@
+"""StyleGAN3 in plain PyTorch, configurations T and R (Karras et al., "Alias-Free Generative Adversarial Networks", NeurIPS 2021).
+
+Features are signals, sampled finely enough for what they hold. The input is a set of waves, turned and shifted by w; a layer is a modulated
+convolution, and a nonlinearity applied at a higher sampling rate between two low-pass filters:
+
+    x -> conv -> + bias -> upsample, filter -> leaky ReLU -> filter, downsample
+
+Layers differ in sampling rate, cutoff and size, by a rule for all of them (`StyleGan3.plan`); the filters lie in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from reds_core.models.config import Config
+from reds_core.models.published.style import Mapping, clamped, leaky, modulation, unit
+from reds_core.models.published.stylegan2 import Classes, Layers, Positive, Size
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's place in the plan; sizes in samples."""
+
+    fan_in: int
+    fan_out: int
+    in_size: int
+    out_size: int
+    up: int  # factors of the sampling rate before and after the nonlinearity
+    down: int
+    critical: bool
+
+
+class StyleGan3(Config):
+    """The architecture: what its file of weights does not say. Names and defaults as in the article's table of layers."""
+
+    kind: Literal["stylegan3"]
+    z_dim: Size
+    w_dim: Size
+    classes: Classes
+    mapping_layers: Layers
+    resolution: Annotated[int, Field(ge=4, le=4096)]
+    colours: Size
+    layers: Layers = Field(description="Without the one to colours.")
+    critical: Annotated[int, Field(ge=0)] = Field(description="Critically sampled layers at the end.")
+    channel_base: Size
+    channel_max: Size
+    first_cutoff: Positive
+    first_stopband: Positive
+    last_stopband_rel: Positive
+    margin: Annotated[int, Field(ge=0, le=64)]
+    kernel: Literal[1, 3]
+    filter_size: Annotated[int, Field(ge=1, le=16)]
+    oversampling: Annotated[int, Field(ge=1, le=16)] = Field(description="Of the nonlinearity.")
+    radial: bool = Field(description="Downsampling filters that do not depend on direction (configuration R).")
+    output_scale: float
+    clamp: Positive | None
+
+    @property
+    def rows(self) -> int:
+        """How many rows of w the synthesis takes."""
+        return self.layers + 2
+
+    def rates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cutoffs in cycles, sampling rates and sizes after every layer; entry 0 and 1 are the input's."""
+        last_cutoff = self.resolution / 2
+        last_stopband = last_cutoff * self.last_stopband_rel
+        rise = np.minimum(np.arange(self.layers + 1) / (self.layers - self.critical), 1)
+        cutoffs = self.first_cutoff * (last_cutoff / self.first_cutoff) ** rise
+        stopbands = self.first_stopband * (last_stopband / self.first_stopband) ** rise
+        rates = np.exp2(np.ceil(np.log2(np.minimum(stopbands * 2, self.resolution))))
+        sizes = rates + 2 * self.margin
+        sizes[-2:] = self.resolution
+        return cutoffs, rates, sizes
+
+    def plan(self) -> list[Layer]:
+        """Every layer, the one to colours last."""
+        cutoffs, rates, sizes = self.rates()
+        channels = np.rint(np.minimum(self.channel_base / 2 / cutoffs, self.channel_max))
+        channels[-1] = self.colours
+        found = []
+        for k in range(self.layers + 1):
+            before, last = max(0, k - 1), k == self.layers
+            inner = max(rates[before], rates[k]) * (1 if last else self.oversampling)
+            found.append(Layer(
+                int(channels[before]), int(channels[k]), int(sizes[before]), int(sizes[k]),
+                round(inner / rates[before]), round(inner / rates[k]), k >= self.layers - self.critical,
+            ))  # fmt: skip
+        return found
+
+    def taps(self, factor: int) -> int:
+        """The length of a filter that changes the sampling rate by a factor."""
+        return self.filter_size * factor if factor > 1 else 1
+
+    def padding(self, layer: Layer) -> tuple[int, int]:
+        """So many samples must lie before and after the upsampled signal that just `out_size` are left in the end."""
+        around = (layer.out_size - 1) * layer.down + 1 - (layer.in_size + self.kernel - 1) * layer.up
+        around += self.taps(layer.up) + self.taps(layer.down) - 2
+        low = (around + layer.up) // 2
+        return low, around - low
+
+    def build(self) -> tuple[Mapping, nn.Module]:
+        """Mapping and synthesis, without their weights."""
+        return Mapping(self.z_dim, self.w_dim, self.classes, self.mapping_layers), Synthesis(self)
+
+
+class Synthesis(nn.Module):
+    """(n, rows, w) -> (n, colours, size, size) images, about [-1, 1]."""
+
+    def __init__(self, a: StyleGan3) -> None:
+        super().__init__()
+        plan = a.plan()
+        self.output_scale = a.output_scale
+        self.input = Waves(a, plan[0].fan_in, plan[0].in_size)
+        self.layers = nn.ModuleList(FilteredLayer(a, layer) for layer in plan[:-1])
+        self.rgb = ToColours(a, plan[-1])
+
+    def forward(self, w: Tensor) -> Tensor:
+        first, *rows = w.unbind(1)
+        x = self.input(first)
+        for layer, row in zip(self.layers, rows, strict=False):
+            x = layer(x, row)
+        image: Tensor = self.rgb(x, rows[-1]) * self.output_scale
+        return image
+
+
+class Waves(nn.Module):
+    """(n, w) -> (n, channels, size, size): sines of fixed frequencies, turned and shifted by w."""
+
+    def __init__(self, a: StyleGan3, channels: int, size: int) -> None:
+        super().__init__()
+        cutoffs, rates, _ = a.rates()
+        self.size, self.rate, self.bandwidth = size, float(rates[0]), float(cutoffs[0])
+        self.affine = nn.Linear(a.w_dim, 4)  # cosine and sine of the turn, and the shift
+        self.weight = nn.Parameter(torch.zeros(channels, channels))
+        self.freqs: Tensor
+        self.phases: Tensor
+        self.register_buffer("freqs", torch.zeros(channels, 2))
+        self.register_buffer("phases", torch.zeros(channels))
+
+    def forward(self, w: Tensor) -> Tensor:
+        t = self.affine(w)
+        cos, sin, dx, dy = (t / t[:, :2].norm(dim=1, keepdim=True)).unbind(1)
+        turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+        shift = -(turn @ torch.stack([dx, dy], 1)[:, :, None])
+        phases = self.phases + (self.freqs @ shift).squeeze(2)
+        freqs = self.freqs @ turn
+        # Waves near the end of what the sampling rate can hold are quieter.
+        loud = (1 - (freqs.norm(dim=2) - self.bandwidth) / (self.rate / 2 - self.bandwidth)).clamp(0, 1)
+        at = (torch.arange(self.size, device=w.device, dtype=w.dtype) + 0.5) / self.rate - self.size / self.rate / 2
+        angle = freqs[:, :, 0, None, None] * at + freqs[:, :, 1, None, None] * at[:, None] + phases[:, :, None, None]
+        x = (angle * (2 * math.pi)).sin() * loud[:, :, None, None]
+        return F.conv2d(x, self.weight[:, :, None, None])
+
+
+class FilteredLayer(nn.Module):
+    """(n, i, in_size, in_size) and (n, w) -> (n, o, out_size, out_size)."""
+
+    def __init__(self, a: StyleGan3, layer: Layer) -> None:
+        super().__init__()
+        self.layer, self.kernel, self.clamp = layer, a.kernel, a.clamp
+        self.affine = nn.Linear(a.w_dim, layer.fan_in)
+        self.weight = nn.Parameter(torch.zeros(layer.fan_out, layer.fan_in, a.kernel, a.kernel))
+        self.bias = nn.Parameter(torch.zeros(layer.fan_out))
+        self.gain: Tensor  # back to unit variance, by the mean square that training saw
+        self.up_filter: Tensor
+        self.down_filter: Tensor
+        self.register_buffer("gain", torch.ones(()))
+        self.register_buffer("up_filter", torch.zeros(a.taps(layer.up)))
+        self.register_buffer("down_filter", torch.zeros([a.taps(layer.down)] * (2 if a.radial and not layer.critical else 1)))
+        self.padding = a.padding(layer)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        before, after = modulation(unit(self.affine(w)), self.weight)
+        x = F.conv2d(x * before, self.weight, padding=self.kernel - 1) * (after * self.gain)
+        x = upsampled(x + self.bias[:, None, None], self.up_filter, self.layer.up, *self.padding)
+        return downsampled(clamped(leaky(x), self.clamp), self.down_filter, self.layer.down)
+
+
+class ToColours(nn.Module):
+    """A modulated 1x1 convolution to colours; its scales are part of its weights."""
+
+    def __init__(self, a: StyleGan3, layer: Layer) -> None:
+        super().__init__()
+        self.clamp = a.clamp
+        self.affine = nn.Linear(a.w_dim, layer.fan_in)
+        self.conv = nn.Conv2d(layer.fan_in, layer.fan_out, 1)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return clamped(self.conv(x * self.affine(w)[:, :, None, None]), self.clamp)
+
+
+def upsampled(x: Tensor, taps: Tensor, factor: int, low: int, high: int) -> Tensor:
+    """`factor` times the samples in both directions, filtered by `taps`, with `low` and `high` samples around them (cut off if negative).
+
+    The transposed convolution gives all that the filter reaches; what is asked for is a part of it.
+    """
+    count, channels = len(taps), x.shape[1]
+    start, length = count - 1 - low, x.shape[2] * factor + low + high - count + 1
+    taps = taps * factor
+    x = F.conv_transpose2d(x, taps.view(1, 1, -1, 1).expand(channels, -1, -1, -1), stride=(factor, 1), groups=channels)
+    x = x[:, :, start : start + length]
+    x = F.conv_transpose2d(x, taps.view(1, 1, 1, -1).expand(channels, -1, -1, -1), stride=(1, factor), groups=channels)
+    return x[:, :, :, start : start + length]
+
+
+def downsampled(x: Tensor, taps: Tensor, factor: int) -> Tensor:
+    """Every `factor`-th sample in both directions of a signal filtered by `taps`, one row of them or, if radial, a square."""
+    channels = x.shape[1]
+    if taps.ndim == 2:
+        return F.conv2d(x, taps.expand(channels, 1, -1, -1), stride=factor, groups=channels)
+    x = F.conv2d(x, taps.view(1, 1, -1, 1).expand(channels, -1, -1, -1), stride=(factor, 1), groups=channels)
+    return F.conv2d(x, taps.view(1, 1, 1, -1).expand(channels, -1, -1, -1), stride=(1, factor), groups=channels)

@@ -1,0 +1,83 @@
+"""Networks that ship with the package: `weights/NAME.safetensors`, with a model card beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from reds_core.models.config import Access, Config, file_sha256
+from reds_core.models.shipped.fashion import CLASS_NAMES, Classifier, Generator, Judge
+from reds_core.models.shipped.rooms import SEGMENTS
+from reds_core.models.shipped.segmenter import Segmenter
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A network of the package: how to build it, and the names of the classes that it knows."""
+
+    build: Callable[[], nn.Module]
+    class_names: tuple[str, ...]
+
+
+GENERATORS = {"fashion-mnist": Shipped(Generator, CLASS_NAMES)}  # those with weights
+NETWORKS = {
+    "fashion-mnist-classifier": Shipped(Classifier, CLASS_NAMES),
+    "fashion-mnist-judge": Shipped(Judge, CLASS_NAMES),
+    "rooms-segmenter": Shipped(Segmenter, SEGMENTS),
+}
+
+
+class Builtin(Config):
+    """A network that ships with the package."""
+
+    kind: Literal["builtin"]
+    name: Literal["fashion-mnist-classifier", "fashion-mnist-judge", "rooms-segmenter"] = Field(description="Its name.")
+
+    def identity(self) -> dict[str, str]:
+        return {"weights_sha256": weights_sha256(self.name)}
+
+    def title(self) -> str:
+        return f"the shipped network {self.name}"
+
+    def load(self, access: Access) -> nn.Module:
+        return load_shipped(self.name, NETWORKS[self.name], access)
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """The class names of a shipped network or generator."""
+    return (NETWORKS | GENERATORS)[name].class_names
+
+
+def weights_sha256(name: str) -> str:
+    return file_sha256(WEIGHTS / f"{name}.safetensors")
+
+
+def load_shipped(name: str, shipped: Shipped, access: Access) -> nn.Module:
+    """A shipped network with its weights, ready to run."""
+    network = shipped.build()
+    missing, unexpected = network.load_state_dict(load_file(WEIGHTS / f"{name}.safetensors"), strict=False)
+    # Batch normalisation's step counters are no weights and are not stored.
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise RuntimeError(f"the weights of {name} do not fit its architecture: {missing} missing, {unexpected} unknown")
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(access.device).eval().requires_grad_(False)
+
+
+def save_shipped(network: nn.Module, name: str, weights: Path = WEIGHTS) -> None:
+    """Writes a network's weights to where `load_shipped` finds them."""
+    weights.mkdir(exist_ok=True)
+    tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items() if v.is_floating_point()}
+    part = weights / f"{name}.part"
+    save_file(tensors, part)
+    part.chmod(0o644)
+    part.replace(weights / f"{name}.safetensors")

@@ -1,0 +1,137 @@
+"""croissant.json and samples.parquet: a run's folder as a data set that machines understand (Croissant 1.0, MLCommons).
+
+Every tar is a file object with its hash; the images in all of them are one file set. Labels and figures are joined to images by their
+keys from samples.parquet, a row for every sample of the finished shards: the JSON files inside the tars could not be read by the format's own tools.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reds_core.reports.summary import Summary
+from reds_core.runs.manifest import hash_of, stem
+from reds_core.runs.shards import PART, write_small
+from reds_core.runs.totals import manifests
+from reds_core.types import key_of
+
+TABLE = "samples.parquet"
+NAME = "croissant.json"
+MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+TYPES = {"i": "sc:Integer", "f": "sc:Float", "b": "sc:Boolean"}
+# The terms of the format, by which its readers find them.
+TERMS = (
+    "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "includes", "key", "path", "recordSet", "references", "regex",
+    "source", "transform",
+)  # fmt: skip
+CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    **{term: f"cr:{term}" for term in TERMS},
+}
+
+
+def write_croissant(s: Summary) -> None:
+    """Writes both files into a run's folder; neither, if no shard is finished."""
+    columns = _write_table(s.folder)
+    if columns:
+        text = json.dumps(described(s, columns, hash_of(s.folder / TABLE)), indent=1, ensure_ascii=False)
+        write_small(s.folder, NAME, text.encode())
+
+
+def _write_table(folder: Path) -> dict[str, str]:
+    """samples.parquet, a shard at a time; the Croissant types of its columns by name."""
+    part, writer, columns = folder / f"{PART}{TABLE}", None, {}
+    try:
+        for manifest in manifests(folder):
+            rows = _samples(pd.read_parquet(folder / f"{stem(manifest['index'])}.parquet"))
+            columns = {str(name): TYPES.get(kind.kind, "sc:Text") for name, kind in rows.dtypes.items()}
+            table = pa.Table.from_pandas(rows, preserve_index=False)
+            writer = writer or pq.ParquetWriter(part, table.schema, compression="zstd")
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+            part.replace(folder / TABLE)
+    finally:
+        part.unlink(missing_ok=True)
+    return columns
+
+
+def _samples(candidates: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a shard's table that are samples, without what only rejected ones have; with the group that a split must not cut."""
+    rows = candidates[candidates.accepted].drop(columns=["accepted", "reason"])
+    rows.insert(1, "group", [key_of(int(seed)) for seed in rows.seed])
+    return rows
+
+
+def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[str, Any]:
+    """The description, with the hash of the table that labels are joined from."""
+    image = s.spec.shards.image
+    tars = [{"name": f"{stem(m['index'])}.tar", "sha256": m["sha256"], "bytes": m["bytes"]} for m in manifests(s.folder)]
+    joined = [name for name in columns if name != "key"]
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": s.spec.name,
+        "description": f"{s.totals.accepted:,} verified variants of {s.seeds:,} generated seeds; README.md beside this file says how they were made.",
+        "license": "other",
+        "version": "1.0.0",
+        "distribution": [*_files(tars, image), _file(TABLE, "application/x-parquet", table_sha256)],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": "table",
+                "name": "table",
+                "key": {"@id": "table/key"},
+                "field": [
+                    _field("table", name, kind, {"fileObject": {"@id": TABLE}, "extract": {"column": name}})
+                    for name, kind in columns.items()
+                ],
+            },
+            {
+                "@type": "cr:RecordSet",
+                "@id": "samples",
+                "name": "samples",
+                "field": [
+                    # A member's name up to its first dot is its sample's key.
+                    _field("samples", "key", "sc:Text", _in_images("filename") | {"transform": {"regex": "^([^.]+)"}})
+                    | {"references": {"field": {"@id": "table/key"}}},
+                    _field("samples", "image", "sc:ImageObject", _in_images("content")),
+                    *(_field("samples", name, columns[name], {"field": {"@id": f"table/{name}"}}) for name in joined),
+                ],
+            },
+        ],
+    }
+
+
+def _files(tars: list[dict[str, Any]], image: str) -> Iterator[dict[str, Any]]:
+    for tar in tars:
+        yield _file(tar["name"], "application/x-tar", tar["sha256"]) | {"contentSize": f"{tar['bytes']} B"}
+    yield {
+        "@type": "cr:FileSet", "@id": "images", "name": "images", "containedIn": [{"@id": tar["name"]} for tar in tars],
+        "encodingFormat": MEDIA[image], "includes": f"*.{image}",
+    }  # fmt: skip
+
+
+def _file(name: str, media: str, sha256: str) -> dict[str, Any]:
+    return {"@type": "cr:FileObject", "@id": name, "name": name, "contentUrl": name, "encodingFormat": media, "sha256": sha256}
+
+
+def _field(record: str, name: str, kind: str, source: dict[str, Any]) -> dict[str, Any]:
+    return {"@type": "cr:Field", "@id": f"{record}/{name}", "name": name, "dataType": kind, "source": source}
+
+
+def _in_images(what: str) -> dict[str, Any]:
+    return {"fileSet": {"@id": "images"}, "extract": {"fileProperty": what}}

@@ -1,0 +1,153 @@
+"""A run's tables, summed up in constant memory: what a report and a dataset card say about it.
+
+Quantiles come from histograms with bins of 0.005 spreads, shard by shard, so that a run of a million candidates takes no more
+memory than one of a hundred.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reds_core.errors import OutputError, SpecError
+from reds_core.runs.manifest import damaged, hash_of, intact, seems_intact, stem
+from reds_core.runs.run_folder import pages_of
+from reds_core.runs.totals import Totals, manifests, progress, totals
+from reds_core.spec.fields import Spec
+from reds_core.spec.load import load_spec
+from reds_core.storage.folders import Folder, names, near
+
+BIN = 0.005
+BINS = 800  # up to 4 spreads; what lies beyond counts in the last bin
+
+
+class Histogram:
+    """Counts of values >= 0, and the largest."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(BINS, np.int64)
+        self.largest = 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """Adds values; NaN is left out."""
+        values = values[np.isfinite(values)]
+        if len(values):
+            self.counts += np.bincount(np.minimum(values / BIN, BINS - 1).astype(np.int64), minlength=BINS)
+            self.largest = max(self.largest, float(values.max()))
+
+    def quantile(self, q: float) -> float:
+        """The q-quantile, to within a bin; NaN if nothing was added."""
+        total = int(self.counts.sum())
+        if not total:
+            return float("nan")
+        at = int(np.searchsorted(self.counts.cumsum(), q * total))
+        return min((min(at, BINS - 1) + 0.5) * BIN, self.largest)
+
+
+@dataclass
+class Attribute:
+    """One attribute over a run: its limit (tolerance or minimum), its spread, and its drifts or effects."""
+
+    name: str
+    role: str  # "held" or "varied"
+    limit: float
+    spread: float = float("nan")
+    accepted: Histogram = field(default_factory=Histogram)
+    by_waypoint: dict[int, Histogram] = field(default_factory=lambda: defaultdict(Histogram))  # all candidates measured
+
+
+@dataclass
+class Summary:
+    """A run's spec, totals and distributions."""
+
+    folder: Path  # on a disk: the run's own, or a copy of its small files
+    origin: Folder  # where the run lies
+    spec: Spec
+    totals: Totals
+    progress: str  # "1 of 2 shards"; "" if the run is complete
+    attributes: list[Attribute]
+    manifest: dict[str, Any] = field(default_factory=dict)  # the last one, for versions and device
+    tried_by_waypoint: Counter[int] = field(default_factory=Counter)
+    accepted_by_waypoint: Counter[int] = field(default_factory=Counter)
+    accepted_labels: Counter[str] = field(default_factory=Counter)
+    judged: int = 0  # candidates that the judge saw
+    agreed: int = 0
+    seeds: int = 0
+    seeds_dropped: int = 0
+    seeds_short: int = 0  # that had fewer directions than the spec asks for
+
+    @property
+    def share(self) -> float:
+        return self.totals.share
+
+    @property
+    def equivalents(self) -> float:
+        """Forward equivalents per accepted variant."""
+        return self.totals.passes.equivalents / self.totals.accepted if self.totals.accepted else float("nan")
+
+
+@contextlib.contextmanager
+def summarised(origin: Folder) -> Iterator[Summary]:
+    """Reads a run's manifests and tables, and keeps others from writing its pages meanwhile.
+
+    Raises:
+        OutputError: the folder is no run, or cannot be written. ShardDamaged: a shard differs from its manifest.
+    """
+    with contextlib.ExitStack() as stack:
+        if isinstance(origin, Path):
+            stack.enter_context(pages_of(origin))
+        folder = stack.enter_context(near(origin, "spec.yaml", ".json", ".parquet"))
+        yield _summary(folder, origin)
+
+
+def _summary(folder: Path, origin: Folder) -> Summary:
+    try:
+        spec = load_spec(folder / "spec.yaml")
+    except SpecError as error:
+        raise OutputError(f"{origin} is no run: {str(error).replace(str(folder), str(origin))}") from error
+    sizes = {} if isinstance(origin, Path) else names(origin)
+    attributes = [Attribute(n, "held", t) for n, t in spec.held.items()]
+    attributes += [Attribute(n, "varied", g.minimum) for n, g in spec.varied.items()]
+    summed = totals(folder)
+    s = Summary(folder, origin, spec, summed, progress(spec, summed), attributes)
+    for manifest in manifests(folder):
+        index = manifest["index"]
+        table = folder / f"{stem(index)}.parquet"
+        if isinstance(origin, Path):
+            whole = intact(folder, index, manifest)
+        else:
+            whole = seems_intact(sizes, index, manifest) and hash_of(table) == manifest["parquet_sha256"]
+        if not whole:
+            raise damaged(origin, index)
+        s.manifest = manifest
+        for a in attributes:
+            a.spread = manifest["spreads"].get(a.name, a.spread)
+        _add(s, pd.read_parquet(table))
+    return s
+
+
+def _add(s: Summary, table: pd.DataFrame) -> None:
+    """Adds one shard's rows."""
+    seeds, rows = table[table.role == "seed"], table[table.role == "variant"]
+    s.seeds += len(seeds)
+    s.seeds_dropped += int((~seeds.accepted).sum())
+    trajectories = rows[rows.waypoint == 1].groupby("seed").size().reindex(seeds.seed, fill_value=0)
+    s.seeds_short += int((trajectories < 2 * s.spec.trajectory.directions).sum())
+    s.tried_by_waypoint.update(rows.waypoint.tolist())
+    s.accepted_by_waypoint.update(rows.waypoint[rows.accepted].tolist())
+    s.accepted_labels.update(rows.label_name[rows.accepted].tolist())
+    seen = rows[rows.judge_label >= 0]
+    s.judged += len(seen)
+    s.agreed += int(seen.judge_agrees.sum())
+    for a in s.attributes:
+        values = rows[f"{'drift' if a.role == 'held' else 'effect'}_{a.name}"].to_numpy(np.float64)
+        a.accepted.add(values[rows.accepted.to_numpy()])
+        for w, part in pd.Series(values).groupby(rows.waypoint.to_numpy()):
+            a.by_waypoint[int(str(w))].add(part.to_numpy())

@@ -1,0 +1,70 @@
+"""One accepted candidate as the files of a WebDataset sample, and one candidate as a row of the shard's table.
+
+    s00000123-d02p-w03.png  .cls  .json  .latent.npy
+
+Every sample has the same keys with the same types and no nulls: readers take their schema from the first few.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+
+from reds_core import __version__
+from reds_core.types import Candidate, key_of
+from reds_core.variants.images import file_of
+from reds_core.variants.job import Job
+
+SCHEMA = 1
+
+
+def files_of(candidate: Candidate, job: Job, digest: str) -> dict[str, bytes]:
+    """The files of an accepted candidate by extension; `.cls` only where there is a label."""
+    latent = io.BytesIO()
+    np.save(latent, candidate.latent.astype(np.float32), allow_pickle=False)
+    record = json.dumps(_record(candidate, job, digest), ensure_ascii=False, allow_nan=False)
+    image = file_of(candidate, job.spec.shards.image, job.spec.shards.quality)
+    files = {job.spec.shards.image: image, "json": record.encode(), "latent.npy": latent.getvalue()}
+    return files | ({"cls": str(candidate.label).encode()} if candidate.label >= 0 else {})
+
+
+def row_of(candidate: Candidate) -> dict[str, Any]:
+    """A candidate, accepted or rejected, as a row of figures."""
+    names = ("key", "role", "seed", "direction", "sign", "waypoint", "accepted", "reason", "label", "label_name", "condition",
+             "judge_label", "judge_confidence", "judge_agrees")  # fmt: skip
+    row = {name: getattr(candidate, name) for name in names}
+    row |= {f"drift_{name}": value for name, value in candidate.drifts.items()}
+    return row | {f"effect_{name}": value for name, value in candidate.effects.items()}
+
+
+def _record(candidate: Candidate, job: Job, digest: str) -> dict[str, Any]:
+    spec = job.spec
+    return {
+        "schema": SCHEMA,
+        "role": candidate.role,
+        "label": candidate.label,
+        "label_name": candidate.label_name,
+        "condition": candidate.condition,
+        "held": {n: {"drift": candidate.drifts[n], "tolerance": float(t)} for n, t in spec.held.items()},
+        "varied": {n: {"effect": candidate.effects[n], "minimum": float(g.minimum)} for n, g in spec.varied.items()},
+        "judge": {
+            "label": candidate.judge_label,
+            "confidence": float(candidate.judge_confidence),
+            "agrees": candidate.judge_agrees,
+        },
+        "seed": candidate.seed,
+        "direction": candidate.direction,
+        "sign": candidate.sign,
+        "waypoint": candidate.waypoint,
+        "group": key_of(candidate.seed),
+        "method": spec.trajectory.method,
+        "space": job.generator.space,
+        "truncation": float(spec.seeds.truncation),
+        "generator": job.generator.name,
+        "spec": spec.name,
+        "digest": digest,
+        "reds_version": __version__,
+    }

@@ -1,0 +1,109 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from reds_core.errors import SpecError
+from reds_core.models.config import Config
+from reds_core.spec import strict_yaml
+from reds_core.spec.digest import _canonical
+from reds_core.spec.fields import Spec
+from reds_core.spec.problems import field_mistakes, no_numbers, references, shape_mistake, walk
+
+
+def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
+    """Reads a spec; `overrides` are "key.path=value", their values YAML, their paths relative to the working directory.
+
+    Raises:
+        SpecError: the file cannot be read, or with every mistake of shape and of reference in it.
+    """
+    path = Path(path)
+    try:
+        raw = strict_yaml.parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(str(path), [f"cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
+    except ValueError as error:
+        raise SpecError(str(path), [str(error)]) from error
+    if not isinstance(raw, dict):
+        raise SpecError(str(path), ["is no mapping of keys to values; see `reds schema` and augment_specs/ for the form"])
+    for override in overrides:
+        _override(raw, override)
+    mistakes = []
+    spec = None
+    try:
+        spec = Spec.model_validate(raw, context={"base": path.absolute().parent})
+    except ValidationError as error:
+        mistakes = [shape_mistake(e, raw) for e in error.errors()]
+    mistakes += references(raw)
+    if spec is not None:
+        mistakes += field_mistakes(spec, "") + list(no_numbers(_plain(spec), ""))
+    if spec is None or mistakes:
+        raise SpecError(str(path), list(dict.fromkeys(mistakes)))
+    return spec
+
+
+def doubts(spec: Spec) -> list[str]:
+    """What is allowed but hardly meant: a judge that is the network of a held attribute, or what configs say of themselves."""
+    found = [f"{key.removesuffix('.')}: {doubt}" for key, value in walk(spec, "") for doubt in getattr(value, "doubts", list)()]
+    if spec.judge is None:
+        return found
+    judge = _canonical(spec.judge)["model"]
+    return found + [
+        f"judge: is the network of the held attribute {name}, so it is not independent: it sees what is held, and nothing else"
+        for name in spec.held
+        if _canonical(spec.attributes[name]).get("model") == judge
+    ]
+
+
+def dump(spec: Spec) -> str:
+    """The resolved spec as YAML: defaults filled in, paths absolute."""
+    return strict_yaml.dump(_plain(spec))
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    """Sets one "key.path=value" in the raw spec."""
+    key, equals, value = text.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(k and k.isprintable() for k in keys):
+        raise SpecError("--set", [f"{text!r} is not of the form key.path=value"])
+    try:
+        parsed = strict_yaml.parse(value, around=len(keys))
+    except ValueError as error:
+        raise SpecError("--set", [f"{text!r}: {error}"]) from error
+    target = raw
+    for k in keys[:-1]:
+        if not isinstance(target.setdefault(k, {}), dict):
+            raise SpecError("--set", [f"{text!r}: {k} is a value, it has no keys below it"])
+        target = target[k]
+    target[keys[-1]] = _from_here(parsed, keys[-1])
+
+
+def absolute(override: str) -> str:
+    """An override whose paths no longer depend on the working directory, for a process that starts in another one."""
+    key, _, value = override.partition("=")
+    return f"{key}={json.dumps(_from_here(strict_yaml.parse(value), key.rpartition('.')[2]), ensure_ascii=False)}"
+
+
+def _from_here(value: Any, key: str) -> Any:
+    """A value of --set with its paths made absolute: they are relative to the working directory, not to the spec."""
+    if isinstance(value, dict):
+        return {k: _from_here(v, k) for k, v in value.items()}
+    return str(Path(value).absolute()) if isinstance(value, str) and key in ("path", "weights", "mask") else value
+
+
+def _plain(value: Any) -> Any:
+    """Plain YAML values. A field that is None is left out; a None inside `options` is a value."""
+    if isinstance(value, Config):
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        return {name: _plain(v) for name, v in fields.items() if v is not None}
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

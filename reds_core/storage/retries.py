@@ -1,0 +1,89 @@
+"""A store's calls, tried again with growing pauses if trying again may help; what its client raises becomes a StorageError."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import tenacity
+from upath import UPath
+
+from reds_core.errors import OutputError, RedsError, StorageError
+from reds_core.storage.local import is_full
+
+FIRST_PAUSE = 0.5  # seconds; later ones are longer, and all are drawn at random
+REFUSED = (
+    "NoCredentials",
+    "PartialCredentials",
+    "DefaultCredentials",
+    "RefreshError",
+    "TokenRetrieval",
+    "ParamValidation",
+    "ProfileNotFound",
+)
+
+log = logging.getLogger(__name__)
+
+
+def patiently(patience: float, folder: UPath, call: Callable[[], Any]) -> Any:
+    """A call to a store, tried again while that may help. Raises FileNotFoundError and FileExistsError as they are, else StorageError."""
+    again = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_may_pass),
+        wait=tenacity.wait_random_exponential(multiplier=FIRST_PAUSE, max=20),
+        stop=tenacity.stop_after_delay(patience),
+        before_sleep=partial(_say, folder),
+        reraise=True,
+    )
+    try:
+        return again(call)
+    except (RedsError, FileNotFoundError, FileExistsError):
+        raise
+    except NotImplementedError as error:
+        raise OutputError(f"{folder}: this kind of storage cannot hold runs: {error or 'it cannot be written to'}") from error
+    # Every store's client raises what it likes; whatever it was, this store did not do what was asked.
+    except Exception as error:
+        if is_full(error):
+            raise StorageError(
+                f"the disk is full: {tempfile.gettempdir()}. What is finished is kept; make room and run again"
+            ) from error
+        raise StorageError(f"{folder}: {reason(error)}. What is finished is kept; {_cure(error)}") from error
+
+
+def _say(folder: UPath, state: tenacity.RetryCallState) -> None:
+    """Tells who waits why nothing happens."""
+    error = state.outcome.exception() if state.outcome else None
+    level = logging.WARNING if state.attempt_number > 2 else logging.INFO  # a store that fails once or twice is the usual case
+    log.log(level, "%s: %s; trying again", folder, reason(error))
+
+
+def reason(error: BaseException | None) -> str:
+    """What a store's client says, as a part of a sentence."""
+    return str(error).strip().rstrip(".") or type(error).__name__
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether a store's client said that this user may not, or that it does not know who asks."""
+    # An S3 server answers a HEAD with an expired token by this, and may not say why.
+    bare = isinstance(error, OSError) and error.errno == errno.EINVAL and error.strerror == "Bad Request"
+    return bare or isinstance(error, PermissionError) or any(name in type(error).__name__ for name in REFUSED)
+
+
+def _may_pass(error: BaseException) -> bool:
+    for_good = (
+        RedsError,
+        FileNotFoundError,
+        FileExistsError,
+        IsADirectoryError,
+        NotADirectoryError,
+        NotImplementedError,
+        TypeError,
+    )
+    return isinstance(error, Exception) and not isinstance(error, for_good) and not is_refusal(error) and not is_full(error)
+
+
+def _cure(error: Exception) -> str:
+    return "renew the credentials or the rights and run again" if is_refusal(error) else "run again when the store answers"

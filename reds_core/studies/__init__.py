@@ -1,0 +1,6 @@
+"""What a spec or a method would do, measured on a few seeds.
+
+forecast             what a run would accept, and what it would cost
+compare              methods side by side on the same seeds, at equal effect
+comparison_report    compare.csv, compare.png and compare.md
+"""

@@ -1,0 +1,7 @@
+"""From a seed along a direction: waypoint after waypoint, many trajectories at once.
+
+trajectory   what every method returns: waypoints, how many were reached, why a trajectory ended
+published    linear and local, the published methods
+tangent      the coordinates that corrected trajectories move in, and how far out is still plausible
+corrected    predictor and corrector: every waypoint is brought back to what is held
+"""

@@ -1,0 +1,269 @@
+"""`reds`, as a person uses it: exit codes, messages, help. Runs the real program."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.cli.app import main
+from reds_core.runs.totals import totals
+from reds_core.runs.verify import verify_run
+from tests.support import DATA, ROOT
+from tests.support.worlds import world
+
+Reds = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def embedded(prefect_home: Path) -> dict[str, str]:
+    """What the program finds on a machine without a Prefect server."""
+    keep = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    return keep | {"REDS_PREFECT_HOME": str(prefect_home), "PYTHONPATH": str(ROOT), "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def served(embedded: dict[str, str], prefect_api: str) -> dict[str, str]:
+    """The same beside a server, which saves the time to start one."""
+    return embedded | {"PREFECT_API_URL": prefect_api}
+
+
+@pytest.fixture
+def reds(served: dict[str, str], tmp_path: Path) -> Reds:
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows", *map(str, words)]
+        return subprocess.run(command, cwd=tmp_path, env=served, capture_output=True, text=True, timeout=240)
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Reds:
+    """The program's `main` in this process, which has torch at hand; not for `run`, which settles in a process of its own."""
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["reds", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def test_help_is_there_for_every_verb(reds: Reds) -> None:
+    text = reds("--help").stdout
+    for verb in ("run", "check", "compare", "import", "verify", "report", "list", "kinds", "schema"):
+        assert verb in text
+    for option in ("--out", "--engine", "--workers", "--device", "--batch", "--shards", "--set", "--allow-code", "--fresh"):
+        assert option in reds("run", "--help").stdout
+
+
+def test_a_run_from_start_to_finish(reds: Reds, here: Reds, embedded: dict[str, str], tmp_path: Path) -> None:
+    spec = world(tmp_path / "world")
+    command = [sys.executable, "-m", "flows", "run", str(spec)]
+    done = subprocess.run(command, cwd=tmp_path, env=embedded, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    folder = tmp_path / last.partition(": ")[0]
+    assert "3 shards (3 made now)" in last and folder.is_dir() and (folder / "report.html").is_file()
+    assert "Traceback" not in done.stderr and "WARNING" not in done.stderr and "http" not in done.stderr
+
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
+    again = reds("run", spec)
+    assert again.returncode == 0 and "nothing was left to do" in again.stdout
+    assert before == {p: p.stat().st_mtime_ns for p in folder.glob("shard-*")}
+
+    assert here("verify", folder).returncode == 0
+    assert "complete" in here("list").stdout
+    (folder / "report.html").unlink()
+    assert here("report", folder).returncode == 0 and (folder / "report.html").is_file()
+    tar = folder / "shard-00001.tar"
+    tar.write_bytes(tar.read_bytes()[:-512])
+    damaged = here("verify", folder)
+    assert damaged.returncode == 1 and "shard-00001.tar" in damaged.stdout
+
+
+def test_check_says_what_a_run_would_do_and_writes_nothing(here: Reds, tmp_path: Path) -> None:
+    spec = world(tmp_path / "world")
+    before = sorted(tmp_path.rglob("*"))
+    done = here("check", spec)
+    assert done.returncode == 0, done.stderr
+    for words in ("class scores (L2)", "pixel values", "accepted", "forward equivalents", "tolerance of"):
+        assert words in done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_imported_checkpoint_s_last_line_is_the_generator_of_a_spec(here: Reds, tmp_path: Path) -> None:
+    done = here("import", DATA / "sg3r-tiny.pkl", "nets/g.safetensors")
+    assert done.returncode == 0, done.stderr
+    key, _, value = done.stdout.strip().splitlines()[-1].partition(": ")
+    boxes = {"upper": [0, 0, 0.5, 1], "lower": [0.5, 0, 1, 1]}
+    spec = {
+        "name": "imported", key: yaml.safe_load(value), "seeds": {"count": 2}, "label": "none", "held": {"upper": 0.1}, "varied": {"lower": 0.01},
+        "attributes": {name: {"kind": "pixels", "region": {"box": box}} for name, box in boxes.items()},
+        "trajectory": {"directions": 1, "waypoints": 1, "step": 0.05},
+    }  # fmt: skip
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    checked = here("check", "spec.yaml", "--seeds", 1)
+    assert checked.returncode == 0 and "generator g: w space of 32 dimensions, images 3x32x32" in checked.stdout, checked.stderr
+
+
+def test_a_hostile_checkpoint_is_named_and_leaves_nothing(here: Reds, tmp_path: Path) -> None:
+    (tmp_path / "bad.pkl").write_bytes(b"cposix\nsystem\n(S'touch ran'\ntR.")
+    done = here("import", "bad.pkl", "bad.safetensors")
+    assert done.returncode == 2 and "posix.system" in done.stderr and "Traceback" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.pkl"]
+
+
+def test_check_says_where_missing_files_are_published_and_tries_the_others(here: Reds, tmp_path: Path) -> None:
+    done = here("check", ROOT / "augment_specs/imagenet.yaml")
+    assert done.returncode == 2 and "everything else that can be checked without them is right" in done.stderr
+    for words in (
+        "generator.path: there is no file",
+        "github.com/ajbrock/BigGAN-PyTorch",
+        "judge.model.path",
+        "download.pytorch.org",
+    ):
+        assert words in done.stderr
+    spec = world(tmp_path / "world")
+    (tmp_path / "world/g.pt").unlink()
+    (tmp_path / "world/c.pt").write_bytes(b"no network")
+    wrong = here("check", spec)
+    assert wrong.returncode == 2 and "g.pt" in wrong.stderr and "c.pt is no TorchScript file" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "none.yaml"], "cannot be read: No such file"),
+        (["check", "world/spec.yaml", "--set", "held.nobody=1"], "no attribute has this name"),
+        (["run", "world/spec.yaml", "--set", "generator.path=gone.pt"], "there is no file"),
+        (["run", "world/spec.yaml", "--shards", "7:9"], "names no shard; the spec has 3: 0:3"),
+        (["check", "world/spec.yaml", "--device", "tpu9"], "cannot be used"),
+        (["check", "world/spec.yaml", "--batch", "0"], "give 1 or more"),
+        (["run", "world/spec.yaml", "--out", "s3:/bucket/runs"], "a URL has two slashes or more"),
+        (["verify", "."], "is no run"),
+        (["verify", "nowhere"], "there is no folder"),
+        (["kinds", "smell"], "there is no kind"),
+        (["run", "world/spec.yaml", "--engine", "magic"], "magic"),
+        (["fly"], "fly"),
+    ],
+)
+def test_a_mistake_is_named_without_a_traceback(reds: Reds, here: Reds, tmp_path: Path, words: list[str], message: str) -> None:
+    world(tmp_path / "world")
+    done = reds(*words) if words[0] == "run" else here(*words)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_run_that_accepts_nothing_ends_with_1_and_says_why(reds: Reds, tmp_path: Path) -> None:
+    done = reds("run", world(tmp_path / "world"), "--set", "varied.look=50", "--shards", ":1")
+    assert done.returncode == 1 and "accepted nothing of 24 candidates: varied:look" in done.stderr
+
+
+def test_the_schema_is_json_and_kinds_name_their_fields(here: Reds) -> None:
+    assert json.loads(here("schema").stdout)["properties"]["held"]
+    assert "lowpass" in here("kinds", "pixels").stdout
+
+
+def many_shards(tmp_path: Path) -> Path:
+    return world(tmp_path / "world", seeds={"count": 3000}, shards={"seeds": 2})
+
+
+def started(environment: dict[str, str], tmp_path: Path, *words: object) -> subprocess.Popen[str]:
+    """A run that has finished a shard."""
+    command = [sys.executable, "-m", "flows", "run", *map(str, words)]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    end = time.monotonic() + 200
+    while not list(tmp_path.glob("outputs/*/*/shard-*.json")) and time.monotonic() < end and process.poll() is None:
+        time.sleep(0.1)
+    return process
+
+
+def descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in listing.read_text().split():
+            found |= {int(child)} | descendants(int(child))
+    return found
+
+
+def gone(pids: set[int]) -> bool:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if not any(Path(f"/proc/{p}").exists() and "Z" not in Path(f"/proc/{p}/stat").read_text().split()[2] for p in pids):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.mark.parametrize(("engine", "api"), [("local", "served"), ("processes", "embedded")])
+def test_ctrl_c_stops_at_once_and_what_is_finished_stays(
+    request: pytest.FixtureRequest, tmp_path: Path, engine: str, api: str
+) -> None:
+    with started(request.getfixturevalue(api), tmp_path, many_shards(tmp_path), "--engine", engine) as process:
+        children = descendants(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors and "Run the same command again to continue" in errors and "Traceback" not in errors
+    assert gone(children)
+    (folder,) = tmp_path.glob("outputs/tiny/*")
+    finished = totals(folder).shards
+    problems = verify_run(folder)
+    assert finished > 0 and sum(not p for p in problems.values()) == finished
+
+
+def test_sigkill_of_the_program_leaves_no_processes_and_no_half_shards(
+    reds: Reds, embedded: dict[str, str], tmp_path: Path
+) -> None:
+    spec = many_shards(tmp_path)
+    with started(embedded, tmp_path, spec, "--engine", "processes", "--workers", "2") as process:
+        children = descendants(process.pid)
+        process.kill()
+    assert len(children) >= 3 and gone(children)
+    (folder,) = tmp_path.glob("outputs/tiny/*")
+    kept = {p.name: p.read_bytes() for p in folder.glob("shard-*.tar") if p.with_suffix(".json").exists()}
+    assert kept
+    assert reds("run", spec, "--set", "seeds.count=8").returncode == 0
+    assert not list(folder.glob(".part-*"))
+    assert all((folder / name).read_bytes() == content for name, content in kept.items())
+
+
+def test_check_says_how_noisy_a_held_attribute_is(here: Reds, tmp_path: Path) -> None:
+    attributes = {"columns": {"kind": "callable", "target": "tests.support.worlds:noisy"}, "look": {"kind": "pixels"}}
+    trajectory = {"method": "corrected", "directions": 2, "waypoints": 2, "step": 0.2}
+    changes = {"attributes": attributes, "label": "none", "judge": None, "trajectory": trajectory}
+    found = here("check", world(tmp_path, held={"columns": 0.1}, **changes), "--allow-code")
+    assert found.returncode == 0
+    assert re.search(r"columns is noisy: two measurements of one image differ by up to 0\.0\d+ spreads, \d\d% of its", found.stdout)
+    found = here("check", world(tmp_path, held={"columns": 0.001}, **changes), "--allow-code")
+    assert found.returncode == 2
+    assert re.search(
+        r"held\.columns: two measurements .* by up to 0\.0\d+ spreads, more than the tolerance of 0\.001", found.stderr
+    )
+
+
+def test_check_says_how_much_contradictory_attributes_leave(here: Reds, tmp_path: Path) -> None:
+    """What is varied is nearly all of what is held: it moves as far as the tolerance lets it, and no further."""
+    attributes = {"all": {"kind": "pixels"}, "blurred": {"kind": "pixels", "lowpass": 0.5}}
+    trajectory = {"method": "corrected", "directions": 2, "waypoints": 2, "step": 0.2}
+    changes = {"attributes": attributes, "label": "none", "judge": None, "trajectory": trajectory}
+    found = here("check", world(tmp_path, held={"all": 0.05}, varied={"blurred": 0.3}, **changes))
+    assert found.returncode == 0
+    assert "Nothing was accepted of these seeds" in found.stdout
+    assert re.search(r"4 of 4 seeds had fewer than 2 directions", found.stdout)
+    assert re.search(
+        r"100% of the candidates were not reached: no step leads there that holds all within 0\.05 \(turned \d+\)", found.stdout
+    )

@@ -1,0 +1,298 @@
+"""The flow and its engines, against Prefect's own test server."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reds_core.errors import ModelError, RunError, SpecError, WorkerDied
+from tests.flows.test_deploy import wait_until
+from tests.support.worlds import world
+
+# Prefect leaves the sockets of its clients to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def augment(prefect_api: None) -> Any:
+    from flows.augment import augment
+
+    return augment
+
+
+def tars(result: dict[str, Any]) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(Path(result["folder"]).glob("shard-*.tar"))}
+
+
+def test_both_engines_make_the_same_bytes(augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.engines import registry as engines
+
+    spec = str(world(tmp_path / "world"))
+    local = augment(spec=spec, out=str(tmp_path / "a"))
+    monkeypatch.setattr(engines, "pick_devices", lambda device, workers: ["cpu", "cpu:0"])
+    processes = augment(spec=spec, out=str(tmp_path / "b"), engine="processes", workers=2)
+    assert local["now"] == processes["now"] == 3 and local["accepted"] > 0
+    assert tars(local) == tars(processes)
+    assert {k: v for k, v in local.items() if k not in ("folder", "seconds")} == {
+        k: v for k, v in processes.items() if k not in ("folder", "seconds")
+    }
+
+    # People see which device made what.
+    names = wait_until(lambda: [n for n in task_runs() if n.endswith("on cpu:0")], 30, lambda: str(task_runs()))
+    assert all(name.startswith("shard-0000") for name in names) and "shard-00000 on cpu" in task_runs()
+
+
+def task_runs() -> list[str]:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return [run.name for run in client.read_task_runs()]
+
+
+def test_a_dead_worker_costs_its_shard_only(augment: Any, tmp_path: Path) -> None:
+    from flows import shards as module
+
+    spec = str(world(tmp_path / "world", seeds={"count": 60}))
+    whole = augment(spec=spec, out=str(tmp_path / "whole"))
+    events: list[str] = []
+    victims: list[int] = []
+
+    def hear(event: str, figures: dict[str, Any]) -> None:
+        events.append(event)
+        if event == "shard" and not victims:
+            import multiprocessing
+
+            victims.extend(p.pid for p in multiprocessing.active_children() if p.pid and "Spawn" in type(p).__name__)
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
+
+    module.listen(hear)
+    try:
+        hurt = augment(spec=spec, out=str(tmp_path / "hurt"), engine="processes", workers=2)
+    finally:
+        module._listeners.remove(hear)
+    assert victims and "retry" in events and tars(hurt) == tars(whole)
+
+
+def test_a_stopped_worker_is_replaced_when_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.engines import base as engines
+    from flows.engines.processes import Processes
+    from reds_core.runs import worker as work
+    from reds_core.runs.run_folder import opened
+    from reds_core.spec.digest import digest
+    from reds_core.spec.load import load_spec
+
+    spec = load_spec(world(tmp_path / "world"))
+    with opened(spec, tmp_path / "out") as folder:
+        maker = Processes(work.Request(spec, digest(spec), folder, None, False, ()), ["cpu"])
+        try:
+            assert maker(0)["index"] == 0
+            monkeypatch.setattr(maker.patience, "slowest", 0.0)
+            monkeypatch.setattr(engines, "FIRST_PATIENCE", 1.0)
+            (pid,) = (maker.pools[0]._processes or {}).keys()
+            os.kill(pid, signal.SIGSTOP)
+            with pytest.raises(RunError, match="did not finish shard 1 in 1 s"):
+                maker(1)
+            monkeypatch.setattr(engines, "FIRST_PATIENCE", 60.0)
+            assert maker(1)["index"] == 1
+        finally:
+            maker.close()
+
+
+def on_a_gpu_that_is_gone(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    if device == "cpu:0":
+        os._exit(1)
+    return {"index": index}
+
+
+def on_a_gpu_that_fails(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    if device == "cpu:0":
+        raise RuntimeError("cuFFT error: CUFFT_EXEC_FAILED")
+    return {"index": index}
+
+
+def a_poisonous_shard(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    if index == 0:
+        os._exit(1)
+    return {"index": index, "device": device}
+
+
+def test_a_shard_that_ends_every_process_is_not_the_devices_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.engines import processes as engines
+
+    monkeypatch.setattr(engines, "make", a_poisonous_shard)
+    maker: Any = engines.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
+
+    def make(index: int) -> str:
+        for _ in range(5):
+            with contextlib.suppress(WorkerDied):
+                made: str = maker(index)["device"]
+                return made
+        return "nowhere"
+
+    try:
+        both = threading.Barrier(2)
+        with ThreadPoolExecutor(2) as threads:
+            made = list(threads.map(make, range(4)))
+            devices = set(threads.map(lambda _: (both.wait(60), maker.here())[1], range(2)))
+    finally:
+        maker.close()
+    assert made[0] == "nowhere" and "nowhere" not in made[1:] and maker.deaths == [0, 0] and devices == {"cpu:0", "cpu"}
+
+
+def test_patience_is_that_of_the_slowest_shard_so_far_and_says_what_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.engines import base as engines
+
+    monkeypatch.setattr(engines, "FIRST_PATIENCE", 0.3)
+    monkeypatch.setattr(engines, "PORTION", 0.1)
+    patience = engines.Patience()
+
+    def never(timeout: float) -> dict[str, Any]:
+        time.sleep(timeout)
+        raise TimeoutError
+
+    with pytest.raises(WorkerDied, match="did not finish shard 7 in 0 s and was stopped"):
+        patience.result(never, "cpu", 7)
+
+    def unreachable(timeout: float) -> dict[str, Any]:
+        raise TimeoutError("Connection timed out")
+
+    with pytest.raises(TimeoutError, match="Connection timed out"):
+        patience.result(unreachable, "cpu", 7)
+
+
+def test_a_server_that_is_away_while_progress_is_shown_ends_nothing(
+    augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+
+    from flows import artifacts
+
+    def away(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("All connection attempts failed")
+
+    for name in ("create_progress_artifact", "create_table_artifact"):
+        monkeypatch.setattr(artifacts, name, away)
+    assert augment(spec=str(world(tmp_path / "world")), out=str(tmp_path))["now"] == 3
+
+
+@pytest.mark.parametrize("broken", [on_a_gpu_that_is_gone, on_a_gpu_that_fails])
+def test_a_device_that_fails_again_and_again_is_no_longer_used(monkeypatch: pytest.MonkeyPatch, broken: Any) -> None:
+    from flows.engines import processes as engines
+
+    monkeypatch.setattr(engines, "make", broken)
+    maker: Any = engines.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
+    deaths = []
+
+    def make(index: int) -> int:
+        for _ in range(3):
+            with contextlib.suppress(WorkerDied):
+                made: int = maker(index)["index"]
+                return made
+            deaths.append(index)
+        raise AssertionError(f"shard {index} is lost")
+
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            assert list(threads.map(make, range(8))) == list(range(8)) and len(deaths) == 2
+    finally:
+        maker.close()
+
+
+def test_mistakes_reach_the_caller_as_themselves(augment: Any, tmp_path: Path) -> None:
+    spec = world(tmp_path / "world")
+    with pytest.raises(SpecError, match="no attribute has this name"):
+        augment(spec=str(spec), out=str(tmp_path), overrides=["held.nobody=1"])
+    (tmp_path / "world/c.pt").write_bytes(b"no network")
+    for engine in ("local", "processes"):
+        with pytest.raises(ModelError, match=r"c\.pt is no TorchScript file"):
+            augment(spec=str(spec), out=str(tmp_path / engine), engine=engine)
+
+
+@pytest.mark.parametrize("step", ["compute", "write"])
+def test_a_shard_that_fails_is_named_and_the_others_are_made(
+    augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    from flows.engines import local as engines
+
+    real = getattr(engines, step)
+
+    def fail(request: Any, *rest: Any) -> Any:
+        if getattr(rest[-1], "index", rest[-1]) == 1:
+            raise RunError("the disk is full")
+        return real(request, *rest)
+
+    monkeypatch.setattr(engines, step, fail)
+    with pytest.raises(RunError, match=r"1 of 3 shards failed \(1\): the disk is full"):
+        augment(spec=str(world(tmp_path / "world")), out=str(tmp_path / "out"))
+    (folder,) = (tmp_path / "out/tiny").iterdir()
+    assert sorted(p.name for p in folder.glob("*.tar")) == ["shard-00000.tar", "shard-00002.tar"]
+    assert "2 of 3 shards" in (folder / "report.html").read_text()
+
+
+def test_fresh_removes_what_was_made_and_nothing_else(augment: Any, tmp_path: Path) -> None:
+    spec = str(world(tmp_path / "world"))
+    first = augment(spec=spec, out=str(tmp_path / "out"))
+    (Path(first["folder"]) / "notes.txt").write_text("mine")
+    again = augment(spec=spec, out=str(tmp_path / "out"), fresh=True, shards="1:2")
+    assert again["now"] == 1 and list(tars(again)) == ["shard-00001.tar"]
+    assert (Path(first["folder"]) / "notes.txt").read_text() == "mine"
+
+
+def test_one_process_at_a_time_sets_up_a_new_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import prefect_env as home
+
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    inside: list[int] = []
+
+    def start() -> None:
+        with home.first_start():
+            inside.append(1)
+            assert len(inside) == 1
+            time.sleep(0.05)
+            inside.pop()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not inside
+
+
+def test_the_ui_shows_progress_totals_the_contact_sheet_and_the_report(augment: Any, tmp_path: Path) -> None:
+    from prefect.artifacts import Artifact
+
+    result = augment(spec=str(world(tmp_path / "world", name="watched")), out=str(tmp_path / "out"))
+
+    def data(what: str) -> Any:
+        found = Artifact.get(f"augment-{what}-watched")
+        assert found is not None
+        return found.data
+
+    assert data("progress") == 100.0
+    (row,) = json.loads(data("totals"))
+    assert (row["shards"], row["accepted"], row["samples"]) == (3, result["accepted"], result["samples"])
+    assert row["accepted share"] == pytest.approx(result["accepted"] / result["candidates"], abs=1e-4)
+    assert row["class, drift (median)"] > 0 and row["accepted a second"] > 0
+    head, _, picture = data("sheet").partition(",")
+    assert head == "data:image/png;base64" and base64.b64decode(picture).startswith(b"\x89PNG")
+    assert Path(result["folder"], "report.html").absolute().as_uri() in data("report")
+
+
+def test_a_run_that_accepts_too_little_fails_with_a_reason_and_keeps_its_shards(augment: Any, tmp_path: Path) -> None:
+    spec, out = str(world(tmp_path / "world")), str(tmp_path / "out")
+    state = augment(spec=spec, out=out, least_accepted=1.0, return_state=True)
+    assert state.is_failed() and "candidates were accepted, fewer than the 100% asked for: " in str(state.message)
+    again = augment(spec=spec, out=out)
+    assert again["now"] == 0 and 0 < again["accepted"] < again["candidates"]

@@ -1,0 +1,51 @@
+"""A network may be laid out anew in memory, but must compute what it computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reds_core.models.config import Access
+from reds_core.models.layout import BestLayout
+from reds_core.models.torchscript import TorchScript
+from tests.support.worlds import torchscript
+
+CPU = Access(torch.device("cpu"), False)
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).flatten(1)
+
+
+class Views(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).view(len(x), -1)
+
+
+class Strides(Plain):
+    """Reads its activations by their places in memory, and so changes silently with them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return y.as_strided((len(x), y[0].numel()), (y[0].numel(), 1))
+
+
+@pytest.mark.parametrize(("kind", "moves"), [(Plain, True), (Views, False), (Strides, False)])
+def test_a_network_is_laid_out_anew_only_where_it_computes_the_same(tmp_path: Path, kind: type[Plain], moves: bool) -> None:
+    torch.manual_seed(0)
+    original, x = kind().requires_grad_(False), torch.randn(2, 3, 8, 8, requires_grad=True)
+    loaded = TorchScript(kind="torchscript", path=torchscript(original, tmp_path / "n.pt")).load(CPU)
+    laid = BestLayout(loaded, CPU.device)
+    with torch.no_grad():
+        torch.testing.assert_close(laid(x), original(x))
+    expected, found = (torch.autograd.grad(f(x).square().sum(), x)[0] for f in (original, laid))
+    torch.testing.assert_close(found, expected)
+    assert loaded.conv.weight.is_contiguous(memory_format=torch.channels_last) is moves

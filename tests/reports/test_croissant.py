@@ -1,0 +1,75 @@
+"""croissant.json: the folder as its format's own reader sees it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import mlcroissant
+import pytest
+from etils import epath
+from mlcroissant._src.operation_graph.operations import extract
+
+from reds_core.reports.croissant import NAME, TABLE
+from reds_core.reports.page import write_report
+from reds_core.runs.verify import samples
+from tests.reports.test_page import run
+
+# The reader's own libraries', and files that it leaves open.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader extracts tars to a folder by their names alone, and takes what is there for them ever after."""
+    monkeypatch.setattr(extract, "EXTRACT_PATH", epath.Path(tmp_path / "cache"))
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """The samples by key."""
+    found = {}
+    for record in mlcroissant.Dataset(jsonld=str(folder / NAME)).records("samples"):
+        named = {name.removeprefix("samples/"): value for name, value in record.items()}
+        found[named["key"].decode()] = named
+    return found
+
+
+@pytest.mark.parametrize(("image", "label"), [("png", "class"), ("webp", "none")])
+def test_every_sample_is_read_with_its_own_label_and_figures(tmp_path: Path, image: str, label: str) -> None:
+    folder = run(tmp_path, shards={"seeds": 2, "image": image}, label=label)
+    write_report(folder)
+    assert not mlcroissant.Dataset(jsonld=str(folder / NAME)).metadata.issues.errors
+    found = read(folder)
+    expected = {key: files for tar in sorted(folder.glob("*.tar")) for key, files in samples(tar)}
+    assert found.keys() == expected.keys() and len(found) > 4
+    for key, files in expected.items():
+        record, theirs = json.loads(files["json"]), found[key]
+        assert (theirs["label"], theirs["seed"], theirs["waypoint"]) == (record["label"], record["seed"], record["waypoint"])
+        assert theirs["group"].decode() == record["group"]
+        name, held = next(iter(record["held"].items()))
+        assert theirs[f"drift_{name}"] == pytest.approx(held["drift"])
+        assert theirs["image"].size == (8, 8)
+
+
+def test_a_tar_that_changed_is_not_read(tmp_path: Path) -> None:
+    folder = run(tmp_path)
+    write_report(folder)
+    tar = next(folder.glob("*.tar"))
+    tar.write_bytes(tar.read_bytes()[:-1] + b"x")
+    with pytest.raises(mlcroissant.GenerationError, match=re.escape(tar.name)):
+        read(folder)
+
+
+def test_made_again_it_is_the_same_and_a_run_without_shards_has_none(tmp_path: Path) -> None:
+    folder = run(tmp_path / "a")
+    write_report(folder)
+    before = {name: (folder / name).read_bytes() for name in (NAME, TABLE)}
+    write_report(folder)
+    assert before == {name: (folder / name).read_bytes() for name in (NAME, TABLE)}
+    empty = run(tmp_path / "b", first=0)
+    write_report(empty)
+    assert not (empty / NAME).exists() and not (empty / TABLE).exists()

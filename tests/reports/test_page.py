@@ -1,0 +1,147 @@
+"""The report and the dataset card: what a person and the hub see."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from reds_core.errors import OutputError, ShardDamaged
+from reds_core.reports import sheet
+from reds_core.reports.page import write_report
+from reds_core.reports.summary import Histogram, summarised
+from reds_core.runs.plan import plan
+from reds_core.runs.run_folder import opened
+from reds_core.runs.shards import write_shard
+from reds_core.spec.digest import digest
+from reds_core.spec.load import load_spec
+from reds_core.studies.forecast import forecast
+from reds_core.variants.images import encode
+from reds_core.variants.prepare import prepare
+from reds_core.variants.run_seeds import run_seeds
+from tests.support.worlds import world
+
+
+def run(tmp_path: Path, first: int | None = None, **changes: object) -> Path:
+    spec = load_spec(world(tmp_path / "world", **changes))
+    job = prepare(spec, "cpu")
+    with opened(spec, tmp_path / "out") as folder:
+        for k, seeds in list(enumerate(plan(spec)))[:first]:
+            write_shard(folder, job, digest(spec), k, seeds, *run_seeds(job, seeds), 1.0)
+    write_report(folder)
+    return folder
+
+
+def text(folder: Path) -> str:
+    return (folder / "report.html").read_text()
+
+
+def test_a_report_is_self_contained_and_shows_every_accepted_variant(tmp_path: Path) -> None:
+    folder = run(tmp_path)
+    html = text(folder)
+    assert not re.search('(?:src|href)="(?!data:)', html) and "<script" not in html
+    accepted = int(re.search(r"<h1>([\d,]+) verified variants of 6 seeds", html)[1].replace(",", ""))  # type: ignore[index]
+    assert html.count("data:image/png;base64") == accepted + html.count("<header><img")
+    assert "partial" not in html
+
+
+def test_the_card_is_what_the_hub_reads(tmp_path: Path) -> None:
+    card = (run(tmp_path) / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert {"license", "tags", "size_categories", "task_categories", "configs"} <= set(front)
+    assert front["configs"][0]["data_files"][0]["path"] == "shard-*.tar" and "n<1K" in front["size_categories"]
+    assert "| class | held | drift <= 0.2 |" in card and "Split by `group`" in card
+
+
+def test_large_images_are_shown_smaller_and_small_ones_as_they_are() -> None:
+    def file(side: int) -> bytes:
+        return encode(np.random.RandomState(0).randint(0, 256, (side, side, 3)).astype(np.uint8), "png", None)
+
+    assert sheet._shown("png", file(192)) == ("png", file(192))
+    extension, content = sheet._shown("png", file(1024))
+    assert extension == "jpg" and Image.open(io.BytesIO(content)).size == (192, 192) and len(content) < 50_000
+
+
+def test_a_partial_run_says_so(tmp_path: Path) -> None:
+    folder = run(tmp_path, first=1)
+    assert "1 of 3 shards are finished" in text(folder) and "1 of 3 shards are finished" in (folder / "README.md").read_text()
+
+
+def test_a_run_without_any_variant_still_has_a_report(tmp_path: Path) -> None:
+    assert "Nothing was accepted" in text(run(tmp_path, varied={"look": 50.0}))
+    assert "No candidates yet" in text(run(tmp_path / "none", first=0))
+
+
+def test_fewer_directions_than_asked_for_are_said(tmp_path: Path) -> None:
+    many = {"method": "linear", "directions": 6, "waypoints": 1}
+    assert "6 of 6 seeds had fewer than the 6 directions" in text(run(tmp_path, trajectory=many))
+    job = prepare(load_spec(world(tmp_path / "w", trajectory=many)), "cpu")
+    found = forecast(job, range(4))
+    assert (found.tried_seeds, found.short_seeds) == (4, 4) and 0 < found.tried < 4 * 12
+    assert "directions that the spec asks" not in text(run(tmp_path / "few"))
+
+
+def test_users_text_is_escaped(tmp_path: Path) -> None:
+    path = "<b>&x"
+    attributes = {
+        "class": {"kind": "classifier", "model": {"kind": "torchscript", "path": "c.pt"}, "names": [path, path, path]},
+        "look": {"kind": "pixels"},
+    }
+    html = text(run(tmp_path, attributes=attributes))
+    assert path not in html and "&lt;b&gt;&amp;x" in html
+
+
+def test_at_most_24_seeds_are_shown(tmp_path: Path) -> None:
+    folder = run(
+        tmp_path, seeds={"count": 60}, shards={"seeds": 20}, trajectory={"method": "linear", "directions": 1, "waypoints": 1}
+    )
+    with summarised(folder) as summary:
+        seeds = [int(b.own.seed) for b in sheet.blocks(summary, 24)]
+    assert len(set(seeds)) == 24 and seeds == sorted(seeds) and min(seeds) < 3 and max(seeds) > 56
+    assert text(folder).count('<section class="seed">') == 24
+
+
+def test_a_report_made_again_is_the_same(tmp_path: Path) -> None:
+    folder = run(tmp_path)
+    before = text(folder), (folder / "README.md").read_bytes()
+    write_report(folder)
+    assert before == (text(folder), (folder / "README.md").read_bytes())
+
+
+def test_the_contact_sheet_is_one_picture(tmp_path: Path) -> None:
+    with summarised(run(tmp_path)) as summary:
+        picture = Image.open(io.BytesIO(sheet.png(summary, seeds=3)))
+    assert picture.width > 500 and picture.height > 150
+
+
+def test_a_folder_that_is_no_run_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is no run"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_damaged_shard_is_named_before_anything_is_written(tmp_path: Path, kind: str) -> None:
+    folder = run(tmp_path)
+    before = text(folder)
+    path = folder / f"shard-00001.{kind}"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ShardDamaged, match="shard-00001: differs from its manifest"):
+        write_report(folder)
+    assert text(folder) == before
+
+
+def test_quantiles_of_a_histogram_are_right_to_a_bin() -> None:
+    import numpy as np
+
+    values = np.random.RandomState(0).rand(1000) * 2
+    h = Histogram()
+    h.add(values[:300])
+    h.add(np.append(values[300:], np.nan))
+    for q in (0.1, 0.5, 0.9):
+        assert h.quantile(q) == pytest.approx(np.quantile(values, q), abs=0.01)
+    assert h.largest == values.max()

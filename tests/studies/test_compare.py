@@ -1,0 +1,144 @@
+"""Comparisons: intervals by known answers, then the methods side by side in a small world, then what `reds compare` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from reds_core import load_spec
+from reds_core.directions.cloud import cloud_of
+from reds_core.directions.fitted import fit
+from reds_core.errors import UserError
+from reds_core.studies.compare import METHODS, compare, over_seeds
+from reds_core.variants.prepare import prepare
+from tests.support.worlds import TinyClassifier, torchscript, world
+
+COLUMNS = [
+    "method", "attribute", "effect_from", "effect_to", "n", "drift", "drift_low", "drift_high", "flips", "flips_low", "flips_high",
+    "passes", "seconds",
+]  # fmt: skip
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A world in which nothing varies without the class, and its spec."""
+    trajectory = {"method": "corrected", "directions": 2, "waypoints": 3, "step": 0.2}
+    path = world(tmp_path, held={"class": 0.02}, trajectory=trajectory, seeds={"count": 8})
+    torchscript(TinyClassifier(everywhere=True), tmp_path / "c.pt")
+    return path
+
+
+def test_an_interval_is_over_seeds_not_over_variants() -> None:
+    """A thousand equal variants of each of four seeds are worth four values."""
+    seed = np.repeat([0, 1, 2, 3], 1000)
+    found = over_seeds(seed, np.repeat([0.0, 0.0, 1.0, 1.0], 1000))
+    assert found.value == 0.5
+    assert found.low <= 0.1 and found.high >= 0.9
+
+
+def test_bins_count_by_their_weights_not_by_what_is_in_them() -> None:
+    which = np.array([0] * 90 + [1] * 10)
+    values = np.where(which == 0, 1.0, 3.0)
+    found = over_seeds(np.arange(100) % 10, values, which, [0, 1], [1.0, 1.0])
+    assert found.value == pytest.approx(2.0)
+
+
+def test_no_values_are_no_estimate() -> None:
+    assert np.isnan(over_seeds(np.array([0, 1]), np.array([np.nan, np.nan])).value)
+    assert str(over_seeds(np.zeros(0), np.zeros(0))) == "-"
+
+
+def test_corrected_holds_better_at_equal_effect(small: Path) -> None:
+    found = compare(load_spec(small), ["corrected", "local", "rand"], "cpu")
+    ours, local, rand = found.methods
+    for other in (local, rand):
+        bins = found.shared(other)
+        assert bins
+        a = found.at_equal_effect(ours, ours.drift["class"], bins)
+        b = found.at_equal_effect(other, other.drift["class"], bins)
+        assert a.high < b.low
+    assert ours.passes.equivalents / ours.each < local.passes.equivalents / local.each
+
+
+def test_steps_are_chosen_so_that_methods_get_as_far(small: Path) -> None:
+    spec = load_spec(small, ["trajectory.step=0.1"])
+    ours, other = compare(spec, ["corrected", "maxc"], "cpu").methods
+    assert 0.6 < np.quantile(other.effect, 0.75) / np.quantile(ours.effect, 0.75) < 1.6
+
+
+@pytest.mark.parametrize("by", ["pca", "sefa", "interfacegan"])
+def test_straight_methods_give_unit_directions_that_runs_can_use(small: Path, by: str) -> None:
+    job = prepare(load_spec(small, [f"trajectory.directions_by={by}", "trajectory.method=linear"]), "cpu")
+    assert job.fixed is not None
+    torch.testing.assert_close(job.fixed.norm(dim=0), torch.ones(job.fixed.shape[1], dtype=torch.float64))
+
+
+def test_sefa_of_known_weights_is_their_leading_directions(small: Path) -> None:
+    generator = prepare(load_spec(small), "cpu").generator
+    generator.style_weight = torch.diag(torch.tensor([1.0, 5, 2, 0.1, 0.2, 0.3]))
+    cloud = cloud_of(torch.randn(50, 6), torch.zeros(50).long(), [])
+    found = fit("sefa", generator, cloud, lambda n: None, lambda name, x: None, ["a"], ["b"])  # type: ignore[arg-type, return-value]
+    assert found.abs().argmax(0)[:3].tolist() == [1, 2, 0]
+
+
+def test_interfacegan_leaves_the_normals_of_what_is_held(small: Path) -> None:
+    """Held: the first latent axis. Varied: the sum of the first two. What is left is the second."""
+    draw = torch.Generator().manual_seed(0)
+    latents = torch.randn(2000, 4, generator=draw)
+    features = {"held": latents[:, :1], "varied": latents[:, :1] + latents[:, 1:2]}
+    generator = prepare(load_spec(small), "cpu").generator
+    cloud = cloud_of(latents, torch.zeros(2000).long(), [])
+    found = fit(
+        "interfacegan", generator, cloud, lambda n: (latents, latents), lambda name, x: features[name], ["held"], ["varied"]
+    )
+    assert found.abs()[:, 0].argmax() == 1 and abs(float(found[0, 0])) < 0.01
+
+
+def test_the_command_writes_a_table_a_picture_and_a_verdict(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = CliRunner().invoke(
+        app, ["compare", str(small), "--out", str(out), "--methods", "corrected,linear,rand", "--device", "cpu"]
+    )
+    assert result.exit_code == 0, result.output
+    folder = out / "tiny" / "compare"
+    table = pd.read_csv(folder / "compare.csv")
+    assert list(table.columns[: len(COLUMNS)]) == COLUMNS
+    assert set(table.method) == {"corrected", "linear", "rand"}
+    assert (table.drift_low <= table.drift + 1e-9).all() and (table.drift <= table.drift_high + 1e-9).all()
+    assert (table.effect_from < table.effect_to).all() and (table.n > 0).all()
+    with Image.open(folder / "compare.png") as picture:
+        assert picture.width > 1000
+    verdict = (folder / "compare.md").read_text()
+    assert "**rand**" in verdict and "times" in verdict and "fewer passes" in verdict
+    assert str(folder) in result.output
+
+
+def test_without_a_judge_flips_are_unknown_and_it_says_so(small: Path, tmp_path: Path) -> None:
+    small.write_text(small.read_text().replace("judge:\n  model:\n    kind: torchscript\n    path: j.pt\n", ""))
+    result = CliRunner().invoke(app, ["compare", str(small), "--out", str(tmp_path / "out"), "--methods", "corrected,rand"])
+    assert result.exit_code == 0, result.output
+    assert "names no judge" in result.output
+    assert pd.read_csv(tmp_path / "out/tiny/compare/compare.csv").flips.isna().all()
+
+
+def test_a_method_that_does_not_exist_is_named_with_those_that_do(small: Path) -> None:
+    with pytest.raises(UserError, match=r"no ganspace; there are: corrected, local"):
+        compare(load_spec(small), ["corrected", "ganspace"], "cpu")
+    assert len(METHODS) == 8
+
+
+def test_one_seed_is_too_few(small: Path) -> None:
+    with pytest.raises(UserError, match=r"seeds\.count"):
+        compare(load_spec(small, ["seeds.count=1"]), ["corrected"], "cpu")
+
+
+def test_nothing_reached_is_nothing_to_compare_with(small: Path) -> None:
+    with pytest.raises(UserError, match="reached 0 of"):
+        compare(load_spec(small, ["held.class=0.00000001"]), ["corrected", "rand"], "cpu")
