@@ -7,18 +7,32 @@
     |   +-- OutputError      the output folder: cannot be written, or is not a run
     +-- NoDirectionsError    the held attributes leave no direction to walk
     +-- RunError             the run could not go on: exit code 1, what is finished stays
-        +-- WorkerDied       a process that made a shard died or hung; another try may do
+        +-- WorkerDied       a process that made a shard died or hung; another try may succeed
         +-- ShardDamaged     a shard that does not match its manifest
         +-- StorageError     where shards go takes no more: a full disk, a store that refuses or does not answer
 
-A message says what happened, with the numbers, then what to change.
+A message says what happened, with the numbers, then what to change. It never names an option of the command line: an error
+whose cure is a parameter of the caller's names it in `parameter`, and the command line adds the option.
 """
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class RedsError(Exception):
-    """The base of the errors that a user is shown without a traceback."""
+    """The base of the errors that a user is shown without a traceback.
+
+    `parameter` names the parameter that cures the error, such as "out" or "allow_code"; "" if none does.
+    """
+
+    def __init__(self, message: str, *, parameter: str = "") -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+    def at(self, where: str) -> Self:
+        """Returns the same error with the place where it was found before its message."""
+        return type(self)(f"{where}: {self}", parameter=self.parameter)
 
 
 class UserError(RedsError):
