@@ -33,7 +33,7 @@ from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
 from reds_core.storage.folders import folder_at
 from tests.flows.test_deploy import of_shards, running_below, wait_until
-from tests.runs.test_shards import contents
+from tests.support.shards import contents
 from tests.storage.test_remote import stored
 from tests.support import ROOT
 from tests.support.s3 import CREDENTIALS, serving

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from random import Random
 
 from tests.fuzz.runs import SHARDS, SPEC, Content, Damage, Odd, Run
-from tests.runs.test_shards import KINDS, TIME
+from tests.support.shards import KINDS, TIME
 
 # The bytes of one file
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from reds_core.errors import OutputError
 from reds_core.runs.verify import STRAY, verify_run
 from tests.fuzz.specs import SECONDS, within
-from tests.runs.test_shards import TIME, make_run, spec_of
+from tests.support.shards import TIME, make_run, spec_of
 from tests.support.worlds import world
 
 SPEC = "spec.yaml"

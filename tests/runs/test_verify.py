@@ -21,7 +21,7 @@ from reds_core.runs.manifest import intact, read_manifest, seal
 from reds_core.runs.run_folder import opened, pending
 from reds_core.runs.totals import totals
 from reds_core.runs.verify import STRAY, verify_run, verify_shard
-from tests.runs.test_shards import KINDS, TIME, contents, make_run, spec_of
+from tests.support.shards import KINDS, TIME, contents, make_run, spec_of
 from tests.support.worlds import world
 
 

@@ -23,8 +23,8 @@ from reds_core.errors import OutputError, RunError
 from reds_core.runs.manifest import stem
 from reds_core.runs.run_folder import opened, pages_of, run_folder
 from reds_core.runs.verify import verify_run, verify_shard
-from tests.runs.test_shards import KINDS, contents, make_run, spec_of, write
 from tests.support import ROOT
+from tests.support.shards import KINDS, contents, make_run, spec_of, write
 from tests.support.worlds import world
 
 
@@ -221,7 +221,7 @@ def test_two_processes_write_different_shards_and_wait_for_each_others_pages(spe
     spec = spec_of(spec_path)
     with opened(spec, tmp_path, range(0, 1)) as folder, pages_of(folder):
         code = (
-            "import sys; from pathlib import Path; from reds_core.runs.shards import opened; from tests.runs.test_shards import spec_of\n"
+            "import sys; from pathlib import Path; from reds_core.runs.shards import opened; from tests.support.shards import spec_of\n"
             "with opened(spec_of(Path(sys.argv[1])), Path(sys.argv[2]), range(1, 3)): print('in', flush=True)"
         )
         words = [sys.executable, "-c", code, str(spec_path), str(tmp_path)]

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import webdataset as wds
+from reds_core.storage.folders import exists, fetched, folder_at, names, read, send
 from upath import UPath
 from webdataset.gopen import gopen_schemes
 
@@ -37,10 +38,9 @@ from reds_core.spec.fields import Spec
 from reds_core.storage import folders as storage
 from reds_core.storage import local as disk
 from reds_core.storage import retries as patience
-from reds_core.storage.folders import exists, fetched, folder_at, names, read, send
 from reds_core.types import Passes
-from tests.runs.test_shards import TIME, candidates_of, contents, job_of, make_run, spec_of
 from tests.support.s3 import CREDENTIALS, Server, serving
+from tests.support.shards import TIME, candidates_of, contents, job_of, make_run, spec_of
 from tests.support.worlds import world
 
 BUCKETS = itertools.count()

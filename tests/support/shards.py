@@ -1,0 +1,89 @@
+"""Runs without networks, of candidates that are written down: what tests of shards, folders and stores are made of."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from reds_core.runs.plan import plan
+from reds_core.runs.run_folder import opened, pending
+from reds_core.runs.shards import write_shard
+from reds_core.spec.digest import digest
+from reds_core.spec.fields import Spec
+from reds_core.spec.load import load_spec
+from reds_core.types import Candidate, Passes, key_of
+from reds_core.variants.images import encode
+from reds_core.variants.job import Job
+from tests.support.worlds import D
+
+KINDS = ("tar", "parquet", "json")
+# The manifest's own time is the one thing in a run's folder that differs between equal runs.
+TIME = "seconds"
+
+
+def spec_of(path: Path, count: int = 6, *overrides: str) -> Spec:
+    return load_spec(path, [f"seeds.count={count}", *overrides])
+
+
+def job_of(spec: Spec) -> Job:
+    """As much of a job as a shard needs."""
+    generator = SimpleNamespace(name="g", space="z")
+    return cast(
+        Job, SimpleNamespace(spec=spec, device=torch.device("cpu"), generator=generator, spreads={"class": 1.5, "look": 4.0})
+    )
+
+
+def candidates_of(spec: Spec, seeds: range, labelled: bool = True) -> list[Candidate]:
+    """Every seed's own image and twelve variants. A third is rejected; of seeds 4, 9, ... the label is contradicted."""
+    made = []
+    for seed in seeds:
+        draw = np.random.RandomState(seed)
+        spoiled = seed % 5 == 4
+        for d, sign, w in [(-1, 0, 0), *itertools.product((0, 1), (1, -1), (1, 2, 3))]:
+            reason = "seed_label" if spoiled else "held:class" if w and (seed + w) % 3 == 0 else ""
+            pixels = draw.randint(0, 256, (8, 8, 1)).astype(np.uint8)
+            measured = float("nan") if spoiled and w else w / 10
+            label = seed % 3 if labelled else -1
+            candidate = Candidate(
+                key=key_of(seed, d, sign, w), role="variant" if w else "seed", seed=seed, direction=d, sign=sign, waypoint=w,
+                reason=reason, label=label, label_name="abc"[label] if labelled else "", condition=-1,
+                drifts={"class": measured}, effects={"look": 2 * measured},
+                judge_label=0, judge_confidence=0.75, judge_agrees=not spoiled,
+                image=b"" if reason else encode(pixels, spec.shards.image, spec.shards.quality),
+                latent=np.zeros(0, np.float32) if reason else draw.randn(D).astype(np.float32),
+            )  # fmt: skip
+            made.append(candidate)
+    return made
+
+
+def write(folder: Path, spec: Spec, index: int, seconds: float = 1.5) -> dict[str, Any]:
+    seeds = plan(spec)[index]
+    return write_shard(folder, job_of(spec), digest(spec), index, seeds, candidates_of(spec, seeds), Passes(70, 8, 9), seconds)
+
+
+def make_run(spec: Spec, out: Path, seconds: float = 1.5) -> Path:
+    """What the flow does: the pending shards of a spec."""
+    with opened(spec, out) as folder:
+        for index in pending(folder, spec):
+            write(folder, spec, index, seconds)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """A run's files by name; manifests without their time."""
+    found: dict[str, Any] = {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if not p.name.startswith(".lock")}
+    for name in found:
+        if name.endswith(".json"):
+            found[name] = {k: v for k, v in json.loads(found[name]).items() if k != TIME}
+    return found
+
+
+def of_shards(found: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal: tars, tables, manifests but for their time."""
+    return {name: content for name, content in found.items() if name.startswith("shard-")}
