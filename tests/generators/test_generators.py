@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reds_core.errors import ModelError
 from reds_core.generators import AnyGenerator, Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS, draw
-from tests.models.test_networks import OPEN, SAFE, exported, generator
+from tests.support.networks import OPEN, SAFE, exported, generator
 from tests.support.worlds import D, RowsGenerator, TinyConditional, TinyGenerator, TinyMapping, torchscript
 
 NO_CLASS = torch.zeros(4, dtype=torch.long)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from reds_core.errors import ModelError
 from reds_core.models.archive import computes_only
 from reds_core.models.shipped.fashion import Classifier, Generator
-from tests.models.test_networks import SAFE, Hostile, exported, network
+from tests.support.networks import SAFE, Hostile, exported, network
 from tests.support.worlds import D, TinyGenerator
 
 Members = dict[str, bytes]

@@ -22,7 +22,7 @@ from reds_core.models import AnyNetwork
 from reds_core.models.config import Access, Config, Count, File, Number, file_sha256
 from reds_core.models.factory import import_target, target_sha256
 from reds_core.models.shipped.builtin import NETWORKS, WEIGHTS
-from tests.models.test_networks import OPEN, SAFE, exported, network, saved
+from tests.support.networks import OPEN, SAFE, exported, network, saved
 from tests.support.worlds import D, TinyClassifier, TinyConditional, TinyGenerator, torchscript
 
 BUILD = {"kind": "factory", "target": "tests.support.worlds:build", "options": {"name": "TinyClassifier"}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,37 +17,8 @@ from torch import nn
 
 from reds_core.errors import ModelError
 from reds_core.generators import AnyGenerator, Walkable, check_images
-from reds_core.models import AnyNetwork
-from reds_core.models.config import Access
+from tests.support.networks import OPEN, SAFE, Hostile, exported, generator, network, saved
 from tests.support.worlds import D, RowsGenerator, TinyClassifier, TinyConditional, TinyGenerator, TinyMapping, torchscript
-
-SAFE, OPEN = Access(torch.device("cpu"), False), Access(torch.device("cpu"), True)
-
-
-def network(**config: Any) -> Any:
-    return TypeAdapter(AnyNetwork).validate_python(config)
-
-
-def generator(**config: Any) -> Any:
-    return TypeAdapter(AnyGenerator).validate_python({"latent_dim": D, "output_range": [-1, 1]} | config)
-
-
-def exported(net: nn.Module, example: tuple[torch.Tensor, ...], path: Path, dynamic: bool) -> Path:
-    shapes = tuple({0: torch.export.Dim("n")} for _ in example) if dynamic else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.export.save(torch.export.export(net.eval(), example, dynamic_shapes=shapes), path)
-    return path
-
-
-def saved(kind: str, net: nn.Module, folder: Path, inputs: int = 1) -> dict[str, Any]:
-    """A network's file as a config."""
-    if kind == "torchscript":
-        return {"kind": kind, "path": torchscript(net, folder / "n.pt")}
-    batch = {"dynamic": 5, "one": 1, "four": 4}[kind]
-    z = torch.randn(batch, D)
-    example = (z,) if inputs == 1 else (z, torch.zeros(batch, dtype=torch.long))
-    return {"kind": "exported", "path": exported(net, example, folder / "n.pt2", kind == "dynamic")}
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "dynamic", "one", "four"])
@@ -202,16 +172,6 @@ def test_weights_that_do_not_fit_or_hold_code_are_refused(tmp_path: Path) -> Non
     with pytest.raises(ModelError, match="cannot be read"):
         network(**config, weights=tmp_path / "noise.safetensors").load(OPEN)
     assert not (tmp_path / "touched").exists()
-
-
-class Hostile:
-    """A pickle that touches a file when it is opened."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
 
 
 def rewritten(source: Path, target: Path, replace: dict[str, bytes], add: dict[str, bytes]) -> Path:
