@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 
 from reds_core.generators.latent import Walkable
-from reds_core.models.config import Access, Config, file_sha256, frozen
+from reds_core.models.config import Access, Config, frozen
 from reds_core.models.shipped import rooms
 from reds_core.models.shipped.builtin import GENERATORS, load_shipped, weights_sha256
 from reds_core.models.shipped.fashion import Generator
@@ -39,7 +38,7 @@ class BuiltinGenerator(Config):
 
     def identity(self) -> dict[str, str]:
         if self.name == "rooms":
-            return {"code_sha256": file_sha256(Path(rooms.__file__))}
+            return {"renderer_version": str(rooms.RENDERER_VERSION)}
         return {"weights_sha256": weights_sha256(self.name)}
 
     def load(self, access: Access) -> Walkable:
