@@ -109,10 +109,10 @@ def draw(seeds: Sequence[int], size: int, latent: Literal["normal", "uniform"]) 
 
     normal: RandomState(seed).randn(size); uniform: 2 * RandomState(seed).rand(size) - 1.
     """
-    if latent == "uniform":
-        rows = [2 * np.random.RandomState(s).rand(size) - 1 for s in seeds]
-    else:
-        rows = [np.random.RandomState(s).randn(size) for s in seeds]
+    state, rows = np.random.RandomState(0), []  # seeded anew for every row: making one takes 30 times as long
+    for seed in seeds:
+        state.seed(seed)
+        rows.append(state.randn(size) if latent == "normal" else 2 * state.rand(size) - 1)
     return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
