@@ -7,7 +7,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +22,6 @@ from prefect.exceptions import PrefectException
 
 from reds_core.reports.sheet import png
 from reds_core.reports.summary import Summary
-from reds_core.storage.folders import Folder
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +55,12 @@ class ProgressArtifact:
 
 
 @_only_shown()
-def show(s: Summary, report: Folder) -> None:
+def show(s: Summary, report: str) -> None:
     """The artifacts of a run that has come to its end."""
     name = s.spec.name
     create_table_artifact(key=_key("totals", name), table=[totals_row(s)], description=f"Totals of {name}")
-    link = report.absolute().as_uri() if isinstance(report, Path) else str(report)
-    create_link_artifact(key=_key("report", name), link=link, link_text=str(report), description=f"Report of {name}")
+    link = s.origin.url("report.html")
+    create_link_artifact(key=_key("report", name), link=link, link_text=report, description=f"Report of {name}")
     if s.totals.accepted:
         data = base64.b64encode(png(s)).decode()
         create_image_artifact(

@@ -16,8 +16,8 @@ from flows.shards import made_here, tell
 from reds_core.errors import RunError
 from reds_core.runs.plan import plan, shard_range
 from reds_core.runs.run_folder import grown, opened, pending
-from reds_core.runs.totals import Totals, as_dict, told
-from reds_core.storage.folders import Folder
+from reds_core.runs.totals import Totals, in_words
+from reds_core.storage.folder import Folder
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
@@ -98,9 +98,9 @@ def augment(
     if summed.candidates and summed.share < least_accepted:
         raise RunError(
             f"{summed.share:.0%} of {summed.candidates} candidates were accepted, fewer than the {least_accepted:.0%} asked for: "
-            f"{told(summed.rejected)}. The shards are kept in {folder}; `reds check` suggests tolerances"
+            f"{in_words(summed.rejected)}. The shards are kept in {folder}; `reds check` suggests tolerances"
         )
-    return {**as_dict(summed), "folder": str(folder), "now": len(todo)}
+    return {**summed.as_dict(), "folder": str(folder), "now": len(todo)}
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -30,7 +30,7 @@ from reds_core.runs.plan import plan, shard_range
 from reds_core.runs.run_folder import opened, pending
 from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
-from reds_core.storage.folders import Folder
+from reds_core.storage.folder import Folder
 
 WAITING: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=128)  # a thread for every child run that is waited for
 POLL, PATIENCE = 5.0, 120.0  # seconds; a child that waits longer for a worker is worth a warning

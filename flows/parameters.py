@@ -17,7 +17,8 @@ from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import check_files
 from reds_core.spec.load import load_spec
-from reds_core.storage.folders import Folder, absolute_place, folder_at
+from reds_core.storage.folder import Folder
+from reds_core.storage.places import folder_at
 
 
 class Asked(BaseModel):
@@ -43,9 +44,10 @@ class Asked(BaseModel):
 
     def place(self) -> Folder:
         """The folder of all runs. Raises OutputError if the run's processes would not see the same one."""
-        if self.out.startswith("memory:") and self.engine != "local":
-            raise OutputError(f"{self.out} is seen by one process alone; use --engine local, or another folder with --out")
-        return folder_at(self.out)
+        folder = folder_at(self.out)
+        if not folder.is_shared and self.engine != "local":
+            raise OutputError(f"{self.out} can be seen by one process alone; use --engine local, or another folder", parameter="out")
+        return folder
 
     def request(self, folder: Folder, spec: Spec) -> Request:
         """What an engine needs to know."""
@@ -55,7 +57,7 @@ class Asked(BaseModel):
     def of_child(self, count: int) -> dict[str, Any]:
         """The same for a child run, on whatever machine, with `count` seeds."""
         return self.model_dump(mode="json") | {
-            "out": absolute_place(self.out), "overrides": [*self.overrides, f"seeds.count={count}"],
+            "out": folder_at(self.out).absolute(), "overrides": [*self.overrides, f"seeds.count={count}"],
         }  # fmt: skip
 
 

@@ -19,11 +19,10 @@ from flows.engines.base import Engine
 from flows.engines.registry import open_engine
 from flows.parameters import Asked
 from reds_core.errors import RedsError, RunError, StorageError, UserError, WorkerDied
-from reds_core.runs.manifest import indices, stem
+from reds_core.runs.manifest import Manifest, indices, stem
 from reds_core.runs.run_folder import made_meanwhile
-from reds_core.runs.worker import Manifest
 from reds_core.spec.fields import Spec
-from reds_core.storage.folders import Folder, names
+from reds_core.storage.folder import Folder
 
 Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
 
@@ -82,5 +81,5 @@ def made_here(asked: Asked, spec: Spec, folder: Folder, todo: list[int]) -> dict
                 tell("shard", manifest=outcome)
                 shown.step()
     # Whatever the workers say, the folder decides.
-    lost = set(todo) - set(indices(names(folder), "json")) - set(failures)
+    lost = set(todo) - set(indices(folder.files(), "json")) - set(failures)
     return failures | {index: RunError(f"it was made, but is not in {folder}: do all workers see the same one?") for index in lost}

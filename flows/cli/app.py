@@ -55,7 +55,7 @@ def run(
     from flows.cli.checks import checked
     from flows.cli.progress import Progress
     from reds_core.runs.plan import plan, shard_range
-    from reds_core.runs.totals import told
+    from reds_core.runs.totals import in_words
 
     embedded = home.settle()
     progress = Progress(sys.stderr)
@@ -78,7 +78,7 @@ def run(
     print(_summary(result))
     if not result["accepted"]:
         raise _NothingAcceptedError(
-            f"accepted nothing of {result['candidates']} candidates: {told(result['rejected'])}. `reds check` suggests tolerances"
+            f"accepted nothing of {result['candidates']} candidates: {in_words(result['rejected'])}. `reds check` suggests tolerances"
         )
 
 
@@ -122,7 +122,7 @@ def compare(
     Writes compare.csv, compare.png and compare.md to DIR/NAME/compare; and truth.csv for the builtin rooms, whose true factors are known.
     """
     from flows.cli.checks import checked
-    from reds_core.storage.folders import folder_at, written
+    from reds_core.storage.places import folder_at
     from reds_core.studies.compare import METHODS
     from reds_core.studies.compare import compare as run_comparison
     from reds_core.studies.comparison_report import write_comparison
@@ -131,7 +131,7 @@ def compare(
     folder = folder_at(out) / loaded.name / "compare"
     names = [name.strip() for name in (",".join(METHODS) if methods is None else methods).split(",") if name.strip()]
     found = run_comparison(loaded, names, device, batch, allow_code, lambda line: print(line, file=sys.stderr))
-    with written(folder) as here:
+    with folder.new_files() as here:
         print(write_comparison(found, here).read_text(encoding="utf-8"))
     print(f"{folder}: compare.csv, compare.png, compare.md")
 
@@ -186,13 +186,13 @@ def deploy(
     from flows.deploy import cron as schedule
     from flows.deploy import deploy as register
     from reds_core.spec.load import absolute
-    from reds_core.storage.folders import absolute_place
+    from reds_core.storage.places import folder_at
 
     if parents and not split:
         raise UserError("--parents is a pool for runs that wait for their child runs; --split N makes some")
     loaded = checked(spec, set_ or [], allow_code)
     parameters = {
-        "spec": str(spec.absolute()), "out": absolute_place(out), "engine": engine, "workers": workers, "device": device, "batch": batch,
+        "spec": str(spec.absolute()), "out": folder_at(out).absolute(), "engine": engine, "workers": workers, "device": device, "batch": batch,
         "overrides": [absolute(text) for text in set_ or []], "allow_code": allow_code, "grow": grow, "least_accepted": least_accepted, "split": split,
     }  # fmt: skip
     home.reach()
@@ -210,10 +210,10 @@ def deploy(
 def verify(folder: RunFolder) -> None:
     """Hash and decode every shard of a run, and name each damaged or missing one."""
     from flows.cli.checks import existing
-    from reds_core.runs.manifest import cure
+    from reds_core.runs.manifest import cure, read_manifests
     from reds_core.runs.totals import totals
     from reds_core.runs.verify import verify_run
-    from reds_core.storage.folders import near
+    from reds_core.storage.places import near
 
     place = existing(folder)
     found = verify_run(place)
@@ -221,7 +221,7 @@ def verify(folder: RunFolder) -> None:
     for problem in problems:
         print(problem)
     with near(place, ".json") as here:
-        summed = totals(here)
+        summed = totals(read_manifests(here))
     if problems:
         bad = sum(bool(p) for p in found.values())
         print(f"{folder}: {bad} of {len(found)} shards damaged or missing; for each, {cure(place)}")
@@ -331,7 +331,7 @@ def _interrupted(progress: Any) -> None:
         progress.stop()
     print(f"\nreds: interrupted; {progress.finished()} Run the same command again to continue", file=sys.stderr, flush=True)
     from flows.prefect_env import children
-    from reds_core.storage.local import leave
+    from reds_core.storage.disk import leave
 
     for child in children():
         with contextlib.suppress(OSError):

@@ -9,8 +9,9 @@ from flows.parameters import load
 from reds_core.errors import ModelError, OutputError
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import check_files, check_present
-from reds_core.spec.load import doubts
-from reds_core.storage.folders import Folder, exists, folder_at
+from reds_core.spec.problems import doubts
+from reds_core.storage.folder import Folder
+from reds_core.storage.places import folder_at
 
 
 def checked(path: Path, overrides: list[str], allow_code: bool) -> Spec:
@@ -41,7 +42,7 @@ def checked_all(path: Path, overrides: list[str], allow_code: bool) -> Spec:
 def existing(place: str) -> Folder:
     """The folder at a path or URL. Raises OutputError if there is none."""
     folder = folder_at(place)
-    if not exists(folder):
+    if not folder.exists():
         raise OutputError(f"there is no folder {folder}")
     return folder
 

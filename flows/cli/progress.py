@@ -50,12 +50,12 @@ class Progress:
         elif event == "shard":
             manifest = figures["manifest"]
             self.done += 1
-            self.accepted += manifest["accepted"]
-            self.candidates += manifest["accepted"] + sum(manifest["rejected"].values())
+            self.accepted += manifest.accepted
+            self.candidates += manifest.accepted + sum(manifest.rejected.values())
             note = f"{self.accepted} accepted of {self.candidates} ({self.accepted / max(1, self.candidates):.0%})"
             self.bar.update(self.task, completed=self.done, note=note)
             if not self.console.is_terminal:
-                self.console.print(f"shard {manifest['index']:05d} ({self.done}/{self.todo}): {note}, {manifest['seconds']:.1f} s")
+                self.console.print(f"shard {manifest.index:05d} ({self.done}/{self.todo}): {note}, {manifest.seconds:.1f} s")
 
     def finished(self) -> str:
         """How far it got, for someone who stopped it."""

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from reds_core.errors import RunError, WorkerDied
-from reds_core.runs.worker import Manifest, Request
+from reds_core.runs.manifest import Manifest
+from reds_core.runs.worker import Request
 
 FIRST_PATIENCE = 6 * 3600.0  # seconds for a shard when none is finished yet to compare with
 LEAST_PATIENCE = 900.0

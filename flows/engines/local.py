@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 from flows.engines.base import stopped
-from reds_core.runs.worker import Manifest, Request, compute, cores, forget, load, write
+from reds_core.runs.manifest import Manifest
+from reds_core.runs.worker import Request, compute, cores, forget, load, write
 
 
 class Local:

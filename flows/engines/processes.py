@@ -15,7 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from flows.engines.base import Patience, stopped
 from flows.prefect_env import return_memory
 from reds_core.errors import RedsError, WorkerDied
-from reds_core.runs.worker import Manifest, Request, cores, make
+from reds_core.runs.manifest import Manifest
+from reds_core.runs.worker import Request, cores, make
 
 
 class Processes:

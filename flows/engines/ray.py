@@ -18,7 +18,8 @@ from typing import Any
 
 from flows.engines.base import Patience, stopped
 from reds_core.errors import ModelError, WorkerDied
-from reds_core.runs.worker import Manifest, Request, cores, make
+from reds_core.runs.manifest import Manifest
+from reds_core.runs.worker import Request, cores, make
 
 GPU_PATIENCE = 60.0  # seconds for a node with a GPU to join the cluster
 GPU_FAILED = ("CUDA error", "CUDA driver error", "cuDNN error", "cuFFT error", "cusolver error", "No CUDA GPUs are available")

@@ -81,7 +81,7 @@ def card(s: Summary) -> str:
         judge = f"An independent judge agreed with the label on {s.agreed / s.judged:.1%} of them before any filter, and on all accepted."
     text = TEXT.format(
         name=s.spec.name, accepted=s.totals.accepted, seeds=s.seeds, shards=s.totals.shards, samples=s.totals.samples,
-        version=s.manifest.get("versions", {}).get("reds", ""), generator=_generator(s), attributes="\n".join(rows),
+        version=s.versions.get("reds", ""), generator=_generator(s), attributes="\n".join(rows),
         candidates=s.totals.candidates, share=s.share, judge=judge, last=max(0, s.totals.shards - 1), image=s.spec.shards.image,
         labels="\n".join(["| label | samples |", "|---|---|", *labels]) if labels else "The samples have no labels.",
         label_file="cls" if s.spec.label != "none" else "latent.npy",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reds_core.reports.summary import Summary
-from reds_core.runs.manifest import hash_of, stem
-from reds_core.runs.shards import PART, write_small
-from reds_core.runs.totals import manifests
+from reds_core.runs.manifest import read_manifests
+from reds_core.storage.folder import hash_of
+from reds_core.storage.local import PART
 from reds_core.types import key_of
 
 TABLE = "samples.parquet"
@@ -44,25 +43,25 @@ CONTEXT = {
 
 def write_croissant(s: Summary) -> None:
     """Writes both files into a run's folder; neither, if no shard is finished."""
-    columns = _write_table(s.folder)
+    columns = _write_table(s)
     if columns:
-        text = json.dumps(described(s, columns, hash_of(s.folder / TABLE)), indent=1, ensure_ascii=False)
-        write_small(s.folder, NAME, text.encode())
+        text = json.dumps(described(s, columns, hash_of(s.folder.path / TABLE)), indent=1, ensure_ascii=False)
+        s.folder.write(NAME, text.encode())
 
 
-def _write_table(folder: Path) -> dict[str, str]:
+def _write_table(s: Summary) -> dict[str, str]:
     """samples.parquet, a shard at a time; the Croissant types of its columns by name."""
-    part, writer, columns = folder / f"{PART}{TABLE}", None, {}
+    part, writer, columns = s.folder.path / f"{PART}{TABLE}", None, {}
     try:
-        for manifest in manifests(folder):
-            rows = _samples(pd.read_parquet(folder / f"{stem(manifest['index'])}.parquet"))
+        for manifest in read_manifests(s.folder):
+            rows = _samples(pd.read_parquet(s.folder.path / f"{manifest.stem}.parquet"))
             columns = {str(name): TYPES.get(kind.kind, "sc:Text") for name, kind in rows.dtypes.items()}
             table = pa.Table.from_pandas(rows, preserve_index=False)
             writer = writer or pq.ParquetWriter(part, table.schema, compression="zstd")
             writer.write_table(table)
         if writer is not None:
             writer.close()
-            part.replace(folder / TABLE)
+            part.replace(s.folder.path / TABLE)
     finally:
         part.unlink(missing_ok=True)
     return columns
@@ -78,7 +77,7 @@ def _samples(candidates: pd.DataFrame) -> pd.DataFrame:
 def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[str, Any]:
     """The description, with the hash of the table that labels are joined from."""
     image = s.spec.shards.image
-    tars = [{"name": f"{stem(m['index'])}.tar", "sha256": m["sha256"], "bytes": m["bytes"]} for m in manifests(s.folder)]
+    tars = [{"name": f"{m.stem}.tar", "sha256": m.sha256, "bytes": m.bytes} for m in read_manifests(s.folder)]
     joined = [name for name in columns if name != "key"]
     return {
         "@context": CONTEXT,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 
 from reds_core.reports import sheet
 from reds_core.reports.card import card
@@ -16,9 +15,8 @@ from reds_core.reports.charts import along_waypoints, bars
 from reds_core.reports.croissant import write_croissant
 from reds_core.reports.summary import Attribute, Summary, summarised
 from reds_core.runs.run_folder import PAGE_NAMES
-from reds_core.runs.shards import write_small
 from reds_core.spec.load import dump
-from reds_core.storage.folders import Folder, send
+from reds_core.storage.folder import Folder
 
 REASONS = {
     "held": "drifted further from its seed than the tolerance allows",
@@ -33,7 +31,7 @@ REASONS = {
 }
 
 
-def write_report(folder: Folder) -> Folder:
+def write_report(folder: Folder) -> str:
     """Writes report.html, README.md, and what machines read into a run's folder, and returns the report's path.
 
     Raises:
@@ -43,15 +41,14 @@ def write_report(folder: Folder) -> Folder:
         return write_pages(summary)
 
 
-def write_pages(s: Summary) -> Folder:
+def write_pages(s: Summary) -> str:
     """The same, of a folder that is summed up already."""
-    write_small(s.folder, "README.md", card(s).encode())
-    write_small(s.folder, "report.html", page(s).encode())
+    s.folder.write("README.md", card(s).encode())
+    s.folder.write("report.html", page(s).encode())
     write_croissant(s)
-    if not isinstance(s.origin, Path):
-        for name in (n for n in PAGE_NAMES if (s.folder / n).is_file()):
-            send(s.folder / name, s.origin)
-    return s.origin / "report.html"
+    for name in (n for n in PAGE_NAMES if s.folder.size(n) is not None):
+        s.origin.send(s.folder.path / name, name)  # on a disk it is there already
+    return str(s.origin / "report.html")
 
 
 def page(s: Summary) -> str:
@@ -164,9 +161,9 @@ def _sheet_intro(s: Summary) -> str:
 
 
 def _foot(s: Summary) -> str:
-    versions = ", ".join(f"{k} {v}" for k, v in s.manifest.get("versions", {}).items())
+    versions = ", ".join(f"{k} {v}" for k, v in s.versions.items())
     return (
-        f"<footer>run {escape(s.origin.name)}; {escape(versions)}; {escape(str(s.manifest.get('device', '')))}. Drift is what the held "
+        f"<footer>run {escape(s.origin.name)}; {escape(versions)}; {escape(s.device)}. Drift is what the held "
         "features see; what they do not see is not held.</footer>"
     )
 

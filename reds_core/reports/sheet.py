@@ -9,16 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from reds_core.reports.summary import Summary
-from reds_core.runs.manifest import damaged, hash_of, stem
-from reds_core.runs.totals import manifests
+from reds_core.runs.manifest import Manifest, damaged, read_manifests
 from reds_core.runs.verify import samples
-from reds_core.storage.folders import fetched
+from reds_core.storage.folder import hash_of
 
 MOST_SEEDS = 24
 LARGEST = 192  # pixels, of an image in a report
@@ -37,17 +35,17 @@ class SeedBlock:
 
 def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
     """At most `most` seeds, spread evenly over the run's finished shards; one shard is in memory at a time."""
-    finished = list(manifests(s.folder))
-    total = sum(m["seeds"] for m in finished)
+    finished = list(read_manifests(s.folder))
+    total = sum(m.seeds for m in finished)
     chosen = {int((i + 0.5) * total / min(most, total)) for i in range(min(most, total))} if total else set()
     passed = 0
     for manifest in finished:
-        mine = [i - passed for i in sorted(chosen) if passed <= i < passed + manifest["seeds"]]
-        passed += manifest["seeds"]
+        mine = [i - passed for i in sorted(chosen) if passed <= i < passed + manifest.seeds]
+        passed += manifest.seeds
         if not mine:
             continue
-        table = pd.read_parquet(s.folder / f"{stem(manifest['index'])}.parquet")
-        groups = {f"s{manifest['first_seed'] + i:08d}" for i in mine}
+        table = pd.read_parquet(s.folder.path / f"{manifest.stem}.parquet")
+        groups = {f"s{manifest.first_seed + i:08d}" for i in mine}
         files: dict[str, dict[str, tuple[str, bytes]]] = {g: {} for g in groups}
         with _whole_tar(s, manifest) as tar:
             for key, members in samples(tar):
@@ -72,16 +70,16 @@ def _shown(extension: str, content: bytes) -> tuple[str, bytes]:
 
 
 @contextlib.contextmanager
-def _whole_tar(s: Summary, manifest: dict[str, Any]) -> Iterator[Path]:
+def _whole_tar(s: Summary, manifest: Manifest) -> Iterator[Path]:
     """A shard's tar. Raises ShardDamaged if it is not that of its manifest."""
     with contextlib.ExitStack() as stack:
         try:
-            tar = stack.enter_context(fetched(s.origin, f"{stem(manifest['index'])}.tar"))
-            whole = hash_of(tar) == manifest["sha256"]
+            tar = stack.enter_context(s.origin.fetched(f"{manifest.stem}.tar"))
+            whole = hash_of(tar) == manifest.sha256
         except FileNotFoundError:
             whole = False
         if not whole:
-            raise damaged(s.origin, manifest["index"])
+            raise damaged(s.origin, manifest.index)
         yield tar
 
 

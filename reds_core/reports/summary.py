@@ -10,19 +10,18 @@ import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reds_core.errors import OutputError, SpecError
-from reds_core.runs.manifest import damaged, hash_of, intact, seems_intact, stem
-from reds_core.runs.run_folder import pages_of
-from reds_core.runs.totals import Totals, manifests, progress, totals
+from reds_core.runs.manifest import Manifest, damaged, is_whole, read_manifests
+from reds_core.runs.totals import Totals, progress, totals
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
-from reds_core.storage.folders import Folder, names, near
+from reds_core.storage.folder import Folder, hash_of
+from reds_core.storage.local import LocalFolder
+from reds_core.storage.places import near
 
 BIN = 0.005
 BINS = 800  # up to 4 spreads; what lies beyond counts in the last bin
@@ -67,13 +66,13 @@ class Attribute:
 class Summary:
     """A run's spec, totals and distributions."""
 
-    folder: Path  # on a disk: the run's own, or a copy of its small files
+    folder: LocalFolder  # the run's own, or a copy of its small files
     origin: Folder  # where the run lies
     spec: Spec
     totals: Totals
     progress: str  # "1 of 2 shards"; "" if the run is complete
     attributes: list[Attribute]
-    manifest: dict[str, Any] = field(default_factory=dict)  # the last one, for versions and device
+    manifest: Manifest | None = None  # the last one, for versions and device
     tried_by_waypoint: Counter[int] = field(default_factory=Counter)
     accepted_by_waypoint: Counter[int] = field(default_factory=Counter)
     accepted_labels: Counter[str] = field(default_factory=Counter)
@@ -86,6 +85,16 @@ class Summary:
     @property
     def share(self) -> float:
         return self.totals.share
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What made the last shard."""
+        return self.manifest.versions if self.manifest else {}
+
+    @property
+    def device(self) -> str:
+        """What the last shard was made on."""
+        return self.manifest.device if self.manifest else ""
 
     @property
     def equivalents(self) -> float:
@@ -101,34 +110,28 @@ def summarised(origin: Folder) -> Iterator[Summary]:
         OutputError: the folder is no run, or cannot be written. ShardDamaged: a shard differs from its manifest.
     """
     with contextlib.ExitStack() as stack:
-        if isinstance(origin, Path):
-            stack.enter_context(pages_of(origin))
+        stack.enter_context(origin.pages_locked())
         folder = stack.enter_context(near(origin, "spec.yaml", ".json", ".parquet"))
         yield _summary(folder, origin)
 
 
-def _summary(folder: Path, origin: Folder) -> Summary:
+def _summary(folder: LocalFolder, origin: Folder) -> Summary:
     try:
-        spec = load_spec(folder / "spec.yaml")
+        spec = load_spec(folder.path / "spec.yaml")
     except SpecError as error:
-        raise OutputError(f"{origin} is no run: {str(error).replace(str(folder), str(origin))}") from error
-    sizes = {} if isinstance(origin, Path) else names(origin)
+        raise OutputError(f"{origin} is not a run: {str(error).replace(str(folder), str(origin))}") from error
+    sizes, manifests = origin.files(), list(read_manifests(folder))
     attributes = [Attribute(n, "held", t) for n, t in spec.held.items()]
     attributes += [Attribute(n, "varied", g.minimum) for n, g in spec.varied.items()]
-    summed = totals(folder)
+    summed = totals(manifests)
     s = Summary(folder, origin, spec, summed, progress(spec, summed), attributes)
-    for manifest in manifests(folder):
-        index = manifest["index"]
-        table = folder / f"{stem(index)}.parquet"
-        if isinstance(origin, Path):
-            whole = intact(folder, index, manifest)
-        else:
-            whole = seems_intact(sizes, index, manifest) and hash_of(table) == manifest["parquet_sha256"]
-        if not whole:
-            raise damaged(origin, index)
+    for manifest in manifests:
+        table = folder.path / f"{manifest.stem}.parquet"
+        if not is_whole(origin, sizes, manifest) or (not origin.reads_to_compare and hash_of(table) != manifest.parquet_sha256):
+            raise damaged(origin, manifest.index)
         s.manifest = manifest
         for a in attributes:
-            a.spread = manifest["spreads"].get(a.name, a.spread)
+            a.spread = manifest.spreads.get(a.name, a.spread)
         _add(s, pd.read_parquet(table))
     return s
 

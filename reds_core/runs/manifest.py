@@ -1,103 +1,146 @@
-"""TODO."""
+"""A shard's manifest: what the shard holds, what it cost, and the hashes of its files.
+
+It is written last, so that a shard without a manifest is not finished. A seal, the hash of all that it says but its time, tells a damaged
+manifest from a whole one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from reds_core.errors import ShardDamaged
-from reds_core.storage.folders import Folder, read
+from reds_core.storage.folder import Folder, Sizes
+from reds_core.types import Passes
 
+SCHEMA: Literal[1] = 1
+KINDS = ("tar", "parquet", "json")  # a shard's files, in the order in which they are written
+NAME = re.compile(r"shard-(\d{5,})\.(tar|parquet|json)")
 DIGEST = re.compile("[0-9a-f]{16}")
 
 
-FIELDS: dict[str, Any] = {
-    "schema": int, "digest": str, "index": int, "first_seed": int, "seeds": int, "samples": int, "accepted": int,
-    "rejected": dict, "labels": dict, "spreads": dict, "sha256": str, "bytes": int, "passes": dict, "seconds": (int, float),
-    "device": str, "versions": dict, "parquet_sha256": str, "manifest_sha256": str,
-}  # fmt: skip
+class Manifest(BaseModel):
+    """One shard, as `shard-00000.json` describes it. `seeds` counts from `first_seed`; `samples` counts seeds' own images too."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", populate_by_name=True)
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    digest: str
+    index: int
+    first_seed: int
+    seeds: int
+    samples: int
+    accepted: int
+    rejected: dict[str, int]
+    labels: dict[str, int]
+    spreads: dict[str, float]
+    sha256: str
+    bytes: int
+    parquet_sha256: str
+    passes: dict[str, int]
+    seconds: float
+    device: str
+    versions: dict[str, str]
+    manifest_sha256: str = ""
+
+    @property
+    def stem(self) -> str:
+        """The name that the shard's files share."""
+        return stem(self.index)
+
+    @property
+    def candidates(self) -> int:
+        """Variants that were tried, accepted or not."""
+        return self.accepted + sum(self.rejected.values())
+
+    @property
+    def work(self) -> Passes:
+        """The passes that the shard cost."""
+        return Passes(**self.passes)
+
+    def files(self) -> Iterator[tuple[str, str, int | None, str]]:
+        """The shard's other files: kind, name, size in bytes (None: not known) and sha256."""
+        yield "tar", f"{self.stem}.tar", self.bytes, self.sha256
+        yield "parquet", f"{self.stem}.parquet", None, self.parquet_sha256
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the manifest as plain JSON values, in the order of its fields."""
+        return self.model_dump(by_alias=True)
+
+    def sealed(self) -> Self:
+        """Returns the manifest with its seal."""
+        return self.model_copy(update={"manifest_sha256": seal(self.as_dict())})
+
+    def to_json(self) -> str:
+        """Returns the file's text."""
+        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
 
 
-NAME = re.compile(r"shard-(\d{5,})\.(tar|parquet|json)")
-
-
-def seal(manifest: dict[str, Any]) -> str:
-    """The hash of what a manifest says, but for its time, by which equal runs may differ."""
-    said = {k: v for k, v in manifest.items() if k not in ("seconds", "manifest_sha256")}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+def seal(said: dict[str, Any]) -> str:
+    """Returns the hash of what a manifest says, but for its time, by which equal runs may differ."""
+    lasting = {k: v for k, v in said.items() if k not in ("seconds", "manifest_sha256")}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
 def stem(index: int) -> str:
-    """The name that a shard's files share."""
+    """Returns the name that a shard's files share."""
     return f"shard-{index:05d}"
 
 
-def hash_of(path: Path) -> str:
-    """A file's sha256 as it is on the disk now, in constant memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def indices(files: Iterable[str], kind: str = r"\w+") -> list[int]:
-    """The shards that have a file of this kind among these names, in order. A copy by another name is no shard."""
+    """Returns the shards that have a file of this kind among these names, in order. A copy under another name does not count."""
     matches = [NAME.fullmatch(name) for name in files]
     return sorted({int(m[1]) for m in matches if m and re.fullmatch(kind, m[2]) and m[1] == f"{int(m[1]):05d}"})
 
 
-def read_manifest(folder: Folder, index: int) -> dict[str, Any] | None:
-    """A shard's manifest; None if there is none, or what is there is no manifest of this shard of this run."""
-    content = read(folder, f"{stem(index)}.json")
+def read_manifest(folder: Folder, index: int) -> Manifest | None:
+    """Returns a shard's manifest; None if there is none, or what is there is not a manifest of this shard of this run."""
+    content = folder.read(f"{stem(index)}.json")
+    if content is None:
+        return None
     try:
-        found = json.loads(content.decode()) if content is not None else None
-        if not isinstance(found, dict) or not all(isinstance(found.get(k), t) for k, t in FIELDS.items()):
-            return None
-        damaged = found["manifest_sha256"] != seal(found)  # one level deeper in calls than what read it
+        said = json.loads(content.decode())
+        found = Manifest.model_validate(said)
+        damaged = found.manifest_sha256 != seal(said)
+    # RecursionError: lists within lists within lists. ValidationError is a ValueError.
     except (ValueError, RecursionError):
         return None
-    # A folder that was given another name still is a run; one with a digest for a name must hold that run.
-    foreign = DIGEST.fullmatch(folder.name) and found["digest"] != folder.name
-    return None if foreign or damaged or found["index"] != index else found
+    # A folder that was renamed still is a run; one that is named by a digest must hold that run.
+    foreign = DIGEST.fullmatch(folder.name) and found.digest != folder.name
+    return None if foreign or damaged or found.index != index else found
 
 
-def intact(folder: Path, index: int, manifest: dict[str, Any]) -> bool:
-    """Whether a shard's files have the hashes of its manifest."""
-    return not _hash_problems(folder, index, manifest)
+def read_manifests(folder: Folder) -> Iterator[Manifest]:
+    """Yields the manifests of a run's finished shards, in order."""
+    for index in indices(folder.files(), "json"):
+        manifest = read_manifest(folder, index)
+        if manifest is not None:
+            yield manifest
 
 
-def seems_intact(sizes: Mapping[str, int | None], index: int, manifest: dict[str, Any]) -> bool:
-    """Whether a far shard's files are there, in the sizes of its manifest; `sizes` are those of the folder's files by name."""
-    return sizes.get(f"{stem(index)}.tar") == manifest["bytes"] and sizes.get(f"{stem(index)}.parquet") is not None
+def is_whole(folder: Folder, sizes: Sizes, manifest: Manifest) -> bool:
+    """Returns whether a shard's files are those of its manifest, as far as its folder can tell without a download.
+
+    Args:
+        folder: the run's folder.
+        sizes: those of the shard's files, at least.
+        manifest: the shard's.
+    """
+    return all(folder.resembles(sizes, name, size, sha256) for _, name, size, sha256 in manifest.files())
 
 
 def damaged(folder: Folder, index: int) -> ShardDamaged:
-    """The error about a shard that differs from its manifest."""
+    """Returns the error about a shard that differs from its manifest."""
     return ShardDamaged(f"{folder / stem(index)}: differs from its manifest; {cure(folder)}")
 
 
 def cure(folder: Folder) -> str:
-    """What brings damaged shards back."""
+    """Returns what brings damaged shards back, as a part of a sentence."""
     again = "run the spec again to make it anew"
-    # There, a run sees only what is missing or of another size: it would have to read all of a bucket.
-    return again if isinstance(folder, Path) else f"remove its .json, then {again}"
-
-
-def _hash_problems(folder: Path, index: int, manifest: dict[str, Any]) -> list[str]:
-    problems = []
-    for kind, key in (("tar", "sha256"), ("parquet", "parquet_sha256")):
-        path = folder / f"{stem(index)}.{kind}"
-        if not path.is_file():
-            problems.append(f"{path.name}: is missing")
-            continue
-        try:
-            size = path.stat().st_size
-            if kind == "tar" and size != manifest["bytes"]:
-                problems.append(f"{path.name}: has {size} bytes, the manifest says {manifest['bytes']}")
-            if hash_of(path) != manifest[key]:
-                problems.append(f"{path.name}: its hash differs from the manifest's")
-        except OSError as error:
-            problems.append(f"{path.name}: cannot be read: {error.strerror}")
-    return problems
+    # Elsewhere a run notices only what is missing or of another size.
+    return again if folder.reads_to_compare else f"remove its .json, then {again}"

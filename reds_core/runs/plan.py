@@ -1,4 +1,4 @@
-"""TODO."""
+"""Which seeds each shard of a run holds."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from reds_core.spec.fields import Spec
 
 
 def plan(spec: Spec) -> list[range]:
-    """The seeds of every shard of a run: shard k always holds the same ones; the last may be short."""
+    """Returns the seeds of every shard: shard k always holds the same ones, and only the last may be short."""
     first, end, size = spec.seeds.first, spec.seeds.first + spec.seeds.count, spec.shards.seeds
     return [range(at, min(at + size, end)) for at in range(first, end, size)]
 
 
 def shard_range(text: str | None, count: int) -> range:
-    """ "A:B" -> the shards A <= k < B of `count`; either end may be left out."""
+    """Returns the shards A <= k < B that "A:B" selects of `count`; either end may be left out, and None selects all.
+
+    Raises:
+        SpecError: the text has another form, or selects no shard.
+    """
     if text is None:
         return range(count)
     match = re.fullmatch(r"(\d*):(\d*)", text.strip())
     if not match:
-        raise SpecError("--shards", [f"{text!r} is not of the form A:B"])
+        raise SpecError("shards", [f"{text!r} is not of the form A:B"])
     first, end = int(match[1] or 0), int(match[2] or count)
     if first >= end or first >= count:
-        raise SpecError("--shards", [f"{text!r} names no shard; the spec has {count}: 0:{count}"])
+        raise SpecError("shards", [f"{text!r} selects no shard; the spec has {count}: 0:{count}"])
     return range(first, min(end, count))

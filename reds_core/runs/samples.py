@@ -1,4 +1,4 @@
-"""One accepted candidate as the files of a WebDataset sample, and one candidate as a row of the shard's table.
+"""A candidate as the files of a WebDataset sample, and as a row of the shard's table.
 
     s00000123-d02p-w03.png  .cls  .json  .latent.npy
 
@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 
 from reds_core import __version__
+from reds_core.runs.manifest import SCHEMA
 from reds_core.types import Candidate, key_of
 from reds_core.variants.images import file_of
 from reds_core.variants.job import Job
 
-SCHEMA = 1
-
 
 def files_of(candidate: Candidate, job: Job, digest: str) -> dict[str, bytes]:
-    """The files of an accepted candidate by extension; `.cls` only where there is a label."""
+    """Returns the files of an accepted candidate by extension; `.cls` only where there is a label."""
     latent = io.BytesIO()
     np.save(latent, candidate.latent.astype(np.float32), allow_pickle=False)
     record = json.dumps(_record(candidate, job, digest), ensure_ascii=False, allow_nan=False)
@@ -32,7 +31,7 @@ def files_of(candidate: Candidate, job: Job, digest: str) -> dict[str, bytes]:
 
 
 def row_of(candidate: Candidate) -> dict[str, Any]:
-    """A candidate, accepted or rejected, as a row of figures."""
+    """Returns a candidate, accepted or rejected, as a row of figures."""
     names = ("key", "role", "seed", "direction", "sign", "waypoint", "accepted", "reason", "label", "label_name", "condition",
              "judge_label", "judge_confidence", "judge_agrees")  # fmt: skip
     row = {name: getattr(candidate, name) for name in names}
@@ -41,6 +40,7 @@ def row_of(candidate: Candidate) -> dict[str, Any]:
 
 
 def _record(candidate: Candidate, job: Job, digest: str) -> dict[str, Any]:
+    """Returns a sample's .json."""
     spec = job.spec
     return {
         "schema": SCHEMA,

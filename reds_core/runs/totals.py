@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from reds_core.errors import RedsError
-from reds_core.runs.manifest import indices, read_manifest
+from reds_core.runs.manifest import Manifest, indices, read_manifests
 from reds_core.runs.plan import plan
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
-from reds_core.storage.folders import Folder, changed, folders, names, near
+from reds_core.storage.folder import Folder
+from reds_core.storage.places import near
 from reds_core.types import Passes
 
 
 @dataclass
 class Totals:
-    """A run's shards, summed up from their manifests."""
+    """A run's shards, summed up."""
 
     shards: int = 0
     seeds: int = 0
@@ -34,55 +33,46 @@ class Totals:
 
     @property
     def candidates(self) -> int:
-        """Variants tried: accepted and rejected."""
+        """Variants that were tried, accepted or not."""
         return self.accepted + sum(self.rejected.values())
 
     @property
     def share(self) -> float:
-        """Accepted of the candidates."""
+        """The share of candidates that was accepted."""
         return self.accepted / self.candidates if self.candidates else 0.0
 
-
-def as_dict(t: Totals) -> dict[str, Any]:
-    """Totals as plain JSON values."""
-    return {**asdict(t), "rejected": dict(t.rejected), "labels": dict(t.labels), "candidates": t.candidates}
-
-
-def told(rejected: Mapping[str, int]) -> str:
-    """Rejections in words, the most frequent reason first."""
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(rejected.items(), key=lambda kv: -kv[1])) or "none rejected"
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
+        return {**asdict(self), "rejected": dict(self.rejected), "labels": dict(self.labels), "candidates": self.candidates}
 
 
-def manifests(folder: Path) -> Iterator[dict[str, Any]]:
-    """The manifests of a run's finished shards, in order."""
-    for index in indices(names(folder), "json"):
-        manifest = read_manifest(folder, index)
-        if manifest is not None:
-            yield manifest
-
-
-def totals(folder: Path) -> Totals:
-    """A run's figures, from its manifests alone."""
+def totals(manifests: Iterable[Manifest]) -> Totals:
+    """Returns the sum of shards."""
     t = Totals()
-    for m in manifests(folder):
+    for m in manifests:
         t.shards += 1
-        t.seeds += m["seeds"]
-        t.samples += m["samples"]
-        t.accepted += m["accepted"]
-        t.rejected.update(m["rejected"])
-        t.labels.update(m["labels"])
-        t.bytes += m["bytes"]
-        t.seconds += m["seconds"]
-        t.passes = Passes(**{k: v + m["passes"][k] for k, v in t.passes.as_dict().items()})
+        t.seeds += m.seeds
+        t.samples += m.samples
+        t.accepted += m.accepted
+        t.rejected.update(m.rejected)
+        t.labels.update(m.labels)
+        t.passes += m.work
+        t.bytes += m.bytes
+        t.seconds += m.seconds
     return t
 
 
+def in_words(rejected: Mapping[str, int]) -> str:
+    """Returns rejections in words, the most frequent reason first."""
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(rejected.items(), key=lambda kv: -kv[1])) or "none rejected"
+
+
 def progress(spec: Spec, t: Totals) -> str:
-    """How far a partial run has come, in words; "" if it is complete."""
+    """Returns how far a partial run has come, in words; "" if it is complete."""
     planned = plan(spec)
     if t.shards < len(planned):
         return f"{t.shards} of {len(planned)} shards"
-    # All shards may be there and the last be short: a longer run that has not come to it yet.
+    # All shards may be there and the last one short: a longer run has not reached it yet.
     seeds = sum(map(len, planned))
     return f"{t.seeds} of {seeds} seeds" if t.seeds < seeds else ""
 
@@ -98,26 +88,22 @@ class Run:
 
 
 def runs(out: Folder) -> list[Run]:
-    """The runs under a folder, or the folder itself if it is one; newest first."""
+    """Returns the runs two levels below a folder, or the folder itself if it is one; newest first."""
     found = []
-    for folder in folders(out, "spec.yaml"):
+    for folder in _run_folders(out):
         with near(folder, "spec.yaml", ".json") as here:
-            summed = totals(here)
+            summed = totals(read_manifests(here))
             try:
-                so_far = progress(load_spec(here / "spec.yaml"), summed)
+                so_far = progress(load_spec(here.path / "spec.yaml"), summed)
                 state = f"partial, {so_far}" if so_far else "complete"
             except RedsError:
                 state = "its spec.yaml is damaged"  # one damaged run must not hide the others
-            found.append(Run(folder, summed, state, _changed(folder)))
+            shards = [name for name in here.files() if indices([name], "json")]
+            found.append(Run(folder, summed, state, folder.changed(["spec.yaml", *shards])))  # every run writes spec.yaml first
     return sorted(found, key=lambda run: run.changed, reverse=True)
 
 
-def _changed(folder: Folder) -> float:
-    """When a run's folder changed last; every run of it writes spec.yaml first."""
-    if not isinstance(folder, Path):
-        return changed(folder, "spec.yaml")
-    times = []
-    for path in (folder / "spec.yaml", *folder.glob("shard-*.json")):
-        with contextlib.suppress(FileNotFoundError):  # a shard that is being made anew
-            times.append(path.stat().st_mtime)
-    return max(times, default=0.0)
+def _run_folders(out: Folder) -> list[Folder]:
+    if "spec.yaml" in out.files():
+        return [out]
+    return [run for spec in out.folders() for run in spec.folders() if "spec.yaml" in run.files()]

@@ -1,6 +1,6 @@
-"""One shard, from a request to its manifest, in whatever process it is asked for: networks are loaded once in each.
+"""One shard, from a request to its manifest, in whichever process is asked: each process loads the networks once.
 
-Where a GPU's memory ends, the shard is computed again with half the batch, and so are those after it.
+Where a GPU's memory runs out, the shard is computed again with half the batch, and so are those after it.
 """
 
 from __future__ import annotations
@@ -9,21 +9,18 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from reds_core.errors import ModelError
+from reds_core.runs.manifest import Manifest
 from reds_core.runs.plan import plan
-from reds_core.runs.shards import write_shard
+from reds_core.runs.shards import ComputedShard, write_shard
 from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import files
-from reds_core.storage.folders import Folder
-from reds_core.types import Candidate, Passes
+from reds_core.storage.folder import Folder
 from reds_core.variants.job import Job, in_memory
 from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
-
-Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,46 +35,40 @@ class Request:
     paths: tuple[str, ...]  # where the user's own code lies
 
 
-@dataclass(frozen=True)
-class Made:
-    """A shard that is computed and not written yet."""
-
-    job: Job
-    index: int
-    candidates: list[Candidate]
-    passes: Passes
-    seconds: float
-
-
 _jobs: dict[tuple[str, str, int | None], Job] = {}
 
 
 def make(request: Request, device: str, threads: int, index: int) -> Manifest:
-    """Makes one shard on `device`, with `threads` of the CPU, in the process that it is called in.
+    """Makes a shard in this process.
+
+    Args:
+        request: of the run.
+        device: that the networks run on.
+        threads: of the CPU.
+        index: of the shard.
 
     Raises:
-        ModelError: a network does not fit, or a file of the spec is no longer what it was. RunError: the shard cannot be written.
+        ModelError: a network does not fit, or a file of the spec has changed. RunError: the shard cannot be written.
     """
     return write(request, compute(request, device, threads, index))
 
 
-def compute(request: Request, device: str, threads: int, index: int) -> Made:
-    """Everything about a shard that needs the networks."""
+def compute(request: Request, device: str, threads: int, index: int) -> ComputedShard:
+    """Does everything about a shard that needs the networks. Arguments and errors as for `make`."""
     job = load(request, device, threads)
-    began = time.monotonic()
-    (candidates, passes), job = in_memory(job, lambda job: run_seeds(job, plan(request.spec)[index]))
+    seeds, began = plan(request.spec)[index], time.monotonic()
+    (candidates, passes), job = in_memory(job, lambda job: run_seeds(job, seeds))
     _jobs[_key(request, device)] = job
-    return Made(job, index, candidates, passes, time.monotonic() - began)
+    return ComputedShard(job, index, seeds, candidates, passes, time.monotonic() - began)
 
 
-def write(request: Request, made: Made) -> Manifest:
-    """Encodes a shard's images and puts it where it belongs."""
-    seeds = plan(request.spec)[made.index]
-    return write_shard(request.folder, made.job, request.digest, made.index, seeds, made.candidates, made.passes, made.seconds)
+def write(request: Request, shard: ComputedShard) -> Manifest:
+    """Encodes a shard's images and puts it into the run's folder."""
+    return write_shard(request.folder, request.digest, shard)
 
 
 def load(request: Request, device: str, threads: int) -> Job:
-    """The request's networks on a device, loaded by the first call."""
+    """Returns the request's networks on a device, loaded by the first call."""
     key = _key(request, device)
     if key not in _jobs:
         import torch
@@ -88,21 +79,21 @@ def load(request: Request, device: str, threads: int) -> Job:
         _jobs[key] = prepare(request.spec, device, request.batch, request.allow_code)
     # After loading: what was loaded is then what the digest says. Files are hashed again only if their size or time changed.
     if digest(request.spec) != request.digest:
-        named = ", ".join(str(path) for _, path, _, _ in files(request.spec)) or "the code that the spec names"
+        named = ", ".join(str(file.path) for file in files(request.spec)) or "the code that the spec names"
         raise ModelError(
-            f"a file of the spec was changed while the run went on, one of: {named}. The finished shards are of the old one; put it "
-            "back to continue them, or run again for a run of its own"
+            f"a file of the spec was changed during the run, one of: {named}. The finished shards were made with the old file; put it "
+            "back to continue, or run again to start another run"
         )
     return _jobs[key]
 
 
 def forget() -> None:
-    """Lets the networks go."""
+    """Releases the networks."""
     _jobs.clear()
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

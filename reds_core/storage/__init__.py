@@ -1,6 +1,9 @@
-"""Where runs are kept: folders on a disk or in an object store, behind one interface.
+"""Where runs are kept: folders on a disk or in an object store, behind one interface. Nothing outside this room asks which it is.
 
-local       this machine's disks: errors that say what to do, locks between runs, scratch folders
-retries     calls to a store, tried again while that may help
-folders     a folder on a disk or behind a URL
+disk      this machine's disks: errors that say what to do, locks between runs, scratch folders
+folder    the interface of a folder
+local     a folder on a disk
+retries   calls to a store, tried again while that may help
+remote    a folder in an object store
+places    the folder at a path or URL
 """

@@ -1,113 +1,155 @@
-"""This machine's disks: errors that say what to do, locks between runs, and folders for what is on its way to a store.
+"""A folder on a disk.
 
-All locks are the kernel's: they end with the process that holds them, however it ends.
+A file is written under a `.part-` name, synced, and renamed. Runs that share a folder keep to shards of their own by locks, and a change
+to a finished file is noticed by its hash.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import errno
-import fcntl
 import os
-import shutil
-import struct
-import tempfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from reds_core.errors import OutputError, RunError, StorageError
+from reds_core.storage.disk import locked, writing
+from reds_core.storage.folder import Folder, Sizes, hash_of
 
-USERS_MISTAKES = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOLCK,
-    errno.ENOTSUP
-)  # fmt: skip
-PREFIX, NEW = "reds-scratch-", ".reds-new-"
-
-_one = threading.Lock()
-_root: tuple[Path, BinaryIO] | None = None  # this process's scratch folder, and the file whose lock says that it lives
+PART = ".part-"  # before the name of a file that is being written
+LOCK, PAGES_LOCK = ".lock", ".lock-pages"
 
 
-@contextlib.contextmanager
-def disk(folder: Path, cure: str = "choose another folder with --out") -> Iterator[None]:
-    """Turns the operating system's errors about a folder into ones that say what to do."""
-    try:
-        yield
-    except OSError as error:
-        if is_full(error):
-            raise StorageError(f"the disk is full: {folder}. What is finished is kept; make room and run again") from error
-        if error.errno in USERS_MISTAKES:
-            raise OutputError(f"{folder} cannot be written: {error.strerror}; {cure}") from error
-        raise RunError(f"{error.filename or folder}: {error.strerror or error}. What is finished is kept; run again") from error
+@dataclass(frozen=True)
+class LocalFolder(Folder):
+    """A folder on a disk."""
 
+    path: Path
+    reads_to_compare = True
 
-def is_full(error: BaseException) -> bool:
-    """Whether a disk, or a user's share of it, has no room left."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    @property
+    def is_shared(self) -> bool:
+        return True
 
+    @property
+    def name(self) -> str:
+        return self.path.name
 
-@contextlib.contextmanager
-def locked(file: Path, first: int, count: int, wait: bool = False) -> Iterator[None]:
-    """Numbers from `first` on of a file, which is created, for this run alone.
+    def __truediv__(self, name: str) -> LocalFolder:
+        return LocalFolder(self.path / name)
 
-    Raises:
-        RunError: another run has one of them, and `wait` is false.
-    """
-    with file.open("ab") as handle:
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def absolute(self) -> str:
+        return str(self.path.absolute())
+
+    def url(self, name: str) -> str:
+        return (self.path / name).absolute().as_uri()
+
+    def exists(self) -> bool:
+        return self.path.is_dir()
+
+    def files(self) -> dict[str, int]:
+        found = {}
+        for path in self.path.glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another run may be at work here
+                if path.is_file():
+                    found[path.name] = path.stat().st_size
+        return found
+
+    def folders(self) -> list[LocalFolder]:
+        return [LocalFolder(path) for path in self.path.glob("*") if path.is_dir()]
+
+    def size(self, name: str) -> int | None:
+        path = self.path / name
+        return path.stat().st_size if path.is_file() else None
+
+    def changed(self, names: Sequence[str]) -> float:
+        times = []
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # a shard that is being made anew
+                times.append((self.path / name).stat().st_mtime)
+        return max(times, default=0.0)
+
+    def read(self, name: str) -> bytes | None:
         try:
-            _lock_bytes(handle.fileno(), first, count, wait)
-        except (BlockingIOError, PermissionError) as error:
-            raise RunError(f"another run is writing to {file.parent}; wait for it, or stop it") from error
-        yield
+            return (self.path / name).read_bytes()
+        except OSError:
+            return None
 
+    @contextlib.contextmanager
+    def on_disk(self, *endings: str) -> Iterator[Path]:
+        yield self.path
 
-def _lock_bytes(file: int, first: int, count: int, wait: bool) -> None:
-    if not hasattr(fcntl, "F_OFD_SETLK"):  # not Linux: locks of a process, which only other processes respect
-        fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), count, first)
-        return
-    request = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, first, count, 0)  # struct flock of fcntl(2)
-    fcntl.fcntl(file, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
+    @contextlib.contextmanager
+    def fetched(self, name: str) -> Iterator[Path]:
+        if not (self.path / name).is_file():
+            raise FileNotFoundError(self.path / name)
+        yield self.path / name
+
+    def resembles(self, sizes: Sizes, name: str, size: int | None, sha256: str) -> bool:
+        try:
+            return sizes.get(name) is not None and size in (None, sizes[name]) and hash_of(self.path / name) == sha256
+        except OSError:
+            return False
+
+    @contextlib.contextmanager
+    def opening(self) -> Iterator[None]:
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            yield
+
+    @contextlib.contextmanager
+    def locked(self, numbers: range) -> Iterator[bool]:
+        if not numbers:
+            yield True
+            return
+        with locked(self.path / LOCK, numbers.start, len(numbers)):
+            yield True
+
+    @contextlib.contextmanager
+    def pages_locked(self) -> Iterator[None]:
+        with writing(self.path, "make it writable, or a copy of it", parameter=""), locked(self.path / PAGES_LOCK, 0, 1, wait=True):
+            yield
+
+    def write(self, name: str, content: bytes) -> None:
+        with self.bench([name]) as parts:
+            with synced(parts[name]) as file:
+                file.write(content)
+            os.replace(parts[name], self.path / name)
+
+    @contextlib.contextmanager
+    def bench(self, names: Sequence[str]) -> Iterator[dict[str, Path]]:
+        parts = {name: self.path / f"{PART}{name}" for name in names}
+        try:
+            with writing(self.path):
+                yield parts
+        finally:
+            for part in parts.values():
+                with contextlib.suppress(OSError):
+                    part.unlink(missing_ok=True)
+
+    def send(self, path: Path, name: str, *, only_new: bool = False) -> bool:
+        os.replace(path, self.path / name)  # locks keep other runs out: what is there already is this run's to replace
+        return True
+
+    def flush(self) -> None:
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def remove(self, *names: str) -> None:
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder under TMPDIR for the time of a block. What killed processes left there is removed."""
-    global _root
-    with _one, disk(Path(tempfile.gettempdir()), "set TMPDIR to another folder"):
-        if _root is None:
-            _sweep()
-            _root = _new_root()
-            atexit.register(leave)
-        room = tempfile.TemporaryDirectory(dir=_root[0], ignore_cleanup_errors=True)
-    with room as folder:
-        yield Path(folder)
-
-
-def leave() -> None:
-    """Removes this process's scratch folders, before an end at which nothing else would."""
-    global _root
-    if _root is not None:
-        shutil.rmtree(_root[0], ignore_errors=True)
-        _root[1].close()
-        _root = None
-
-
-def _new_root() -> tuple[Path, BinaryIO]:
-    new = Path(tempfile.mkdtemp(prefix=NEW))
-    try:
-        file = (new / "lock").open("wb")
-    except OSError:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    fcntl.flock(file, fcntl.LOCK_EX)
-    # Only now by its name: what another process finds by it and can lock is dead.
-    return new.rename(new.with_name(PREFIX + new.name.removeprefix(NEW))), file
-
-
-def _sweep() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), (folder / "lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+def synced(path: Path) -> Iterator[BinaryIO]:
+    """Gives a new file that is on the disk, not in a cache, when the block ends."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""A store's calls, tried again with growing pauses if trying again may help; what its client raises becomes a StorageError."""
+"""Calls to a store, tried again after growing pauses while that may help; what its client raises becomes a StorageError."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 import tenacity
-from upath import UPath
 
 from reds_core.errors import OutputError, RedsError, StorageError
-from reds_core.storage.local import is_full
+from reds_core.storage.disk import is_full
 
 FIRST_PAUSE = 0.5  # seconds; later ones are longer, and all are drawn at random
+# Parts of the names of clients' exceptions which say that the credentials are missing or wrong.
 REFUSED = (
     "NoCredentials",
     "PartialCredentials",
@@ -29,12 +29,22 @@ REFUSED = (
 log = logging.getLogger(__name__)
 
 
-def patiently(patience: float, folder: UPath, call: Callable[[], Any]) -> Any:
-    """A call to a store, tried again while that may help. Raises FileNotFoundError and FileExistsError as they are, else StorageError."""
+def retried(seconds: float, folder: str, call: Callable[[], Any]) -> Any:
+    """Returns what a call to a store returns, trying again for some time while that may help.
+
+    Args:
+        seconds: after which the call is not tried again.
+        folder: what messages name.
+        call: the call.
+
+    Raises:
+        FileNotFoundError, FileExistsError: as the store's client raises them.
+        StorageError: everything else. OutputError: this kind of storage cannot be written to.
+    """
     again = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_may_pass),
         wait=tenacity.wait_random_exponential(multiplier=FIRST_PAUSE, max=20),
-        stop=tenacity.stop_after_delay(patience),
+        stop=tenacity.stop_after_delay(seconds),
         before_sleep=partial(_say, folder),
         reraise=True,
     )
@@ -44,7 +54,7 @@ def patiently(patience: float, folder: UPath, call: Callable[[], Any]) -> Any:
         raise
     except NotImplementedError as error:
         raise OutputError(f"{folder}: this kind of storage cannot hold runs: {error or 'it cannot be written to'}") from error
-    # Every store's client raises what it likes; whatever it was, this store did not do what was asked.
+    # Every store's client raises whatever it likes; in any case, the store did not do what was asked.
     except Exception as error:
         if is_full(error):
             raise StorageError(
@@ -53,26 +63,27 @@ def patiently(patience: float, folder: UPath, call: Callable[[], Any]) -> Any:
         raise StorageError(f"{folder}: {reason(error)}. What is finished is kept; {_cure(error)}") from error
 
 
-def _say(folder: UPath, state: tenacity.RetryCallState) -> None:
-    """Tells who waits why nothing happens."""
+def _say(folder: str, state: tenacity.RetryCallState) -> None:
+    """Logs why nothing happens."""
     error = state.outcome.exception() if state.outcome else None
-    level = logging.WARNING if state.attempt_number > 2 else logging.INFO  # a store that fails once or twice is the usual case
+    level = logging.WARNING if state.attempt_number > 2 else logging.INFO  # a store that fails once or twice is common
     log.log(level, "%s: %s; trying again", folder, reason(error))
 
 
 def reason(error: BaseException | None) -> str:
-    """What a store's client says, as a part of a sentence."""
+    """Returns what a store's client says, as a part of a sentence."""
     return str(error).strip().rstrip(".") or type(error).__name__
 
 
 def is_refusal(error: BaseException | None) -> bool:
-    """Whether a store's client said that this user may not, or that it does not know who asks."""
+    """Returns whether a store's client said that this user may not, or that it does not know who is asking."""
     # An S3 server answers a HEAD with an expired token by this, and may not say why.
     bare = isinstance(error, OSError) and error.errno == errno.EINVAL and error.strerror == "Bad Request"
     return bare or isinstance(error, PermissionError) or any(name in type(error).__name__ for name in REFUSED)
 
 
 def _may_pass(error: BaseException) -> bool:
+    """Returns whether another try may succeed."""
     for_good = (
         RedsError,
         FileNotFoundError,

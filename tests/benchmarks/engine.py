@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -27,9 +26,10 @@ import scipy.linalg
 import torch
 
 from reds_core.directions import jacobian
-from reds_core.runs.shards import write_shard
+from reds_core.runs.shards import ComputedShard, write_shard
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
+from reds_core.storage.places import folder_at
 from reds_core.types import Passes
 from reds_core.variants.job import Job
 from reds_core.variants.prepare import prepare
@@ -184,9 +184,9 @@ def _ours(spec: Spec, seeds: range) -> tuple[int, int, float, int, float]:
         for index, at in enumerate(range(0, len(seeds), spec.shards.seeds)):
             part = seeds[at : at + spec.shards.seeds]
             candidates, passes = run_seeds(job, part)
-            manifest = write_shard(Path(folder), job, "0" * 16, index, part, candidates, passes, 0.0)
+            manifest = write_shard(folder_at(folder), "0" * 16, ComputedShard(job, index, part, candidates, passes, 0.0))
             made += sum(bool(len(c.latent)) and c.role == "variant" for c in candidates)
-            accepted += manifest["accepted"]
+            accepted += manifest.accepted
             total.forward, total.forward_mode, total.reverse = (
                 total.forward + passes.forward, total.forward_mode + passes.forward_mode, total.reverse + passes.reverse
             )  # fmt: skip

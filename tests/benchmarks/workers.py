@@ -23,6 +23,7 @@ from reds_core.runs.run_folder import opened
 from reds_core.runs.worker import Request, cores
 from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
+from reds_core.storage.places import folder_at
 from reds_core.variants.images import ImageFormat, encode
 from tests.support import ROOT
 
@@ -189,7 +190,7 @@ def main() -> None:
         os.environ["REDS_PREFECT_HOME"] = f"{scratch}/prefect"
         home.settle()
         spec = load_spec(SPEC, [f"seeds.count={16 * shards}", "shards.seeds=16"])
-        with opened(spec, Path(scratch)) as folder:
+        with opened(spec, folder_at(Path(scratch))) as folder:
             request = Request(spec, digest(spec), folder, None, False, ())
             costs = encoding()
             scale(costs, tasks(request))

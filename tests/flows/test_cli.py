@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,32 +16,19 @@ import pytest
 import yaml
 
 from flows.cli.app import main
-from reds_core.runs.totals import totals
 from reds_core.runs.verify import verify_run
+from reds_core.storage.places import folder_at
 from tests.support import DATA, ROOT
+from tests.support.programs import Program, Start, children_of, finished, forked, started, wait_until
 from tests.support.worlds import world
 
 Reds = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def embedded(prefect_home: Path) -> dict[str, str]:
-    """What the program finds on a machine without a Prefect server."""
-    keep = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    return keep | {"REDS_PREFECT_HOME": str(prefect_home), "PYTHONPATH": str(ROOT), "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture
-def served(embedded: dict[str, str], prefect_api: str) -> dict[str, str]:
-    """The same beside a server, which saves the time to start one."""
-    return embedded | {"PREFECT_API_URL": prefect_api}
-
-
-@pytest.fixture
 def reds(served: dict[str, str], tmp_path: Path) -> Reds:
     def call(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flows", *map(str, words)]
-        return subprocess.run(command, cwd=tmp_path, env=served, capture_output=True, text=True, timeout=240)
+        return finished(forked(words, served, tmp_path))
 
     return call
 
@@ -60,18 +47,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return call
 
 
-def test_help_is_there_for_every_verb(reds: Reds) -> None:
-    text = reds("--help").stdout
+def test_help_is_there_for_every_verb(here: Reds) -> None:
+    text = here("--help").stdout
     for verb in ("run", "check", "compare", "import", "verify", "report", "list", "kinds", "schema"):
         assert verb in text
     for option in ("--out", "--engine", "--workers", "--device", "--batch", "--shards", "--set", "--allow-code", "--fresh"):
-        assert option in reds("run", "--help").stdout
+        assert option in here("run", "--help").stdout
 
 
 def test_a_run_from_start_to_finish(reds: Reds, here: Reds, embedded: dict[str, str], tmp_path: Path) -> None:
     spec = world(tmp_path / "world")
-    command = [sys.executable, "-m", "flows", "run", str(spec)]
-    done = subprocess.run(command, cwd=tmp_path, env=embedded, capture_output=True, text=True, timeout=240)
+    done = finished(started(("run", spec), embedded, tmp_path))
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
     folder = tmp_path / last.partition(": ")[0]
@@ -152,7 +138,7 @@ def test_check_says_where_missing_files_are_published_and_tries_the_others(here:
         (["check", "world/spec.yaml", "--device", "tpu9"], "cannot be used"),
         (["check", "world/spec.yaml", "--batch", "0"], "give 1 or more"),
         (["run", "world/spec.yaml", "--out", "s3:/bucket/runs"], "a URL has two slashes or more"),
-        (["verify", "."], "is no run"),
+        (["verify", "."], "is not a run"),
         (["verify", "nowhere"], "there is no folder"),
         (["kinds", "smell"], "there is no kind"),
         (["run", "world/spec.yaml", "--engine", "magic"], "magic"),
@@ -181,58 +167,54 @@ def many_shards(tmp_path: Path) -> Path:
     return world(tmp_path / "world", seeds={"count": 3000}, shards={"seeds": 2})
 
 
-def started(environment: dict[str, str], tmp_path: Path, *words: object) -> subprocess.Popen[str]:
-    """A run that has finished a shard."""
-    command = [sys.executable, "-m", "flows", "run", *map(str, words)]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    end = time.monotonic() + 200
-    while not list(tmp_path.glob("outputs/*/*/shard-*.json")) and time.monotonic() < end and process.poll() is None:
-        time.sleep(0.1)
-    return process
+def wait_for_a_shard(program: Program, tmp_path: Path) -> None:
+    def there() -> bool:
+        return bool(list(tmp_path.glob("outputs/*/*/shard-*.json"))) or program.returncode() is not None
+
+    wait_until(there, 200, program.log)
 
 
 def descendants(pid: int) -> set[int]:
-    found: set[int] = set()
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in listing.read_text().split():
-            found |= {int(child)} | descendants(int(child))
-    return found
+    found = set(children_of(pid))
+    return found.union(*map(descendants, found))
 
 
 def gone(pids: set[int]) -> bool:
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        if not any(Path(f"/proc/{p}").exists() and "Z" not in Path(f"/proc/{p}/stat").read_text().split()[2] for p in pids):
-            return True
-        time.sleep(0.2)
-    return False
+    def lives(pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return False
+
+    return bool(wait_until(lambda: not any(map(lives, pids)), 30, lambda: f"still there: {[p for p in pids if lives(p)]}"))
 
 
-@pytest.mark.parametrize(("engine", "api"), [("local", "served"), ("processes", "embedded")])
+@pytest.mark.parametrize(("start", "engine", "api"), [(forked, "local", "served"), (started, "processes", "embedded")])
 def test_ctrl_c_stops_at_once_and_what_is_finished_stays(
-    request: pytest.FixtureRequest, tmp_path: Path, engine: str, api: str
+    request: pytest.FixtureRequest, tmp_path: Path, start: Start, engine: str, api: str
 ) -> None:
-    with started(request.getfixturevalue(api), tmp_path, many_shards(tmp_path), "--engine", engine) as process:
-        children = descendants(process.pid)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130, errors
+    program = start(("run", many_shards(tmp_path), "--engine", engine), request.getfixturevalue(api), tmp_path)
+    wait_for_a_shard(program, tmp_path)
+    children = descendants(program.pid)
+    os.kill(program.pid, signal.SIGINT)
+    assert program.wait(20) == 130, program.log()
+    errors = program.stderr.read_text()
     assert "interrupted" in errors and "Run the same command again to continue" in errors and "Traceback" not in errors
     assert gone(children)
     (folder,) = tmp_path.glob("outputs/tiny/*")
-    finished = totals(folder).shards
-    problems = verify_run(folder)
-    assert finished > 0 and sum(not p for p in problems.values()) == finished
+    complete = totals(folder_at(folder)).shards
+    problems = verify_run(folder_at(folder))
+    assert complete > 0 and sum(not p for p in problems.values()) == complete
 
 
 def test_sigkill_of_the_program_leaves_no_processes_and_no_half_shards(
     reds: Reds, embedded: dict[str, str], tmp_path: Path
 ) -> None:
     spec = many_shards(tmp_path)
-    with started(embedded, tmp_path, spec, "--engine", "processes", "--workers", "2") as process:
-        children = descendants(process.pid)
-        process.kill()
-    assert len(children) >= 3 and gone(children)
+    program = started(("run", spec, "--engine", "processes", "--workers", "2"), embedded, tmp_path)
+    wait_for_a_shard(program, tmp_path)
+    children = descendants(program.pid)
+    program.kill()
+    assert program.wait(20) == -signal.SIGKILL and len(children) >= 3 and gone(children)
     (folder,) = tmp_path.glob("outputs/tiny/*")
     kept = {p.name: p.read_bytes() for p in folder.glob("shard-*.tar") if p.with_suffix(".json").exists()}
     assert kept

@@ -22,8 +22,8 @@ from reds_core.errors import UserError
 from reds_core.runs.run_folder import grown, run_folder
 from reds_core.runs.verify import verify_run
 from reds_core.spec.load import absolute, load_spec
-from tests.support.shards import contents
 from tests.support import ROOT
+from tests.support.shards import contents, path_of
 from tests.support.worlds import world
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -73,10 +73,10 @@ def test_every_grown_run_adds_the_next_seeds_once_all_before_are_finished(augmen
     spec, out = str(world(tmp_path / "world", seeds={"first": 5, "count": 3})), tmp_path / "out"
     first, second = (augment(spec=spec, out=str(out), grow=True) for _ in range(2))
     assert (first["seeds"], second["seeds"]) == (3, 6)
-    assert not any(verify_run(Path(second["folder"])).values())
+    assert not any(verify_run(folder_at(second["folder"])).values())
     # One shard is lost: the next run makes it anew and adds nothing.
     next(Path(second["folder"]).glob("shard-*.json")).unlink()
-    assert grown(load_spec(spec), out).seeds.count == 6
+    assert grown(load_spec(spec), folder_at(out)).seeds.count == 6
     assert augment(spec=spec, out=str(out), grow=True)["seeds"] == 6
     assert augment(spec=spec, out=str(out), grow=True)["seeds"] == 9
     assert augment(spec=spec, out=str(out))["now"] == 0
@@ -121,7 +121,7 @@ def test_a_deployed_spec_is_run_by_a_worker_with_its_schedule_kept_by_the_server
     ran = subprocess.run(worker, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     for out in ("outputs", "by-file"):
-        folder = run_folder(load_spec(spec, ["seeds.count=2"]), tmp_path / out)
+        folder = run_folder(load_spec(spec, ["seeds.count=2"]), folder_at(tmp_path / out))
         assert verify_run(folder) and not any(verify_run(folder).values()), ran.stdout + ran.stderr
 
 
@@ -176,7 +176,7 @@ def test_several_workers_share_a_run_and_a_dead_one_costs_its_range_only(
     assert (
         done.returncode == 0 and "make-shards/shared: its child runs, 2 shards each, by workers of the pool gpu-pool" in done.stdout
     ), done.stderr
-    folder = run_folder(load_spec(spec), tmp_path / "outputs")
+    folder = path_of(run_folder(load_spec(spec), folder_at(tmp_path / "outputs")))
 
     def logs() -> str:
         return "\n".join(p.read_text() for p in sorted(tmp_path.glob("worker*.log")))
@@ -189,7 +189,7 @@ def test_several_workers_share_a_run_and_a_dead_one_costs_its_range_only(
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: runs_of("augment", "shared") == ["COMPLETED"], 240, logs)
     assert of_shards(contents(folder)) == of_shards(contents(expected))
-    assert not any(verify_run(folder).values())
+    assert not any(verify_run(folder_at(folder)).values())
     states = runs_of("make-shards", "shared")
     assert states.count("COMPLETED") == 5 and states.count("CRASHED") == 1 and len(states) == 6, states
     assert "Completed" in (tmp_path / "worker2.log").read_text() and first.poll() is None

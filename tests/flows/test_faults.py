@@ -31,12 +31,12 @@ from reds_core.runs.verify import verify_run
 from reds_core.runs.worker import Request, forget, make
 from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
-from reds_core.storage.folders import folder_at
+from reds_core.storage.places import folder_at
 from tests.flows.test_deploy import of_shards, running_below, wait_until
-from tests.support.shards import contents
 from tests.storage.test_remote import stored
 from tests.support import ROOT
-from tests.support.s3 import CREDENTIALS, serving
+from tests.support.s3 import CREDENTIALS, make_bucket, serving
+from tests.support.shards import contents, path_of
 from tests.support.worlds import TinyGenerator, world
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -103,9 +103,7 @@ def expected(spec_path: Path, environment: dict[str, str], tmp_path_factory: pyt
 
 
 def folder_of(spec_path: Path, out: Path) -> Path:
-    folder = run_folder(load_spec(spec_path), out)
-    assert isinstance(folder, Path)
-    return folder
+    return path_of(run_folder(load_spec(spec_path), folder_at(out)))
 
 
 def command(spec_path: Path, out: object, *options: object) -> list[str]:
@@ -145,7 +143,7 @@ def test_sigkill_of_the_flow(spec_path: Path, environment: Any, expected: Any, t
         with under_way(spec_path, out, environment, draw.randrange(1, 6)) as process:
             time.sleep(draw.uniform(0, 0.2))
             process.kill()
-        whole = verify_run(folder_of(spec_path, out))
+        whole = verify_run(folder_at(folder_of(spec_path, out)))
         assert all(not p or p == [f"{name}: is missing"] or "no manifest" in p[0] for name, p in named(whole)), whole
     assert finished(spec_path, out, environment).returncode == 0
     assert of_shards(contents(folder_of(spec_path, out))) == expected
@@ -249,7 +247,7 @@ def test_a_model_that_is_replaced_in_mid_run_stops_it(
         code = process.wait(120)
     log = (tmp_path / "out.log").read_text()
     assert code == 2 and "a file of the spec was changed while the run went on" in log and str(model) in log, log
-    whole = [k for k, p in verify_run(folder).items() if not p]
+    whole = [k for k, p in verify_run(folder_at(folder)).items() if not p]
     assert 2 <= len(whole) < 200, "it went on with another model"
     model.write_bytes(good)
     done = finished(spec_path, out, environment, "--shards", f"0:{SHARDS}")
@@ -263,7 +261,7 @@ def test_an_interrupted_upload(spec_path: Path, environment: Any, expected: Any,
     with serving() as s3, pytest.MonkeyPatch.context() as patch:
         for key, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": s3.url}.items():
             patch.setenv(key, value)
-        folder_at("s3://faults").fs.mkdir("faults")  # type: ignore[union-attr]
+        make_bucket("faults")
         far = environment | {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
         folder = folder_at("s3://faults/runs") / "tiny" / digest(load_spec(spec_path))
         for _ in range(2):
@@ -314,11 +312,11 @@ def test_a_full_gpu_halves_the_batch_and_the_run_goes_on(tmp_path: Path, survive
             tmp_path / name, generator={"kind": "factory", "target": target, "latent_dim": 6, "output_range": [-1, 1]}
         )
         spec = load_spec(spec_path)
-        with opened(spec, tmp_path / "out") as folder:
+        with opened(spec, folder_at(tmp_path / "out")) as folder:
             request = Request(spec, digest(spec), folder, 64, True, ())
             made = [make(request, "cpu", 1, index) for index in range(len(plan(spec)))]
         forget()
-        rows[name] = pd.concat([pd.read_parquet(folder / f"shard-{m['index']:05d}.parquet") for m in made])
+        rows[name] = pd.concat([pd.read_parquet(path_of(folder) / f"{m.stem}.parquet") for m in made])
         assert not any(verify_run(folder).values())
     one, other = rows["Roomy"], rows["Crowded"]
     assert one.key.tolist() == other.key.tolist() and one.accepted.any()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from reds_core.errors import ModelError, RunError, SpecError, WorkerDied
+from reds_core.storage.places import folder_at
 from tests.flows.test_deploy import wait_until
 from tests.support.worlds import world
 
@@ -93,10 +94,10 @@ def test_a_stopped_worker_is_replaced_when_patience_ends(tmp_path: Path, monkeyp
     from reds_core.spec.load import load_spec
 
     spec = load_spec(world(tmp_path / "world"))
-    with opened(spec, tmp_path / "out") as folder:
+    with opened(spec, folder_at(tmp_path / "out")) as folder:
         maker = Processes(work.Request(spec, digest(spec), folder, None, False, ()), ["cpu"])
         try:
-            assert maker(0)["index"] == 0
+            assert maker(0).index == 0
             monkeypatch.setattr(maker.patience, "slowest", 0.0)
             monkeypatch.setattr(engines, "FIRST_PATIENCE", 1.0)
             (pid,) = (maker.pools[0]._processes or {}).keys()
@@ -104,7 +105,7 @@ def test_a_stopped_worker_is_replaced_when_patience_ends(tmp_path: Path, monkeyp
             with pytest.raises(RunError, match="did not finish shard 1 in 1 s"):
                 maker(1)
             monkeypatch.setattr(engines, "FIRST_PATIENCE", 60.0)
-            assert maker(1)["index"] == 1
+            assert maker(1).index == 1
         finally:
             maker.close()
 

@@ -22,6 +22,8 @@ from reds_core.runs.run_folder import opened
 from reds_core.runs.worker import Request
 from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
+from reds_core.storage.places import folder_at
+from tests.support.shards import path_of
 from tests.support.worlds import world
 
 
@@ -33,16 +35,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Request, on
     patch.delenv("RAY_ADDRESS", raising=False)
     patch.setattr(on_ray, "GPU_PATIENCE", 0.0)
     spec = load_spec(world(place / "world"))
-    with opened(spec, place / "local") as folder:
+    with opened(spec, folder_at(place / "local")) as folder:
         local = Local(Request(spec, digest(spec), folder, None, False, ()), "cpu")
         for index in range(len(plan(spec))):
             local(index)
         local.close()
-    with opened(spec, place / "ray") as run:
+    with opened(spec, folder_at(place / "ray")) as run:
         request = Request(spec, digest(spec), run, None, False, ())
         maker = on_ray.Ray(request, "cpu", 2)
         try:
-            yield request, maker, folder
+            yield request, maker, path_of(folder)
         finally:
             maker.close()
             patch.undo()
@@ -53,7 +55,7 @@ def test_ray_makes_the_same_bytes(made: Any) -> None:
     assert (maker.slots, maker.where) == (2, "cpu of Ray")
     assert [maker(k)["index"] for k in range(3)] == [0, 1, 2]
     for tar in sorted(local.glob("*.tar")):
-        assert tar.read_bytes() == (request.folder / tar.name).read_bytes()
+        assert tar.read_bytes() == request.folder.read(tar.name)
 
 
 def test_a_dead_or_stopped_worker_costs_its_shard_only(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +82,7 @@ def hangs(*_: Any) -> None:
 
 def test_mistakes_come_back_as_themselves(made: Any) -> None:
     request, maker, _ = made
-    (request.folder.parents[2] / "world/c.pt").write_bytes(b"no network")
+    (path_of(request.folder).parents[2] / "world/c.pt").write_bytes(b"no network")
     maker.request = dataclasses.replace(request, digest="other")  # another job: the actor loads its networks again
     try:
         with pytest.raises(ModelError, match=r"c\.pt is no TorchScript file") as caught:

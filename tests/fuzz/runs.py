@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reds_core.errors import OutputError
 from reds_core.runs.verify import STRAY, verify_run
+from reds_core.storage.places import folder_at
 from tests.fuzz.specs import SECONDS, within
 from tests.support.shards import TIME, make_run, spec_of
 from tests.support.worlds import world
@@ -77,7 +78,7 @@ def _judge(run: Run, damage: Damage) -> str:
     harmed = {name for name in touched if not _says_the_same(run, name, damage[name])}
     try:
         with within(SECONDS):
-            found = verify_run(run.folder)
+            found = verify_run(folder_at(run.folder))
     except OutputError as error:
         assert SPEC in touched, "a run is said to be none"
         str(error).encode()  # to be printed

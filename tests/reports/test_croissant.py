@@ -15,6 +15,7 @@ from mlcroissant._src.operation_graph.operations import extract
 from reds_core.reports.croissant import NAME, TABLE
 from reds_core.reports.page import write_report
 from reds_core.runs.verify import samples
+from reds_core.storage.places import folder_at
 from tests.reports.test_page import run
 
 # The reader's own libraries', and files that it leaves open.
@@ -41,7 +42,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize(("image", "label"), [("png", "class"), ("webp", "none")])
 def test_every_sample_is_read_with_its_own_label_and_figures(tmp_path: Path, image: str, label: str) -> None:
     folder = run(tmp_path, shards={"seeds": 2, "image": image}, label=label)
-    write_report(folder)
+    write_report(folder_at(folder))
     assert not mlcroissant.Dataset(jsonld=str(folder / NAME)).metadata.issues.errors
     found = read(folder)
     expected = {key: files for tar in sorted(folder.glob("*.tar")) for key, files in samples(tar)}
@@ -57,7 +58,7 @@ def test_every_sample_is_read_with_its_own_label_and_figures(tmp_path: Path, ima
 
 def test_a_tar_that_changed_is_not_read(tmp_path: Path) -> None:
     folder = run(tmp_path)
-    write_report(folder)
+    write_report(folder_at(folder))
     tar = next(folder.glob("*.tar"))
     tar.write_bytes(tar.read_bytes()[:-1] + b"x")
     with pytest.raises(mlcroissant.GenerationError, match=re.escape(tar.name)):
@@ -66,10 +67,10 @@ def test_a_tar_that_changed_is_not_read(tmp_path: Path) -> None:
 
 def test_made_again_it_is_the_same_and_a_run_without_shards_has_none(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
-    write_report(folder)
+    write_report(folder_at(folder))
     before = {name: (folder / name).read_bytes() for name in (NAME, TABLE)}
-    write_report(folder)
+    write_report(folder_at(folder))
     assert before == {name: (folder / name).read_bytes() for name in (NAME, TABLE)}
     empty = run(tmp_path / "b", first=0)
-    write_report(empty)
+    write_report(folder_at(empty))
     assert not (empty / NAME).exists() and not (empty / TABLE).exists()

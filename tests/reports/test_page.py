@@ -17,24 +17,26 @@ from reds_core.reports.page import write_report
 from reds_core.reports.summary import Histogram, summarised
 from reds_core.runs.plan import plan
 from reds_core.runs.run_folder import opened
-from reds_core.runs.shards import write_shard
+from reds_core.runs.shards import ComputedShard, write_shard
 from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
+from reds_core.storage.places import folder_at
 from reds_core.studies.forecast import forecast
 from reds_core.variants.images import encode
 from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
+from tests.support.shards import path_of
 from tests.support.worlds import world
 
 
 def run(tmp_path: Path, first: int | None = None, **changes: object) -> Path:
     spec = load_spec(world(tmp_path / "world", **changes))
     job = prepare(spec, "cpu")
-    with opened(spec, tmp_path / "out") as folder:
+    with opened(spec, folder_at(tmp_path / "out")) as folder:
         for k, seeds in list(enumerate(plan(spec)))[:first]:
-            write_shard(folder, job, digest(spec), k, seeds, *run_seeds(job, seeds), 1.0)
+            write_shard(folder, digest(spec), ComputedShard(job, k, seeds, *run_seeds(job, seeds), 1.0))
     write_report(folder)
-    return folder
+    return path_of(folder)
 
 
 def text(folder: Path) -> str:
@@ -100,7 +102,7 @@ def test_at_most_24_seeds_are_shown(tmp_path: Path) -> None:
     folder = run(
         tmp_path, seeds={"count": 60}, shards={"seeds": 20}, trajectory={"method": "linear", "directions": 1, "waypoints": 1}
     )
-    with summarised(folder) as summary:
+    with summarised(folder_at(folder)) as summary:
         seeds = [int(b.own.seed) for b in sheet.blocks(summary, 24)]
     assert len(set(seeds)) == 24 and seeds == sorted(seeds) and min(seeds) < 3 and max(seeds) > 56
     assert text(folder).count('<section class="seed">') == 24
@@ -109,19 +111,19 @@ def test_at_most_24_seeds_are_shown(tmp_path: Path) -> None:
 def test_a_report_made_again_is_the_same(tmp_path: Path) -> None:
     folder = run(tmp_path)
     before = text(folder), (folder / "README.md").read_bytes()
-    write_report(folder)
+    write_report(folder_at(folder))
     assert before == (text(folder), (folder / "README.md").read_bytes())
 
 
 def test_the_contact_sheet_is_one_picture(tmp_path: Path) -> None:
-    with summarised(run(tmp_path)) as summary:
+    with summarised(folder_at(run(tmp_path))) as summary:
         picture = Image.open(io.BytesIO(sheet.png(summary, seeds=3)))
     assert picture.width > 500 and picture.height > 150
 
 
 def test_a_folder_that_is_no_run_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is no run"):
-        write_report(tmp_path)
+    with pytest.raises(OutputError, match="is not a run"):
+        write_report(folder_at(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
@@ -131,7 +133,7 @@ def test_a_damaged_shard_is_named_before_anything_is_written(tmp_path: Path, kin
     path = folder / f"shard-00001.{kind}"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ShardDamaged, match="shard-00001: differs from its manifest"):
-        write_report(folder)
+        write_report(folder_at(folder))
     assert text(folder) == before
 
 

@@ -23,16 +23,17 @@ from reds_core.runs.manifest import read_manifest, stem
 from reds_core.runs.plan import plan
 from reds_core.runs.run_folder import opened, pending, run_folder
 from reds_core.runs.samples import files_of
-from reds_core.runs.shards import write_shard
-from reds_core.runs.totals import Totals, runs, totals
+from reds_core.runs.shards import ComputedShard, write_shard
+from reds_core.runs.totals import Totals, runs
 from reds_core.runs.verify import samples, verify_run, verify_shard
 from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
+from reds_core.storage.places import folder_at
 from reds_core.types import Passes, key_of
 from reds_core.variants.images import ImageFormat, decode
 from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
-from tests.support.shards import KINDS, candidates_of, contents, job_of, make_run, spec_of, write
+from tests.support.shards import KINDS, candidates_of, contents, job_of, make_run, spec_of, totals_of, write
 from tests.support.worlds import D, world
 
 FORMATS: tuple[ImageFormat, ...] = ("png", "jpg", "webp")
@@ -98,7 +99,7 @@ def test_a_sample_with_nan_is_refused_and_leaves_nothing(spec_path: Path, tmp_pa
     spec = spec_of(spec_path, 1)
     bad = [replace(c, drifts={"class": float("nan")}) for c in candidates_of(spec, range(1))]
     with pytest.raises(ValueError, match="JSON"):
-        write_shard(tmp_path, job_of(spec), "d", 0, range(1), bad, Passes(), 0.0)
+        write_shard(folder_at(tmp_path), "d", ComputedShard(job_of(spec), 0, range(1), bad, Passes(), 0.0))
     assert not list(tmp_path.iterdir())
 
 
@@ -109,7 +110,7 @@ def test_equal_candidates_give_equal_bytes(spec_path: Path, tmp_path: Path) -> N
     spec = spec_of(spec_path)
     one, two = (make_run(spec, tmp_path / name, seconds) for name, seconds in (("one", 1.0), ("two", 2.0)))
     assert contents(one) == contents(two) and len(contents(one)) == 10
-    write(one, spec, 1)  # over a finished one
+    write(folder_at(one), spec, 1)  # over a finished one
     assert contents(one) == contents(two)
 
 
@@ -120,8 +121,8 @@ def test_a_real_job_gives_equal_bytes_twice(tmp_path: Path, image: ImageFormat) 
     for name in ("one", "two"):
         candidates, passes = run_seeds(job, range(2))
         (tmp_path / name).mkdir()
-        write_shard(tmp_path / name, job, digest(spec), 0, range(2), candidates, passes, 0.0)
-        assert verify_shard(tmp_path / name, 0) == []
+        write_shard(folder_at(tmp_path / name), digest(spec), ComputedShard(job, 0, range(2), candidates, passes, 0.0))
+        assert verify_shard(folder_at(tmp_path / name), 0) == []
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert records(tmp_path / "one")[-1]["role"] == "variant"
     for key, files in samples(tmp_path / "one/shard-00000.tar"):
@@ -177,7 +178,7 @@ def test_webdataset_reads_every_sample(spec_path: Path, tmp_path: Path) -> None:
     read = list(wds.WebDataset(urls, shardshuffle=False, empty_check=False).decode("rgb8"))
     gc.collect()
     expected = [c for c in candidates_of(spec, range(6)) if c.accepted]
-    assert [s["__key__"] for s in read] == [c.key for c in expected] and len(expected) == totals(folder).samples
+    assert [s["__key__"] for s in read] == [c.key for c in expected] and len(expected) == totals_of(folder).samples
     for s, c in zip(read, expected, strict=True):
         assert s["cls"] == c.label and s["json"]["waypoint"] == c.waypoint
         np.testing.assert_array_equal(s["latent.npy"], c.latent)
@@ -204,9 +205,13 @@ def test_hugging_face_datasets_reads_every_sample(spec_path: Path, tmp_path: Pat
 def test_a_shard_of_which_nothing_was_accepted_is_a_shard(spec_path: Path, tmp_path: Path) -> None:
     spec = spec_of(spec_path, 1, "seeds.first=4")
     folder = make_run(spec, tmp_path)
-    manifest = read_manifest(folder, 0)
-    assert manifest and manifest["samples"] == 0 and manifest["rejected"] == {"seed_label": 12} and manifest["labels"] == {}
-    assert verify_run(folder) == {0: []} and pending(folder, spec) == [] and len(list(samples(folder / "shard-00000.tar"))) == 0
+    manifest = read_manifest(folder_at(folder), 0)
+    assert manifest and manifest.samples == 0 and manifest.rejected == {"seed_label": 12} and manifest.labels == {}
+    assert (
+        verify_run(folder_at(folder)) == {0: []}
+        and pending(folder_at(folder), spec) == []
+        and len(list(samples(folder / "shard-00000.tar"))) == 0
+    )
 
 
 def test_a_doubled_key_never_becomes_a_shard(spec_path: Path, tmp_path: Path) -> None:
@@ -214,7 +219,7 @@ def test_a_doubled_key_never_becomes_a_shard(spec_path: Path, tmp_path: Path) ->
     candidates = candidates_of(spec, range(2))
     for doubled in ([*candidates, candidates[0]], [candidates[0], *candidates]):
         with pytest.raises(RunError, match="not what was written"):
-            write_shard(tmp_path, job_of(spec), "d", 0, range(2), doubled, Passes(), 0.0)
+            write_shard(folder_at(tmp_path), "d", ComputedShard(job_of(spec), 0, range(2), doubled, Passes(), 0.0))
         assert not list(tmp_path.iterdir())
 
 
@@ -223,7 +228,7 @@ def test_an_image_that_does_not_decode_never_becomes_a_shard(spec_path: Path, tm
     candidates = candidates_of(spec, range(2))
     candidates[3] = replace(candidates[3], reason="", image=candidates[0].image[:60], latent=candidates[0].latent)
     with pytest.raises(RunError, match=rf"{candidates[3].key}: its \.png cannot be read"):
-        write_shard(tmp_path, job_of(spec), "d", 0, range(2), candidates, Passes(), 0.0)
+        write_shard(folder_at(tmp_path), "d", ComputedShard(job_of(spec), 0, range(2), candidates, Passes(), 0.0))
     assert not list(tmp_path.iterdir())
 
 
@@ -234,7 +239,7 @@ def test_a_longer_run_extends_the_folder_and_remakes_only_the_short_shard(spec_p
     folder = make_run(spec_of(spec_path, 3), tmp_path)
     before = contents(folder)
     longer = spec_of(spec_path, 6)
-    assert run_folder(longer, tmp_path) == folder and pending(folder, longer) == [1, 2]
+    assert run_folder(longer, folder_at(tmp_path)) == folder_at(folder) and pending(folder_at(folder), longer) == [1, 2]
     make_run(longer, tmp_path)
     after = contents(folder)
     assert all(after[f"shard-00000.{kind}"] == before[f"shard-00000.{kind}"] for kind in KINDS)
@@ -265,7 +270,7 @@ def test_opening_removes_what_a_killed_run_left_and_nothing_else(spec_path: Path
     for name in kept:
         (folder / name).write_text("kept")
     before = contents(folder)
-    with opened(spec, tmp_path):
+    with opened(spec, folder_at(tmp_path)):
         assert set(before) - set(contents(folder)) == {
             ".part-shard-00001.tar", ".part-spec.yaml", "shard-00007.tar", "shard-00007.parquet",
         }  # fmt: skip
@@ -276,40 +281,48 @@ def test_starting_afresh_waits_for_the_lock_and_then_removes_what_was_made(spec_
     spec = spec_of(spec_path, 6)
     folder = make_run(spec, tmp_path)
     before = contents(folder)
-    with opened(spec, tmp_path), pytest.raises(RunError, match="another run"), opened(spec, tmp_path, fresh=True):
+    with (
+        opened(spec, folder_at(tmp_path)),
+        pytest.raises(RunError, match="another run"),
+        opened(spec, folder_at(tmp_path), fresh=True),
+    ):
         pass
     assert contents(folder) == before
     shorter = spec_of(spec_path, 1)
-    with opened(shorter, tmp_path, fresh=True):
+    with opened(shorter, folder_at(tmp_path), fresh=True):
         assert set(contents(folder)) == {"spec.yaml"} and load_spec(folder / "spec.yaml") == shorter
 
 
 def test_two_runs_do_not_write_to_one_folder_at_once(spec_path: Path, tmp_path: Path) -> None:
     spec = spec_of(spec_path)
-    with opened(spec, tmp_path):
-        with pytest.raises(RunError, match=r"another run is writing to .*; wait for it, or stop it"), opened(spec, tmp_path):
+    with opened(spec, folder_at(tmp_path)):
+        with (
+            pytest.raises(RunError, match=r"another run is writing to .*; wait for it, or stop it"),
+            opened(spec, folder_at(tmp_path)),
+        ):
             raise AssertionError("two runs are in the folder")
-        with opened(spec, tmp_path / "elsewhere"):
+        with opened(spec, folder_at(tmp_path / "elsewhere")):
             pass
-    with pytest.raises(ZeroDivisionError), opened(spec, tmp_path):
+    with pytest.raises(ZeroDivisionError), opened(spec, folder_at(tmp_path)):
         _ = 1 / 0
-    with opened(spec, tmp_path):  # an error releases it too
+    with opened(spec, folder_at(tmp_path)):  # an error releases it too
         pass
 
 
 def test_runs_of_other_shards_write_to_one_folder_at_once(spec_path: Path, tmp_path: Path) -> None:
     spec = spec_of(spec_path)
     expected = contents(make_run(spec, tmp_path / "expected"))
-    with opened(spec, tmp_path, range(0, 1)) as folder:
+    with opened(spec, folder_at(tmp_path), range(0, 1)) as folder:
         write(folder, spec, 0)
-        (folder / ".part-shard-00000.tar").write_bytes(b"being written")
-        with opened(spec, tmp_path, range(1, 3)):
+        unfinished = Path(f"{folder}/.part-shard-00000.tar")
+        unfinished.write_bytes(b"being written")
+        with opened(spec, folder_at(tmp_path), range(1, 3)):
             write(folder, spec, 1)
-            with pytest.raises(RunError, match="another run"), opened(spec, tmp_path, range(2, 3)):
+            with pytest.raises(RunError, match="another run"), opened(spec, folder_at(tmp_path), range(2, 3)):
                 pass
-            with pytest.raises(RunError, match="another run"), opened(spec, tmp_path, range(1), fresh=True):
+            with pytest.raises(RunError, match="another run"), opened(spec, folder_at(tmp_path), range(1), fresh=True):
                 pass
-            assert (folder / ".part-shard-00000.tar").exists(), "a run took another one's unfinished file"
+            assert unfinished.exists(), "a run took another one's unfinished file"
             write(folder, spec, 2)
     assert contents(make_run(spec, tmp_path)) == expected
 
@@ -319,7 +332,7 @@ def test_totals_are_sums_over_manifests_alone(spec_path: Path, tmp_path: Path) -
     folder = make_run(spec, tmp_path)
     for path in (*folder.glob("*.parquet"), *folder.glob("*.tar")):
         path.unlink()
-    t = totals(folder)
+    t = totals_of(folder)
     candidates = candidates_of(spec, range(6))
     variants = [c for c in candidates if c.role == "variant"]
     assert (t.shards, t.seeds, t.candidates, t.seconds) == (3, 6, len(variants), 4.5)
@@ -327,15 +340,15 @@ def test_totals_are_sums_over_manifests_alone(spec_path: Path, tmp_path: Path) -
     assert t.rejected == Counter(c.reason for c in variants if c.reason)
     assert t.labels == Counter(c.label_name for c in candidates if c.accepted)
     assert t.passes == Passes(210, 24, 27)
-    assert totals(tmp_path) == Totals()
+    assert totals_of(tmp_path) == Totals()
 
 
 def test_a_copy_of_a_manifest_by_another_name_counts_for_nothing(spec_path: Path, tmp_path: Path) -> None:
     folder = make_run(spec_of(spec_path), tmp_path)
-    before = totals(folder)
+    before = totals_of(folder)
     for name in ("shard-00000 copy.json", "shard-0.json", "shard-000000.json", "shard-x.json", "shard-0\u00b2.json"):
         shutil.copy(folder / "shard-00000.json", folder / name)
-    assert totals(folder) == before and [r.state for r in runs(tmp_path)] == ["complete"]
+    assert totals_of(folder) == before and [r.state for r in runs(folder_at(tmp_path))] == ["complete"]
 
 
 def test_runs_are_listed_newest_first_with_their_state(spec_path: Path, tmp_path: Path) -> None:
@@ -346,29 +359,32 @@ def test_runs_are_listed_newest_first_with_their_state(spec_path: Path, tmp_path
     for kind in KINDS:
         (partial / f"shard-00001.{kind}").unlink()
     (tmp_path / "tiny/notes").mkdir()
-    found = runs(tmp_path)
+    found = runs(folder_at(tmp_path))
     assert [(r.folder, r.state, r.totals.shards) for r in found] == [
-        (whole, "complete", 2),
-        (partial, "partial, 1 of 2 shards", 1),
+        (folder_at(whole), "complete", 2),
+        (folder_at(partial), "partial, 1 of 2 shards", 1),
     ]
-    assert [r.folder for r in runs(partial)] == [partial]
-    assert runs(tmp_path / "tiny/notes") == []
-    with opened(spec_of(spec_path, 5), tmp_path):
+    assert [r.folder for r in runs(folder_at(partial))] == [folder_at(partial)]
+    assert runs(folder_at(tmp_path / "tiny/notes")) == []
+    with opened(spec_of(spec_path, 5), folder_at(tmp_path)):
         pass
-    assert runs(whole)[0].state == "partial, 2 of 3 shards"
+    assert runs(folder_at(whole))[0].state == "partial, 2 of 3 shards"
 
 
 def test_a_run_whose_last_shard_is_still_short_is_partial(spec_path: Path, tmp_path: Path) -> None:
     make_run(spec_of(spec_path, 3), tmp_path)
-    with opened(spec_of(spec_path, 4), tmp_path):
+    with opened(spec_of(spec_path, 4), folder_at(tmp_path)):
         pass
-    assert [r.state for r in runs(tmp_path)] == ["partial, 3 of 4 seeds"]
+    assert [r.state for r in runs(folder_at(tmp_path))] == ["partial, 3 of 4 seeds"]
 
 
 def test_one_damaged_run_does_not_hide_the_others(spec_path: Path, tmp_path: Path) -> None:
     damaged, whole = make_run(spec_of(spec_path, 2, "held.class=0.3"), tmp_path), make_run(spec_of(spec_path, 2), tmp_path)
     (damaged / "spec.yaml").write_text("name: [")
-    assert {r.folder: r.state for r in runs(tmp_path)} == {whole: "complete", damaged: "its spec.yaml is damaged"}
+    assert {r.folder: r.state for r in runs(folder_at(tmp_path))} == {
+        folder_at(whole): "complete",
+        folder_at(damaged): "its spec.yaml is damaged",
+    }
 
 
 def test_starting_afresh_removes_a_runs_own_files_and_nothing_else(spec_path: Path, tmp_path: Path) -> None:
@@ -376,5 +392,5 @@ def test_starting_afresh_removes_a_runs_own_files_and_nothing_else(spec_path: Pa
     folder = make_run(spec, tmp_path)
     for name in ("notes.txt", "shards.tar", "report.html", "README.md"):
         (folder / name).write_text("mine")
-    with opened(spec, tmp_path, fresh=True):
+    with opened(spec, folder_at(tmp_path), fresh=True):
         assert set(contents(folder)) == {"notes.txt", "shards.tar", "spec.yaml"}

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from reds_core.errors import OutputError
-from reds_core.runs.manifest import intact, read_manifest, seal
+from reds_core.runs.manifest import is_whole, read_manifest, seal
 from reds_core.runs.run_folder import opened, pending
-from reds_core.runs.totals import totals
 from reds_core.runs.verify import STRAY, verify_run, verify_shard
-from tests.support.shards import KINDS, TIME, contents, make_run, spec_of
+from reds_core.storage.places import folder_at
+from tests.support.shards import KINDS, TIME, contents, make_run, spec_of, totals_of
 from tests.support.worlds import world
 
 
@@ -58,12 +58,12 @@ def test_every_damage_to_a_file_is_found_and_named(spec_path: Path, tmp_path: Pa
     data = path.read_bytes()
     for what, damaged in (*flips(data, draw, 60), *cuts_and_moves(data, draw)):
         path.write_bytes(damaged)
-        problems = verify_shard(folder, 0)
+        problems = verify_shard(folder_at(folder), 0)
         assert problems and all(p.startswith(f"shard-00000.{kind}: ") for p in problems), what
-        manifest = read_manifest(folder, 0)
-        assert manifest and not intact(folder, 0, manifest), what
+        manifest = read_manifest(folder_at(folder), 0)
+        assert manifest and not is_whole(folder_at(folder), folder_at(folder).files(), manifest), what
     path.write_bytes(data)
-    assert verify_shard(folder, 0) == []
+    assert verify_shard(folder_at(folder), 0) == []
 
 
 LIES: dict[str, Any] = {
@@ -78,7 +78,7 @@ def test_a_manifest_that_contradicts_its_files_is_found_even_if_it_is_sealed(spe
     path = folder / "shard-00000.json"
     manifest = json.loads(path.read_text()) | {field: LIES[field]}
     path.write_text(json.dumps(manifest | {"manifest_sha256": seal(manifest)}))
-    assert verify_shard(folder, 0)
+    assert verify_shard(folder_at(folder), 0)
 
 
 def test_no_bit_of_a_manifest_changes_unseen(spec_path: Path, tmp_path: Path) -> None:
@@ -89,12 +89,13 @@ def test_no_bit_of_a_manifest_changes_unseen(spec_path: Path, tmp_path: Path) ->
     true = json.loads(data)
     for at in range(len(data)):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1 << draw.randrange(8)]) + data[at + 1 :])
-        manifest = read_manifest(folder, 0)
+        manifest = read_manifest(folder_at(folder), 0)
         # White space, and the one figure in which equal runs may differ.
-        assert manifest is None or manifest | {TIME: 0} == true | {TIME: 0}, at
-        assert totals(folder).shards == int(manifest is not None)
+        assert manifest is None or manifest.as_dict() | {TIME: 0} == true | {TIME: 0}, at
+        assert totals_of(folder).shards == int(manifest is not None)
     path.write_bytes(data)
-    assert read_manifest(folder, 0) == true
+    found = read_manifest(folder_at(folder), 0)
+    assert found and found.as_dict() == true
 
 
 @pytest.mark.parametrize(
@@ -105,8 +106,12 @@ def test_what_is_no_manifest_makes_no_shard(spec_path: Path, tmp_path: Path, con
     folder = make_run(spec, tmp_path)
     expected = contents(folder)
     (folder / "shard-00001.json").write_bytes(content)
-    assert pending(folder, spec) == [1] and totals(folder).shards == 2
-    assert verify_run(folder) == {0: [], 1: ["shard-00001.json: is damaged, or the manifest of another shard or run"], 2: []}
+    assert pending(folder_at(folder), spec) == [1] and totals_of(folder).shards == 2
+    assert verify_run(folder_at(folder)) == {
+        0: [],
+        1: ["shard-00001.json: is damaged, or the manifest of another shard or run"],
+        2: [],
+    }
     assert contents(make_run(spec, tmp_path)) == expected
 
 
@@ -116,7 +121,7 @@ def test_a_manifest_cut_anywhere_is_found(spec_path: Path, tmp_path: Path) -> No
     data = path.read_bytes()
     for length in range(0, len(data), 7):
         path.write_bytes(data[:length])
-        assert read_manifest(folder, 0) is None and verify_shard(folder, 0)
+        assert read_manifest(folder_at(folder), 0) is None and verify_shard(folder_at(folder), 0)
 
 
 def all_gone(folder: Path) -> None:
@@ -142,8 +147,8 @@ def test_a_damaged_or_missing_shard_is_named_and_made_anew(spec_path: Path, tmp_
     expected = contents(folder)
     damage, message = DAMAGES[name]
     damage(folder)
-    found = verify_run(folder)
-    assert message in found[1][0] and found[0] == found[2] == [] and pending(folder, spec) == [1]
+    found = verify_run(folder_at(folder))
+    assert message in found[1][0] and found[0] == found[2] == [] and pending(folder_at(folder), spec) == [1]
     assert contents(make_run(spec, tmp_path)) == expected
 
 
@@ -154,12 +159,12 @@ def test_a_header_that_its_decoder_stumbles_over_is_named(spec_path: Path, tmp_p
     at = data.index(b"NUMPY")
     for offset, byte in itertools.product(range(5, 80, 2), (b"(", b"9")):
         path.write_bytes(data[: at + offset] + byte + data[at + offset + 1 :])
-        problems = verify_shard(folder, 0)
+        problems = verify_shard(folder_at(folder), 0)
         assert problems or path.read_bytes() == data
         assert all(p.startswith("shard-00000.tar: ") for p in problems)
     assert "its hash differs" in problems[0]
     path.write_bytes(data.replace(b"'shape': (6,)", b"'shape': (6 ("))
-    assert "s00000000: its .latent.npy cannot be read" in verify_shard(folder, 0)[1]
+    assert "s00000000: its .latent.npy cannot be read" in verify_shard(folder_at(folder), 0)[1]
 
 
 def test_a_file_that_the_disk_cannot_read_is_named(spec_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,29 +176,29 @@ def test_a_file_that_the_disk_cannot_read_is_named(spec_path: Path, tmp_path: Pa
 
     monkeypatch.setattr(hashlib, "file_digest", fail)
     problems = ["shard-00000.tar: cannot be read: Input/output error", "shard-00000.parquet: cannot be read: Input/output error"]
-    assert verify_run(folder) == {0: problems} and pending(folder, spec) == [0]
+    assert verify_run(folder_at(folder)) == {0: problems} and pending(folder_at(folder), spec) == [0]
 
 
 def test_a_last_shard_that_a_longer_run_has_not_come_to_is_named(spec_path: Path, tmp_path: Path) -> None:
     folder = make_run(spec_of(spec_path, 3), tmp_path)
-    with opened(spec_of(spec_path, 4), tmp_path):
+    with opened(spec_of(spec_path, 4), folder_at(tmp_path)):
         pass
-    assert verify_run(folder) == {0: [], 1: ["shard-00001: holds 1 seeds from 2, not 2 from 2"]}
+    assert verify_run(folder_at(folder)) == {0: [], 1: ["shard-00001: holds 1 seeds from 2, not 2 from 2"]}
 
 
 def test_a_tar_that_is_no_shard_is_named(spec_path: Path, tmp_path: Path) -> None:
     folder = make_run(spec_of(spec_path, 2), tmp_path)
     for name in ("shard-00000 copy.tar", "shard-0.tar", "extra.tar"):
         shutil.copy(folder / "shard-00000.tar", folder / name)
-    found = verify_run(folder)
+    found = verify_run(folder_at(folder))
     assert found[0] == [] and [p.partition(": ")[0] for p in found[STRAY]] == ["extra.tar", "shard-0.tar", "shard-00000 copy.tar"]
 
 
 def test_shards_that_were_never_made_are_missing(spec_path: Path, tmp_path: Path) -> None:
     folder = make_run(spec_of(spec_path, 2), tmp_path)
-    with opened(spec_of(spec_path, 6), tmp_path):
+    with opened(spec_of(spec_path, 6), folder_at(tmp_path)):
         pass  # a longer run that was stopped at once
-    assert verify_run(folder) == {0: [], 1: ["shard-00001: is missing"], 2: ["shard-00002: is missing"]}
+    assert verify_run(folder_at(folder)) == {0: [], 1: ["shard-00001: is missing"], 2: ["shard-00002: is missing"]}
 
 
 def test_a_shard_of_another_run_is_named_and_made_anew(spec_path: Path, tmp_path: Path) -> None:
@@ -202,8 +207,8 @@ def test_a_shard_of_another_run_is_named_and_made_anew(spec_path: Path, tmp_path
     expected = contents(folder)
     for kind in KINDS:
         shutil.copy(other / f"shard-00001.{kind}", folder)
-    assert verify_run(folder)[1] == ["shard-00001.json: is damaged, or the manifest of another shard or run"]
-    assert pending(folder, spec) == [1]
+    assert verify_run(folder_at(folder))[1] == ["shard-00001.json: is damaged, or the manifest of another shard or run"]
+    assert pending(folder_at(folder), spec) == [1]
     assert contents(make_run(spec, tmp_path)) == expected
 
 
@@ -212,22 +217,22 @@ def test_a_shard_of_another_run_is_named_in_a_renamed_folder_too(spec_path: Path
     for kind in KINDS:
         shutil.copy(other / f"shard-00001.{kind}", folder)
     shutil.move(folder, tmp_path / "renamed")
-    found = verify_run(tmp_path / "renamed")
+    found = verify_run(folder_at(tmp_path / "renamed"))
     assert found == {0: [], 1: [f"shard-00001: is of the run {other.name}, most are of {folder.name}"], 2: []}
 
 
 def test_a_run_that_was_moved_and_renamed_is_still_whole(spec_path: Path, tmp_path: Path) -> None:
     folder = make_run(spec_of(spec_path), tmp_path)
     shutil.move(folder, tmp_path / "for a friend")
-    assert verify_run(tmp_path / "for a friend") == {0: [], 1: [], 2: []}
+    assert verify_run(folder_at(tmp_path / "for a friend")) == {0: [], 1: [], 2: []}
 
 
 @pytest.mark.parametrize("spec_text", [None, "name: [", "name: tiny\n"])
 def test_a_folder_that_is_no_run_is_the_users_mistake(tmp_path: Path, spec_text: str | None) -> None:
     if spec_text is not None:
         (tmp_path / "spec.yaml").write_text(spec_text)
-    with pytest.raises(OutputError, match="is no run"):
-        verify_run(tmp_path)
+    with pytest.raises(OutputError, match="is not a run"):
+        verify_run(folder_at(tmp_path))
 
 
 def test_checking_a_large_tar_takes_little_memory(tmp_path: Path) -> None:
@@ -236,7 +241,7 @@ def test_checking_a_large_tar_takes_little_memory(tmp_path: Path) -> None:
         file.truncate(64 * 2**20)
     tracemalloc.start()
     try:
-        assert not intact(tmp_path, 0, {"sha256": "", "parquet_sha256": "", "bytes": 64 * 2**20})
+        assert not folder_at(tmp_path).holds("shard-00000.tar", "")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

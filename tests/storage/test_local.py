@@ -21,10 +21,11 @@ import pytest
 
 from reds_core.errors import OutputError, RunError
 from reds_core.runs.manifest import stem
-from reds_core.runs.run_folder import opened, pages_of, run_folder
+from reds_core.runs.run_folder import opened, run_folder
 from reds_core.runs.verify import verify_run, verify_shard
+from reds_core.storage.places import folder_at
 from tests.support import ROOT
-from tests.support.shards import KINDS, contents, make_run, spec_of, write
+from tests.support.shards import KINDS, contents, make_run, path_of, spec_of, write
 from tests.support.worlds import world
 
 
@@ -110,9 +111,9 @@ def test_a_kill_at_any_step_leaves_nothing_that_looks_finished(
             make_run(spec, out)
         except Killed:
             patch.undo()
-            folder = run_folder(spec, out)
+            folder = path_of(run_folder(spec, folder_at(out)))
             claimed = [k for k in range(2) if (folder / f"{stem(k)}.json").exists()]
-            assert all(verify_shard(folder, k) == [] for k in claimed), faults.steps
+            assert all(verify_shard(folder_at(folder), k) == [] for k in claimed), faults.steps
             if before:
                 assert 0 in claimed, "a shard that was not touched is gone"
             if before and last not in claimed:  # an old shard goes only when all of the new one is there
@@ -131,20 +132,20 @@ def test_a_full_disk_at_any_step_is_one_clear_error_and_leaves_no_unfinished_fil
     base = tmp_path / "base"
     make_run(spec_of(spec_path, 3), base)
     spec = spec_of(spec_path, 4)
-    folder = base / run_folder(spec, base).relative_to(base)
+    folder = path_of(run_folder(spec, folder_at(base)))
     before, messages = contents(folder), set()
     for faults, out, patch in hurt(
         monkeypatch, folder, tmp_path / "runs", lambda: OSError(errno.ENOSPC, "No space left on device")
     ):
         try:
-            write(out, spec, 1)
+            write(folder_at(out), spec, 1)
         except RunError as error:
             messages.add(str(error).replace(str(out), "FOLDER"))
         patch.undo()
         after = contents(out)
         assert not [name for name in after if name.startswith(".part-")], faults.steps
         assert all(after[f"shard-00000.{kind}"] == before[f"shard-00000.{kind}"] for kind in KINDS)
-        assert verify_shard(out, 1) == [] or not (out / "shard-00001.json").exists(), faults.steps
+        assert verify_shard(folder_at(out), 1) == [] or not (out / "shard-00001.json").exists(), faults.steps
         if "replace" not in faults.steps and faults.steps.count("unlink") <= 3:  # the new one was not complete
             assert after == before, faults.steps
     assert messages == {"the disk is full: FOLDER. What is finished is kept; make room and run again"}
@@ -161,7 +162,7 @@ def be_killed(spec_path: str, out: str) -> None:
             print("gone", flush=True)
             continue
         parent, until = os.getppid(), time.monotonic() + 20
-        with opened(spec, Path(out)) as folder:
+        with opened(spec, folder_at(Path(out))) as folder:
             for index in itertools.cycle(range(2)):
                 write(folder, spec, index)
                 if os.getppid() != parent or time.monotonic() > until:
@@ -186,13 +187,13 @@ def test_a_sigkill_at_random_moments_leaves_nothing_that_looks_finished(spec_pat
             time.sleep(draw.uniform(0.005, 0.2 + 0.02 * attempt))  # a busy machine needs longer to finish anything
             os.kill(victim, signal.SIGKILL)
             assert process.stdout.readline() == "gone\n"
-            folder = run_folder(spec, out)
+            folder = path_of(run_folder(spec, folder_at(out)))
             names = {p.name for p in folder.glob("*")}
             seen.update({"unfinished"} if any(n.startswith(".part-") for n in names) else {"at rest"})
             for index in (0, 1):
                 if f"{stem(index)}.json" in names:
                     seen["finished"] += 1
-                    assert verify_shard(folder, index) == []
+                    assert verify_shard(folder_at(folder), index) == []
         process.stdin.close()
         assert process.wait(20) == 0
     # The kernel released the lock, and another process's bytes are these ones' equals.
@@ -212,17 +213,18 @@ def test_a_folder_that_cannot_be_written_is_the_users_mistake(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", refuse)
-        with pytest.raises(OutputError, match=f"cannot be written: {os.strerror(code)}; choose another folder with --out"):
+        with pytest.raises(OutputError, match=f"cannot be written: {os.strerror(code)}; choose another folder"):
             make_run(spec_of(spec_path), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_two_processes_write_different_shards_and_wait_for_each_others_pages(spec_path: Path, tmp_path: Path) -> None:
     spec = spec_of(spec_path)
-    with opened(spec, tmp_path, range(0, 1)) as folder, pages_of(folder):
+    with opened(spec, folder_at(tmp_path), range(0, 1)) as folder, folder.pages_locked():
         code = (
-            "import sys; from pathlib import Path; from reds_core.runs.shards import opened; from tests.support.shards import spec_of\n"
-            "with opened(spec_of(Path(sys.argv[1])), Path(sys.argv[2]), range(1, 3)): print('in', flush=True)"
+            "import sys; from pathlib import Path; from reds_core.runs.run_folder import opened; from reds_core.storage.places import folder_at; "
+            "from tests.support.shards import spec_of\n"
+            "with opened(spec_of(Path(sys.argv[1])), folder_at(sys.argv[2]), range(1, 3)): print('in', flush=True)"
         )
         words = [sys.executable, "-c", code, str(spec_path), str(tmp_path)]
         other = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -248,14 +250,14 @@ def test_a_disk_that_fails_is_one_clear_error(spec_path: Path, tmp_path: Path, m
 
 def test_a_folder_removed_in_mid_run_is_one_clear_error(spec_path: Path, tmp_path: Path) -> None:
     spec = spec_of(spec_path)
-    with opened(spec, tmp_path) as folder:
-        shutil.rmtree(folder)
+    with opened(spec, folder_at(tmp_path)) as folder:
+        shutil.rmtree(path_of(folder))
         with pytest.raises(RunError, match="No such file or directory"):
             write(folder, spec, 0)
 
 
 def test_an_error_that_is_not_the_folders_is_not_blamed_on_it(spec_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(PermissionError, match="weights"), opened(spec_of(spec_path), tmp_path):
+    with pytest.raises(PermissionError, match="weights"), opened(spec_of(spec_path), folder_at(tmp_path)):
         raise PermissionError(errno.EACCES, "weights")
 
 
@@ -283,15 +285,15 @@ def test_a_run_on_a_real_disk_stops_when_it_is_full_and_continues_when_there_is_
     spec = spec_of(spec_path, 12)
     with pytest.raises(RunError, match="the disk is full"):
         make_run(spec, small_disk)
-    folder = run_folder(spec, small_disk)
+    folder = path_of(run_folder(spec, folder_at(small_disk)))
     finished = contents(folder)
     assert not [name for name in finished if name.startswith(".part-")]
-    whole = [k for k, problems in verify_run(folder).items() if not problems]
+    whole = [k for k, problems in verify_run(folder_at(folder)).items() if not problems]
     assert whole and len(whole) == sum(name.endswith(".tar") for name in finished) < 6
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
     make_run(spec, small_disk)
     assert all(contents(folder)[name] == value for name, value in finished.items())
-    assert not any(verify_run(folder).values())
+    assert not any(verify_run(folder_at(folder)).values())
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(OutputError, match="Read-only file system; choose another folder with --out"):
+    with pytest.raises(OutputError, match="Read-only file system; choose another folder"):
         make_run(spec, small_disk)

@@ -87,10 +87,20 @@ class Server:
         self.http.shutdown()
 
 
+def make_bucket(name: str) -> None:
+    from s3fs import S3FileSystem
+
+    S3FileSystem().mkdir(name)
+
+
 @contextmanager
 def serving() -> Iterator[Server]:
+    from s3fs import S3FileSystem
+
     server = Server()
+    S3FileSystem.clear_instance_cache()  # clients that know the address of an earlier server
     try:
         yield server
     finally:
         server.close()
+        S3FileSystem.clear_instance_cache()

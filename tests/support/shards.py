@@ -11,12 +11,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from reds_core.runs.manifest import Manifest, read_manifests
 from reds_core.runs.plan import plan
 from reds_core.runs.run_folder import opened, pending
-from reds_core.runs.shards import write_shard
+from reds_core.runs.shards import ComputedShard, write_shard
+from reds_core.runs.totals import Totals, totals
 from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
+from reds_core.storage.folder import Folder
+from reds_core.storage.places import folder_at
 from reds_core.types import Candidate, Passes, key_of
 from reds_core.variants.images import encode
 from reds_core.variants.job import Job
@@ -62,17 +66,35 @@ def candidates_of(spec: Spec, seeds: range, labelled: bool = True) -> list[Candi
     return made
 
 
-def write(folder: Path, spec: Spec, index: int, seconds: float = 1.5) -> dict[str, Any]:
+def computed(spec: Spec, index: int, seconds: float = 1.5) -> ComputedShard:
     seeds = plan(spec)[index]
-    return write_shard(folder, job_of(spec), digest(spec), index, seeds, candidates_of(spec, seeds), Passes(70, 8, 9), seconds)
+    return ComputedShard(job_of(spec), index, seeds, candidates_of(spec, seeds), Passes(70, 8, 9), seconds)
 
 
-def make_run(spec: Spec, out: Path, seconds: float = 1.5) -> Path:
-    """What the flow does: the pending shards of a spec."""
+def write(folder: Folder, spec: Spec, index: int, seconds: float = 1.5) -> Manifest:
+    return write_shard(folder, digest(spec), computed(spec, index, seconds))
+
+
+def make_run_in(out: Folder, spec: Spec, seconds: float = 1.5) -> Folder:
+    """What the flow does: makes the pending shards of a spec."""
     with opened(spec, out) as folder:
         for index in pending(folder, spec):
             write(folder, spec, index, seconds)
     return folder
+
+
+def make_run(spec: Spec, out: Path, seconds: float = 1.5) -> Path:
+    """Makes a run on a disk."""
+    return path_of(make_run_in(folder_at(out), spec, seconds))
+
+
+def path_of(folder: Folder) -> Path:
+    """The path of a folder on a disk."""
+    return Path(folder.absolute())
+
+
+def totals_of(folder: Path) -> Totals:
+    return totals(read_manifests(folder_at(folder)))
 
 
 def contents(folder: Path) -> dict[str, Any]:
