@@ -21,7 +21,6 @@ class Colour(Config):
     negate: bool = Field(False, description="Everywhere but in the region.")
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         if self.negate and not self.region:
             return ["negate needs a region to negate"]
         return [] if not self.region else [f"region: {m}" for m in self.region.mistakes()]

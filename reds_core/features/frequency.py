@@ -32,7 +32,6 @@ class Frequency(Config):
     gray: bool = Field(False, description="Brightness only.")
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         return [] if self.low < self.high else [f"the band from low {self.low:g} to high {self.high:g} is empty"]
 
     def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:

@@ -122,11 +122,9 @@ class NetworkInput(Preprocessing):
     model: AnyNetwork
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         return self.input_mistakes(self.model)
 
     def doubts(self) -> list[str]:
-        """What is allowed but hardly meant."""
         return self.input_doubts(self.model)
 
     def load_network(self, access: Access, layer: str = "forward") -> Network:

@@ -44,7 +44,6 @@ class Landmarks(Preprocessing):
         return {"code_sha256": target_sha256(self.target)} if self.target else {}
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         if self.model is not None and self.target is not None:
             return ["give a model or a target, not both"]
         if self.model is not None:
@@ -55,7 +54,6 @@ class Landmarks(Preprocessing):
         return [f"{name} is of a model; a target gets the generator's images as they are" for name in changed]
 
     def doubts(self) -> list[str]:
-        """What is allowed but hardly meant."""
         return self.input_doubts(self.model) if self.model else []
 
     def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:

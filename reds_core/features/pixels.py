@@ -28,7 +28,6 @@ class Pixels(Config):
     highpass: Sigma | None = Field(None, description="Keep what is finer than this many pixels (Gaussian sigma).")
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         if self.negate and not self.region:
             return ["negate needs a region to negate"]
         return [] if not self.region else [f"region: {m}" for m in self.region.mistakes()]

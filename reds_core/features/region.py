@@ -43,7 +43,6 @@ class Region(Config):
     segment: Segment | None = Field(None, description="A segmentation network and the classes that count.")
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         given = [k for k in ("box", "mask", "segment") if getattr(self, k) is not None]
         if len(given) != 1:
             return [f"give exactly one of box, mask and segment, not {', '.join(given) or 'none'}"]

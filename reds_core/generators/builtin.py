@@ -31,7 +31,6 @@ class BuiltinGenerator(Config):
         return {"space": "z", **given} if isinstance(given, Mapping) and given.get("name") == "rooms" else given
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         return (
             ["space: the generator rooms has no w; leave it out, or give z"] if self.name == "rooms" and self.space != "z" else []
         )

@@ -33,7 +33,6 @@ class ImportedGenerator(Imported):
     output_range: tuple[Number, Number] = Field((-1.0, 1.0), description="[lo, hi] of the network's pixels.")
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         low, high = self.output_range
         return [] if low < high else [f"output_range {list(self.output_range)} is empty: it is [lo, hi]"]
 

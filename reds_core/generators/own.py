@@ -34,7 +34,6 @@ class LatentOptions(Config):
     space: Literal["z", "w", "w+"] | None = Field(None, description="The space walked; w with a mapping, else z.")
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         found = []
         if self.output_range[0] >= self.output_range[1]:
             found.append(f"output_range {list(self.output_range)} is empty: it is [lo, hi]")

@@ -1,4 +1,4 @@
-"""What every configuration shares: the base model, checked numbers, file paths and their hashes."""
+"""What every part of a spec shares: the base model, checked numbers, file paths and their hashes."""
 
 from __future__ import annotations
 
@@ -18,35 +18,43 @@ from reds_core.errors import ModelError
 
 
 class Config(BaseModel):
-    """A part of a spec. Unknown keys, NaN and changes after loading are errors."""
+    """The base of every part of a spec. Unknown keys, NaN and changes after loading are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def identity(self) -> dict[str, str]:
-        """What else decides the outcome beside the fields, for the digest: hashes of shipped weights and named code."""
+        """Returns what decides the outcome beside the fields, for the digest: hashes of shipped weights and of the user's code."""
         return {}
+
+    def mistakes(self) -> list[str]:
+        """Returns what is wrong with the fields together, which a field's own type cannot see."""
+        return []
+
+    def doubts(self) -> list[str]:
+        """Returns what is allowed but hardly meant."""
+        return []
 
 
 @dataclass(frozen=True)
 class Access:
-    """Where networks run, and whether code that a spec names may run at all."""
+    """Where networks run, and whether code that a spec names may run."""
 
     device: torch.device
     allow_code: bool
 
 
 def _from_base(path: Path, info: ValidationInfo) -> Path:
-    """Relative paths are relative to the spec's file, whose folder is the validation context's `base`."""
+    """Returns an absolute path. Relative ones start at the folder of the spec's file, which is the validation context's `base`."""
     base = (info.context or {}).get("base", Path.cwd())
     if "\0" in str(path):
-        raise ValueError("a path holds no zero byte")
+        raise ValueError("a path cannot hold a zero byte")
     try:
         return Path(base) / path.expanduser()
     except RuntimeError as error:
         raise ValueError(f"{path} names a home folder that does not exist") from error
 
 
-# Strict: YAML's `yes` must not become 1.0. An integer is fine for a number.
+# Strict: YAML's `yes` must not become 1.0. A number may be written as an integer.
 Number = Annotated[float, Strict()]
 Count = Annotated[int, Strict()]
 File = Annotated[Path, AfterValidator(_from_base)]
@@ -54,19 +62,19 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class FromFile(Config, ABC):
-    """A network's file."""
+    """A network in a file."""
 
-    path: File
-    sha256: Sha256 | None = Field(None, description="The file's hash, to pin it.")
-    published: str | None = Field(None, description="For people: where the file comes from. Shown when it is missing.")
+    path: File = Field(description="The network's file.")
+    sha256: Sha256 | None = Field(None, description="The file's SHA-256 in hex, to pin it; any content is accepted if absent.")
+    published: str | None = Field(None, description="Where the file comes from, in words; shown if it is missing.")
 
     @abstractmethod
     def load(self, access: Access) -> Any:
-        """What the file holds, ready to run. Raises ModelError if it cannot be used."""
+        """Returns what the file holds, ready to run. Raises ModelError if it cannot be used."""
 
 
 def file_sha256(path: Path) -> str:
-    """A file's hash, in hex. Raises ModelError if it cannot be read."""
+    """Returns a file's SHA-256, in hex. Raises ModelError if it cannot be read."""
     try:
         stat = path.stat()
         return _hash(path, stat.st_size, stat.st_mtime_ns)
@@ -76,7 +84,7 @@ def file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _hash(path: Path, size: int, mtime_ns: int) -> str:
-    # Size and time are in the key, so that a file changed in mid-run is hashed again.
+    # Size and time are arguments, and so part of the cache's key: a file that changes during a run is hashed again.
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -85,11 +93,11 @@ def check_file(path: Path, pinned: str | None) -> None:
     """Raises ModelError if a file is missing or differs from the hash that it is pinned to."""
     found = file_sha256(path)
     if pinned and found != pinned:
-        raise ModelError(f"{path} has sha256 {found}, the spec asks for {pinned}; the file is another one than was meant")
+        raise ModelError(f"{path} has sha256 {found}, the spec asks for {pinned}; it is not the file that was meant")
 
 
 def frozen(network: nn.Module, device: torch.device) -> nn.Module:
-    """A network ready to run: on its device, in evaluation mode, its parameters fixed."""
+    """Returns a network ready to run: on its device, in evaluation mode, its parameters fixed."""
     for parameter in network.parameters():  # a script module has no requires_grad_ of its own
         parameter.requires_grad_(False)
     with contextlib.suppress(NotImplementedError):  # an exported program has only the mode it was exported in

@@ -35,7 +35,6 @@ class Factory(Config):
         return {"code_sha256": target_sha256(self.target)}
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         return ["sha256 pins a weights file, and there is none"] if self.sha256 and not self.weights else []
 
     def title(self) -> str:

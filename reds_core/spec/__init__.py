@@ -1,9 +1,14 @@
 """The spec: one YAML file that says what to make.
 
 strict_yaml   YAML without its surprises: duplicate keys, `yes`, NaN
-problems      everything that can be wrong with a spec, found in one go
 fields        the spec and its parts, as frozen models
 digest        the 16 hex digits that name a run's folder
+problems      everything that can be wrong with a spec, or doubtful, found in one go
 files         the files that a spec names
 load          YAML -> spec, and back
 """
+
+from reds_core.spec.fields import Spec
+from reds_core.spec.load import load_spec
+
+__all__ = ["Spec", "load_spec"]

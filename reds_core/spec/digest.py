@@ -1,4 +1,8 @@
-"""TODO."""
+"""The digest of a spec: 16 hex digits of everything that decides a sample's bytes, which name the run's folder.
+
+It is the start of the SHA-256 of the canonical JSON of the spec: defaults filled in, keys sorted, every file as the hash of its
+content. It holds neither where files lie nor `seeds.count`, so that a longer run of a spec extends the folder of a shorter one.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +16,32 @@ from typing import Any
 from reds_core.models.config import Config, file_sha256
 from reds_core.spec.fields import Spec
 
-NO_PART = ("sha256", "published")  # of the digest: what a file holds is
+LEFT_OUT = ("sha256", "published")  # of every config: the file's content is in the digest already
 
 
 def digest(spec: Spec) -> str:
-    """16 hex digits of everything that decides a sample's bytes: defaults filled in, every file by its content.
-
-    Not in it: where files lie, and `seeds.count`, so that a longer run of a spec extends the folder.
+    """Returns the digest of a spec.
 
     Raises:
         ModelError: a file that the spec names cannot be read.
     """
-    canonical = _canonical(spec)
-    del canonical["seeds"]["count"]
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    values = canonical(spec)
+    del values["seeds"]["count"]
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _canonical(value: Any) -> Any:
-    """Plain JSON values that do not depend on where files lie."""
+def canonical(value: Any) -> Any:
+    """Returns a part of a spec as plain JSON values that do not depend on where files lie. Raises ModelError as `digest` does."""
     if isinstance(value, Config):
-        fields = {name: _canonical(getattr(value, name)) for name in type(value).model_fields if name not in NO_PART}
+        fields = {name: canonical(getattr(value, name)) for name in type(value).model_fields if name not in LEFT_OUT}
         return fields | value.identity()
     if isinstance(value, Path):
         return file_sha256(value)
     if isinstance(value, Mapping):
-        return {k: _canonical(v) for k, v in value.items()}
+        return {k: canonical(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_canonical(v) for v in value]
+        return [canonical(v) for v in value]
     if isinstance(value, float) and value.is_integer() and math.isfinite(value):
         return int(value)  # 1 and 1.0 are the same spec
     return value

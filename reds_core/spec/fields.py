@@ -1,7 +1,7 @@
-"""The spec: one YAML file that says what to make, as frozen models, and the digest that names its folder.
+"""The spec and its parts as frozen models: what each key may hold, its unit, and what it is if it is left out.
 
-`load_spec` reports mistakes of shape and of reference in one answer (`reds_core.spec.problems`). Files are looked at later, by `check_files` and by
-the loaders.
+The models see one value at a time, and `mistakes` the values of one model together. What refers from one part to another is checked
+in problems.py, and files are checked later (files.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from reds_core.features import AnyFeature, NetworkInput, in_pixels
 from reds_core.generators import AnyGenerator
 from reds_core.models.config import Config, Count, Number
 
-FIRST_REFERENCE_SEED = 2**31
+FIRST_REFERENCE_SEED = 2**31  # seeds from here on are kept for measuring spreads and means
+BETA = 0.99  # of a held attribute that trajectory.beta does not name
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Positive = Annotated[Number, Field(gt=0)]
@@ -23,27 +24,29 @@ Share = Annotated[Number, Field(gt=0, le=1)]
 
 
 class Seeds(Config):
-    """Which latents to start from."""
+    """The seeds to start from: consecutive integers, each of which names one latent."""
 
     first: Annotated[Count, Field(ge=0, lt=FIRST_REFERENCE_SEED, description="The first seed.")] = 0
-    count: Annotated[Count, Field(ge=1, description="How many seeds, one after another.")]
-    truncation: Positive = Field(1.0, description="psi: 1 samples as trained, smaller values nearer to the mean.")
+    count: Annotated[Count, Field(ge=1, description="How many seeds, counting up from the first.")]
+    truncation: Positive = Field(
+        1.0, description="psi: 1 draws latents as the generator was trained; smaller values draw them towards the mean."
+    )
     classes: Annotated[tuple[Count | str, ...], Field(min_length=1)] | None = Field(
-        None, description="Classes of a conditional generator, by name or index; all if absent."
+        None, description="Classes of a conditional generator, by name or index, taken in turn; all of them if absent."
     )
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
-        if self.first + self.count <= FIRST_REFERENCE_SEED:
+        last = self.first + self.count - 1
+        if last < FIRST_REFERENCE_SEED:
             return []
-        return [f"first {self.first} and count {self.count} go beyond the last seed there is, {FIRST_REFERENCE_SEED - 1}"]
+        return [f"first {self.first} and count {self.count} end at seed {last}; the last one allowed is {FIRST_REFERENCE_SEED - 1}"]
 
 
 class Goal(Config):
     """What is wanted of a varied attribute."""
 
-    minimum: Positive = Field(description="Smallest effect wanted, in spreads.")
-    weight: Positive = Field(1.0, description="Its share in the choice of directions, beside other varied attributes.")
+    minimum: Positive = Field(description="The smallest effect wanted, in spreads.")
+    weight: Positive = Field(1.0, description="How much it counts in the choice of directions, beside the other varied attributes.")
 
 
 class Trajectory(Config):
@@ -51,48 +54,58 @@ class Trajectory(Config):
 
     method: Literal["corrected", "local", "linear"] = Field(
         "corrected",
-        description="corrected: every step is brought back to what is held; local: directions are found anew at every waypoint; "
-        "linear: the seed's directions, straight on.",
+        description="corrected: every step is followed by a return to what is held; local: directions are found anew at every "
+        "waypoint; linear: straight on along the directions found at the seed.",
     )
-    directions: Annotated[Count, Field(ge=1, le=100)] = Field(4, description="Directions; each is walked both ways.")
+    directions: Annotated[Count, Field(ge=1, le=100)] = Field(
+        4, description="How many directions to follow from each seed; each is followed both ways."
+    )
     waypoints: Annotated[Count, Field(ge=1, le=100)] = Field(4, description="Points after the seed; each is a candidate.")
     step: Positive = Field(0.1, description="Distance between waypoints, in latent spreads.")
     directions_by: Literal["reds", "rayleigh", "maxc", "minf", "rand", "pca", "sefa", "interfacegan"] = Field(
         "reds",
-        description="How directions are chosen; reds is the published method, the next four its ablations, the last three other tools' "
-        "directions, fitted once and the same for every seed.",
+        description="How directions are chosen: reds is the published method, the next four are its ablations, and the last three "
+        "are the directions of other tools, fitted once and used for every seed.",
     )
     beta: dict[str, Share] = Field(
         default_factory=dict,
-        description="Per held attribute, the share of its squared eigenvalues that is held by local and linear; 0.99 if absent.",
+        description="Per held attribute, the share of its Gram's squared eigenvalues that counts as held when directions are "
+        f"chosen; {BETA} for an attribute that is not named. `corrected` takes the largest for all.",
     )
-    beta_varied: Share = Field(0.999, description="Likewise, for the span of the varied directions.")
-    tau: Positive = Field(1e-3, description="The ridge of directions_by: rayleigh, in units of the held Gram's trace.")
+    beta_varied: Share = Field(
+        0.999,
+        description="Likewise, the share of the varied attributes' squared eigenvalues that directions are taken from.",
+    )
+    tau: Positive = Field(
+        1e-3, description="For directions_by: rayleigh: the ridge added to the held Gram, as a fraction of the Gram's trace."
+    )
     tangent: Literal["auto", "components", "axes", "jacobian"] = Field(
         "auto",
-        description="Where corrected trajectories may go: principal components of mapped latents (auto in W), all axes, or what a seed's "
-        "image reacts to by its Jacobian (auto in W+, and in a large Z).",
+        description="For corrected: where steps may go. components: along the principal components of mapped latents (auto in W); "
+        "axes: anywhere; jacobian: along what changes the seed's image, by its Jacobian (auto in W+, and in a large Z).",
     )
-    tangent_size: Annotated[Count, Field(ge=1)] = Field(64, description="How many principal components.")
+    tangent_size: Annotated[Count, Field(ge=1)] = Field(64, description="How many principal components `tangent` keeps.")
     jacobian: Literal["auto", "differences", "reverse", "forward"] = Field(
-        "auto", description="differences: as published; reverse, forward: derivatives; auto: what costs least."
+        "auto",
+        description="How Jacobians are taken. differences: by finite differences, as published; reverse, forward: by automatic "
+        "differentiation in that mode; auto: by whichever costs least.",
     )
 
 
 class Judge(NetworkInput):
-    """A classifier that had no part in holding anything, and decides whether a variant still shows its label."""
+    """A classifier that took no part in holding anything, and decides whether a variant still shows its label."""
 
 
 class Shards(Config):
     """How the images are stored."""
 
-    seeds: Annotated[Count, Field(ge=1)] = Field(16, description="Seeds per shard.")
-    image: Literal["png", "jpg", "webp"] = Field("png", description="File format; png is lossless.")
+    seeds: Annotated[Count, Field(ge=1)] = Field(16, description="Seeds per shard; a shard holds every sample of its seeds.")
+    image: Literal["png", "jpg", "webp"] = Field("png", description="The images' file format; png is lossless.")
     quality: Annotated[Count, Field(ge=1, le=100)] | None = Field(None, description="For jpg and webp; 95 if absent.")
 
 
 def _goals(value: Any) -> Any:
-    """`look: 0.2` is short for `look: {minimum: 0.2}`."""
+    """Writes `look: 0.2` out as `look: {minimum: 0.2}`."""
     if not isinstance(value, Mapping):
         return value
     return {k: v if isinstance(v, Mapping | Goal) else {"minimum": v} for k, v in value.items()}
@@ -101,35 +114,40 @@ def _goals(value: Any) -> Any:
 class Spec(Config):
     """An augmentation job: a generator, its seeds, what must hold, what must vary, and how both are checked."""
 
-    name: Name
-    generator: AnyGenerator
-    seeds: Seeds
-    attributes: Annotated[dict[Name, AnyFeature], Field(min_length=1)]
-    label: str = Field(description="A classifier attribute's name, `condition`, or `none`.")
+    name: Name = Field(description="Names the run's folder, `outputs/NAME/DIGEST`.")
+    generator: AnyGenerator = Field(description="What makes images from latents.")
+    seeds: Seeds = Field(description="The seeds to start from.")
+    attributes: Annotated[dict[Name, AnyFeature], Field(min_length=1)] = Field(description="What is measured, by name.")
+    label: str = Field(
+        description="Where a sample's label comes from: the name of a classifier attribute (its decision on the seed's own image), "
+        "`condition` (the class given to the generator), or `none`."
+    )
     held: Annotated[dict[str, Positive], Field(min_length=1)] = Field(
         description="The largest drift allowed of each held attribute, in spreads."
     )
     varied: Annotated[dict[str, Goal], Field(min_length=1), BeforeValidator(_goals)] = Field(
         description="The smallest effect wanted of each varied attribute, in spreads."
     )
-    trajectory: Trajectory
-    judge: Judge | None = None
+    trajectory: Trajectory = Field(description="How trajectories move through latent space.")
+    judge: Judge | None = Field(None, description="An independent classifier that checks each variant's label; no check if absent.")
     duplicates: Annotated[Number, Field(ge=0)] = Field(
-        0.02, description="A variant nearer than this to an earlier one of its seed, in every varied attribute, is one too many."
+        0.02,
+        description="A variant is rejected as a duplicate if it is nearer than this, in spreads, to an earlier accepted one of its "
+        "seed in every varied attribute.",
     )
-    shards: Shards = Field(default_factory=Shards)
+    shards: Shards = Field(default_factory=Shards, description="How the images are stored.")
 
     def mistakes(self) -> list[str]:
-        """What a field's own type cannot see."""
         if not getattr(self.generator, "walk_resolution", None):
             return []
-        asked = {name: self.attributes[name] for name in (*self.held, *self.varied) if name in self.attributes}
+        used = {name: self.attributes[name] for name in (*self.held, *self.varied) if name in self.attributes}
         return [
-            f"attributes.{name}: {', '.join(found)} counts pixels, which are others in images of generator.walk_resolution; leave one of them out"
-            for name, feature in asked.items()
+            f"attributes.{name}: {' and '.join(found)} count in pixels, which are larger in images of generator.walk_resolution; "
+            "leave one of the two out"
+            for name, feature in used.items()
             if (found := in_pixels(feature))
         ]
 
     def beta(self, name: str) -> float:
-        """The share of a held attribute that is held."""
-        return self.trajectory.beta.get(name, 0.99)
+        """Returns the share of a held attribute's squared eigenvalues that counts as held."""
+        return self.trajectory.beta.get(name, BETA)

@@ -1,44 +1,55 @@
-"""TODO."""
+"""The files that a spec names: whether they are there, are what they are pinned to, and hold networks that load."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from reds_core.errors import ModelError
 from reds_core.models.config import Access, Config, FromFile, file_sha256
 from reds_core.spec.fields import Spec
-from reds_core.spec.problems import walk
+from reds_core.spec.problems import configs_in
 
 
-def files(spec: Config, where: str = "") -> Iterator[tuple[str, Path, str | None, str | None]]:
-    """Every file that a spec names: the key that names it, its path, the hash it is pinned to, and where it comes from."""
-    for key, value in walk(spec, where):
-        for name in type(value).model_fields:
-            path = getattr(value, name)
+class NamedFile(NamedTuple):
+    """A file that a spec names."""
+
+    key: str  # the spec's key for it, such as generator.path
+    path: Path
+    sha256: str | None  # the hash that it is pinned to
+    published: str | None  # where it comes from, for people
+
+
+def files(spec: Config, where: str = "") -> Iterator[NamedFile]:
+    """Yields every file that a spec, or a part of one, names."""
+    for key, config in configs_in(spec, where):
+        for name in type(config).model_fields:
+            path = getattr(config, name)
             if isinstance(path, Path):
-                yield f"{key}{name}", path, getattr(value, "sha256", None), getattr(value, "published", None)
+                yield NamedFile(f"{key}{name}", path, getattr(config, "sha256", None), getattr(config, "published", None))
 
 
 def check_files(spec: Spec) -> None:
-    """Raises ModelError with every missing file and every file that differs from its pinned hash."""
+    """Raises ModelError that names every missing file and every file that differs from its pinned hash."""
     problems = []
-    for key, path, pinned, published in files(spec):
-        if not path.is_file():
-            problems.append(f"{key}: there is no file {path}" + (f"\n    published: {published}" if published else ""))
-        elif pinned and (found := file_sha256(path)) != pinned:
-            problems.append(f"{key}: {path} has sha256 {found}, the spec asks for {pinned}")
+    for file in files(spec):
+        if not file.path.is_file():
+            source = f"\n    published: {file.published}" if file.published else ""
+            problems.append(f"{file.key}: there is no file {file.path}{source}")
+        elif file.sha256 and (found := file_sha256(file.path)) != file.sha256:
+            problems.append(f"{file.key}: {file.path} has sha256 {found}, the spec asks for {file.sha256}")
     if problems:
         raise ModelError("\n".join(problems))
 
 
 def check_present(spec: Spec, access: Access) -> list[str]:
-    """What is wrong with the networks whose files are there, each as "where: what", whatever else is missing."""
+    """Loads the networks whose files are there, whatever else is missing, and returns what is wrong, each as "where: what"."""
     problems = []
-    for key, value in walk(spec, ""):
-        if isinstance(value, FromFile) and all(path.is_file() for _, path, _, _ in files(value)):
+    for key, config in configs_in(spec):
+        if isinstance(config, FromFile) and all(file.path.is_file() for file in files(config)):
             try:
-                value.load(access)
+                config.load(access)
             except ModelError as error:
-                problems.append(f"{key.removesuffix('.')}: {error}")
+                problems.append(str(error.at(key.removesuffix("."))))
     return problems

@@ -1,4 +1,7 @@
-"""TODO."""
+"""YAML -> spec, and back. A spec that is wrong is refused with every mistake of shape and of reference at once.
+
+Files are looked at later, by `check_files` and when networks are loaded.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,21 @@ from pydantic import ValidationError
 from reds_core.errors import SpecError
 from reds_core.models.config import Config
 from reds_core.spec import strict_yaml
-from reds_core.spec.digest import _canonical
 from reds_core.spec.fields import Spec
-from reds_core.spec.problems import field_mistakes, no_numbers, references, shape_mistake, walk
+from reds_core.spec.problems import field_mistakes, not_finite, reference_mistakes, shape_mistake
+
+PATHS = ("path", "weights", "mask")  # the fields that hold one
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
-    """Reads a spec; `overrides` are "key.path=value", their values YAML, their paths relative to the working directory.
+    """Reads a spec.
+
+    Args:
+        path: of the YAML file.
+        overrides: "key.path=value", the values YAML, paths in them relative to the working directory.
 
     Raises:
-        SpecError: the file cannot be read, or with every mistake of shape and of reference in it.
+        SpecError: the file or an override cannot be read, or the spec is wrong; lists every mistake of shape and of reference.
     """
     path = Path(path)
     try:
@@ -31,7 +39,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     except ValueError as error:
         raise SpecError(str(path), [str(error)]) from error
     if not isinstance(raw, dict):
-        raise SpecError(str(path), ["is no mapping of keys to values; see `reds schema` and augment_specs/ for the form"])
+        raise SpecError(str(path), ["must map keys to values; see `reds schema`, and augment_specs/ for examples"])
     for override in overrides:
         _override(raw, override)
     mistakes = []
@@ -40,30 +48,23 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
         spec = Spec.model_validate(raw, context={"base": path.absolute().parent})
     except ValidationError as error:
         mistakes = [shape_mistake(e, raw) for e in error.errors()]
-    mistakes += references(raw)
+    mistakes += reference_mistakes(raw)
     if spec is not None:
-        mistakes += field_mistakes(spec, "") + list(no_numbers(_plain(spec), ""))
+        mistakes += [*field_mistakes(spec), *not_finite(_plain(spec))]
     if spec is None or mistakes:
         raise SpecError(str(path), list(dict.fromkeys(mistakes)))
     return spec
 
 
-def doubts(spec: Spec) -> list[str]:
-    """What is allowed but hardly meant: a judge that is the network of a held attribute, or what configs say of themselves."""
-    found = [f"{key.removesuffix('.')}: {doubt}" for key, value in walk(spec, "") for doubt in getattr(value, "doubts", list)()]
-    if spec.judge is None:
-        return found
-    judge = _canonical(spec.judge)["model"]
-    return found + [
-        f"judge: is the network of the held attribute {name}, so it is not independent: it sees what is held, and nothing else"
-        for name in spec.held
-        if _canonical(spec.attributes[name]).get("model") == judge
-    ]
-
-
 def dump(spec: Spec) -> str:
-    """The resolved spec as YAML: defaults filled in, paths absolute."""
+    """Returns the resolved spec as YAML: defaults filled in, paths absolute."""
     return strict_yaml.dump(_plain(spec))
+
+
+def absolute(override: str) -> str:
+    """Returns an override whose paths no longer depend on the working directory, for a process that starts in another one."""
+    key, _, value = override.partition("=")
+    return f"{key}={json.dumps(_from_here(strict_yaml.parse(value), key.rpartition('.')[2]), ensure_ascii=False)}"
 
 
 def _override(raw: dict[str, Any], text: str) -> None:
@@ -71,34 +72,34 @@ def _override(raw: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(k and k.isprintable() for k in keys):
-        raise SpecError("--set", [f"{text!r} is not of the form key.path=value"])
+        raise _override_error(f"{text!r} is not of the form key.path=value")
     try:
         parsed = strict_yaml.parse(value, around=len(keys))
     except ValueError as error:
-        raise SpecError("--set", [f"{text!r}: {error}"]) from error
+        raise _override_error(f"{text!r}: {error}") from error
     target = raw
     for k in keys[:-1]:
         if not isinstance(target.setdefault(k, {}), dict):
-            raise SpecError("--set", [f"{text!r}: {k} is a value, it has no keys below it"])
+            raise _override_error(f"{text!r}: {k} is a value and has no keys below it")
         target = target[k]
     target[keys[-1]] = _from_here(parsed, keys[-1])
 
 
-def absolute(override: str) -> str:
-    """An override whose paths no longer depend on the working directory, for a process that starts in another one."""
-    key, _, value = override.partition("=")
-    return f"{key}={json.dumps(_from_here(strict_yaml.parse(value), key.rpartition('.')[2]), ensure_ascii=False)}"
+def _override_error(what: str) -> SpecError:
+    error = SpecError("overrides", [what])
+    error.parameter = "overrides"
+    return error
 
 
 def _from_here(value: Any, key: str) -> Any:
-    """A value of --set with its paths made absolute: they are relative to the working directory, not to the spec."""
+    """Returns an override's value with its paths absolute: they are relative to the working directory, not to the spec."""
     if isinstance(value, dict):
         return {k: _from_here(v, k) for k, v in value.items()}
-    return str(Path(value).absolute()) if isinstance(value, str) and key in ("path", "weights", "mask") else value
+    return str(Path(value).absolute()) if isinstance(value, str) and key in PATHS else value
 
 
 def _plain(value: Any) -> Any:
-    """Plain YAML values. A field that is None is left out; a None inside `options` is a value."""
+    """Returns plain YAML values. A field that is None is left out; a None inside `options` is a value."""
     if isinstance(value, Config):
         fields = {name: getattr(value, name) for name in type(value).model_fields}
         return {name: _plain(v) for name, v in fields.items() if v is not None}

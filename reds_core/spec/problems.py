@@ -1,6 +1,7 @@
-"""What can be wrong with a spec, found in one go: pydantic's mistakes of shape in words, and mistakes of reference.
+"""What can be wrong with a spec, found in one go: mistakes of shape, mistakes of reference, and what is allowed but doubtful.
 
-References (a held name that no attribute has) are looked for in the raw mapping, whatever else is wrong with it.
+Shape is checked by pydantic, whose errors are put into words here. References (a held name that no attribute has) are checked in
+the raw mapping, so that they are found whatever else is wrong with it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reds_core.models.config import Config
+from reds_core.spec.digest import canonical
+from reds_core.spec.fields import Spec
 
-SEPARATE_LABELS = ("condition", "none")
+LABELS_BESIDE_ATTRIBUTES = ("condition", "none")
 
 
 def shape_mistake(error: Any, raw: Any) -> str:
-    """One of pydantic's errors as "where: what"."""
+    """Returns one of pydantic's errors about a raw mapping as "where: what"."""
     keys = []
     for part in error["loc"]:
         # Pydantic names the kind that it chose as if it were a key.
@@ -26,7 +29,7 @@ def shape_mistake(error: Any, raw: Any) -> str:
     where = ".".join(keys)
     what = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        what = "is no key here; `reds schema` lists them"
+        what = "unknown key; `reds schema` lists the known ones"
     elif error["type"] == "missing":
         what = "is required"
     elif error["type"] in ("finite_number", "literal_error", "union_tag_invalid") or "type" in error["type"]:
@@ -35,8 +38,8 @@ def shape_mistake(error: Any, raw: Any) -> str:
     return f"{where}: {what}"
 
 
-def references(raw: Mapping[str, Any]) -> list[str]:
-    """Names that refer to nothing, or to the wrong thing. Must bear any raw mapping."""
+def reference_mistakes(raw: Mapping[str, Any]) -> list[str]:
+    """Returns the names in a raw mapping, of whatever shape, that refer to nothing or to the wrong thing."""
 
     def mapping(key: str, of: Mapping[str, Any] = raw) -> Mapping[str, Any]:
         value = of.get(key)
@@ -50,48 +53,59 @@ def references(raw: Mapping[str, Any]) -> list[str]:
         for name in names
         if name not in attributes
     ]
-    mistakes += [f"{name}: is both held and varied; it can only be one" for name in held if name in varied]
-    mistakes += [
-        f"trajectory.beta.{name}: is no held attribute" for name in mapping("beta", mapping("trajectory")) if name not in held
-    ]
+    mistakes += [f"{name}: is both held and varied; it can only be one of them" for name in held if name in varied]
+    beta = mapping("beta", mapping("trajectory"))
+    mistakes += [f"trajectory.beta.{name}: not a held attribute" for name in beta if name not in held]
     label = raw.get("label")
-    if isinstance(label, str) and label not in SEPARATE_LABELS:
+    if isinstance(label, str) and label not in LABELS_BESIDE_ATTRIBUTES:
         kind = mapping(label, attributes).get("kind")
         if label not in attributes:
-            mistakes.append(f"label: no attribute is named {label!r}; give a classifier attribute, `condition` or `none`")
+            mistakes.append(f"label: no attribute is named {label!r}; name a classifier attribute, `condition` or `none`")
         elif kind != "classifier":
-            mistakes.append(f"label: {label!r} is of kind {kind}, which decides no class; give a classifier attribute")
+            mistakes.append(f"label: {label!r} is of kind {kind}, which does not decide on a class; name a classifier attribute")
     shards = mapping("shards")
     if shards.get("quality") is not None and shards.get("image", "png") == "png":
         mistakes.append("shards.quality: png is lossless and has no quality; choose jpg or webp, or leave it out")
     return mistakes
 
 
-def field_mistakes(spec: Config, where: str) -> list[str]:
-    """What configs say of themselves, by their `mistakes` method."""
-    return [
-        f"{key.removesuffix('.') or 'spec'}: {mistake}"
-        for key, value in walk(spec, where)
-        for mistake in getattr(value, "mistakes", list)()
-        if not mistake.startswith("region: ")  # the region says so itself
-    ]
+def field_mistakes(spec: Spec) -> list[str]:
+    """Returns the mistakes that the spec and the configs in it find in themselves."""
+    return [f"{key.removesuffix('.') or 'spec'}: {mistake}" for key, config in configs_in(spec) for mistake in config.mistakes()]
 
 
-def no_numbers(value: Any, where: str) -> Iterator[str]:
-    """NaN and infinities that no field's type has refused: those inside `options`."""
+def not_finite(value: Any, where: str = "") -> Iterator[str]:
+    """Yields a mistake for each NaN and infinity that no field's type has refused: those inside `options`."""
     if isinstance(value, float) and not math.isfinite(value):
         yield f"{where.removesuffix('.')}: Input should be a finite number, not {value}"
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        yield from no_numbers(item, f"{where}{key}.")
+        yield from not_finite(item, f"{where}{key}.")
 
 
-def walk(value: Any, where: str) -> Iterator[tuple[str, Config]]:
-    """A config and every config inside it, each with its key followed by a dot."""
+def doubts(spec: Spec) -> list[str]:
+    """Returns what is allowed but hardly meant, such as a judge that is the network of a held attribute.
+
+    Raises:
+        ModelError: a file that the judge or a held attribute names cannot be read.
+    """
+    found = [f"{key.removesuffix('.')}: {doubt}" for key, config in configs_in(spec) for doubt in config.doubts()]
+    if spec.judge is None:
+        return found
+    judge = canonical(spec.judge)["model"]
+    return found + [
+        f"judge: it is the network of the held attribute {name}, so it is not independent: it sees what is held, and nothing else"
+        for name in spec.held
+        if canonical(spec.attributes[name]).get("model") == judge
+    ]
+
+
+def configs_in(value: Any, where: str = "") -> Iterator[tuple[str, Config]]:
+    """Yields a config and every config inside it, each with its key followed by a dot."""
     if isinstance(value, Config):
         yield where, value
         for name in type(value).model_fields:
-            yield from walk(getattr(value, name), f"{where}{name}.")
+            yield from configs_in(getattr(value, name), f"{where}{name}.")
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            yield from walk(item, f"{where}{name}.")
+            yield from configs_in(item, f"{where}{name}.")

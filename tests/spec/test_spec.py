@@ -12,7 +12,8 @@ from reds_core.errors import ModelError, SpecError
 from reds_core.runs.plan import plan
 from reds_core.spec.digest import digest
 from reds_core.spec.files import check_files
-from reds_core.spec.load import doubts, dump, load_spec
+from reds_core.spec.load import dump, load_spec
+from reds_core.spec.problems import doubts
 from tests.support import SPECS as SPECS_DIR
 from tests.support.worlds import TinyClassifier, torchscript, world
 
@@ -27,22 +28,25 @@ def test_every_shipped_spec_loads(path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"colour": 3}, "colour: is no key here"),
+        ({"colour": 3}, "colour: unknown key"),
         ({"held": {"klass": 0.1}}, "held.klass: no attribute has this name; there are: class, look"),
         ({"held": {"look": 0.1}}, "look: is both held and varied"),
         ({"held": {"class": float("nan")}}, "held.class"),
         ({"held": {"class": True}}, "held.class"),
         ({"held": {}}, "held"),
-        ({"label": "look"}, "label: 'look' is of kind pixels, which decides no class"),
+        ({"label": "look"}, "label: 'look' is of kind pixels, which does not decide on a class"),
         ({"label": "nobody"}, "label: no attribute is named 'nobody'"),
         ({"shards": {"quality": 50}}, "shards.quality: png is lossless"),
         ({"seeds": {"count": 0}}, "seeds.count"),
         ({"seeds": {"first": -1, "count": 1}}, "seeds.first"),
-        ({"seeds": {"first": 2**31 - 3, "count": 4}}, "seeds: first 2147483645 and count 4 go beyond the last seed there is"),
+        (
+            {"seeds": {"first": 2**31 - 3, "count": 4}},
+            "seeds: first 2147483645 and count 4 end at seed 2147483648; the last one allowed is 2147483647",
+        ),
         ({"trajectory": {"method": "curved"}}, "trajectory.method"),
-        ({"trajectory": {"method": "local", "beta": {"look": 0.9}}}, "trajectory.beta.look: is no held attribute"),
+        ({"trajectory": {"method": "local", "beta": {"look": 0.9}}}, "trajectory.beta.look: not a held attribute"),
         ({"trajectory": {"method": "local", "step": 0}}, "trajectory.step"),
-        ({"varied": {"look": {"minimum": 0.1, "wait": 2}}}, "varied.look.wait: is no key here"),
+        ({"varied": {"look": {"minimum": 0.1, "wait": 2}}}, "varied.look.wait: unknown key"),
         ({"name": "../escape"}, "name"),
     ],
 )
@@ -87,17 +91,17 @@ def test_mistakes_of_shape_and_of_reference_come_in_one_answer(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: a\nname: b\n", "given twice, first in line 1"),
+        ("name: a\nname: b\n", "given twice, first on line 1"),
         ("held: {a: 0.1, a: 0.2}\n", "given twice"),
         ("name: [\n", "line 2"),
-        ("- a\n", "no mapping"),
-        ("1: a\n", "no text; quote it"),
-        ("", "no mapping"),
+        ("- a\n", "must map keys to values"),
+        ("1: a\n", "is not text; quote it"),
+        ("", "must map keys to values"),
         ("a: &a [*a]\n", "recursive"),
-        ("name: a\nlabel: !!int ''\n", "line 2, column 8: tags have no place here"),
-        ("label: !!timestamp x\n", "tags have no place here"),
-        (f"label: 0x{'f' * 5000}\n", "line 1, column 8: is no integer of at most 64 bits"),
-        (f"label: {'9' * 5000}\n", "is no integer of at most 64 bits"),
+        ("name: a\nlabel: !!int ''\n", "line 2, column 8: tags are not allowed"),
+        ("label: !!timestamp x\n", "tags are not allowed"),
+        (f"label: 0x{'f' * 5000}\n", "line 1, column 8: is not an integer of at most 64 bits"),
+        (f"label: {'9' * 5000}\n", "is not an integer of at most 64 bits"),
         ('label: "\\uD800"\n', "half of a surrogate pair"),
         ("a: " + "[" * 200 + "]" * 200, "nested more than 100 deep"),
         ("[" * 5000, "nested more than 100 deep"),
@@ -161,7 +165,7 @@ def test_a_date_is_text(tmp_path: Path) -> None:
     assert load_spec(world(tmp_path), ["name=2024-01-01"]).name == "2024-01-01"
 
 
-def test_paths_of_set_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_of_overrides_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = world(tmp_path / "here")
     monkeypatch.chdir(tmp_path)
     spec = load_spec(path, ["generator.path=other.pt"])
@@ -169,9 +173,10 @@ def test_paths_of_set_are_relative_to_the_working_directory(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("override", ["held", "=3", "held.class", "name.x=1", "held..class=3", "held.\udcff=1"])
-def test_a_malformed_set_is_the_users_mistake(tmp_path: Path, override: str) -> None:
-    with pytest.raises(SpecError):
+def test_a_malformed_override_is_the_users_mistake(tmp_path: Path, override: str) -> None:
+    with pytest.raises(SpecError) as caught:
         load_spec(world(tmp_path), [override])
+    assert caught.value.parameter == "overrides"
 
 
 def test_missing_and_changed_files_are_named_together(tmp_path: Path) -> None:
