@@ -20,6 +20,7 @@ from reds_core.runs.verify import verify_run
 from reds_core.storage.places import folder_at
 from tests.support import DATA, ROOT
 from tests.support.programs import Program, Start, children_of, finished, forked, started, wait_until
+from tests.support.shards import totals_of
 from tests.support.worlds import world
 
 Reds = Callable[..., subprocess.CompletedProcess[str]]
@@ -201,7 +202,7 @@ def test_ctrl_c_stops_at_once_and_what_is_finished_stays(
     assert "interrupted" in errors and "Run the same command again to continue" in errors and "Traceback" not in errors
     assert gone(children)
     (folder,) = tmp_path.glob("outputs/tiny/*")
-    complete = totals(folder_at(folder)).shards
+    complete = totals_of(folder).shards
     problems = verify_run(folder_at(folder))
     assert complete > 0 and sum(not p for p in problems.values()) == complete
 

@@ -22,6 +22,7 @@ from reds_core.errors import UserError
 from reds_core.runs.run_folder import grown, run_folder
 from reds_core.runs.verify import verify_run
 from reds_core.spec.load import absolute, load_spec
+from reds_core.storage.places import folder_at
 from tests.support import ROOT
 from tests.support.shards import contents, path_of
 from tests.support.worlds import world
