@@ -1,6 +1,7 @@
 """What people and programs read about a run: the report, the dataset card, Croissant.
 
-charts      small charts as SVG
+render      texts from templates
+charts      small charts, placed
 summary     a run's tables, summed up in constant memory
 sheet       the contact sheet: seeds and their variants
 card        README.md, the dataset card

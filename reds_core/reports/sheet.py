@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
@@ -21,6 +22,8 @@ from reds_core.storage.folder import hash_of
 MOST_SEEDS = 24
 LARGEST = 192  # pixels, of an image in a report
 MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+SMALL = 128  # pixels of width, below which an image is shown with hard pixels
+MINUS = "\N{MINUS SIGN}"
 SHORT = {"not_finite": "not finite", "seed_label": "seed's label", "step_underflow": "no step"}
 
 
@@ -83,49 +86,79 @@ def _whole_tar(s: Summary, manifest: Manifest) -> Iterator[Path]:
         yield tar
 
 
-def html(s: Summary) -> str:
-    """The contact sheet of at most 24 seeds."""
-    parts = []
-    width = 0
+@dataclass(frozen=True)
+class Cell:
+    """A candidate on the sheet: its image as a data URL, or a short reason where it was rejected."""
+
+    title: str
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trajectory on the sheet."""
+
+    name: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A seed on the sheet; without rows if it was dropped, for nothing was tried from it."""
+
+    seed: int
+    label: str
+    own: Cell
+    accepted: int
+    tried: int
+    rows: list[Row]
+    dropped: bool
+
+
+@dataclass(frozen=True)
+class ContactSheet:
+    """The values of `templates/sheet.html.j2`. `small` images are shown with hard pixels."""
+
+    seeds: list[Card]
+    waypoints: int
+    small: bool
+
+
+def contact_sheet(s: Summary) -> ContactSheet:
+    """Returns the contact sheet of at most 24 seeds."""
+    cards, width = [], 0
     for block in blocks(s, MOST_SEEDS):
         if block.files and not width:
             width = Image.open(io.BytesIO(next(iter(block.files.values()))[1])).width
-        parts.append(_block(block))
-    return f'<div class="seeds{" small" if width < 128 else ""}">{"".join(parts)}</div>' if parts else "<p>No seeds yet.</p>"
+        cards.append(_card(block))
+    return ContactSheet(cards, s.spec.trajectory.waypoints, width < SMALL)
 
 
-def _block(block: SeedBlock) -> str:
-    own = block.own
+def _card(block: SeedBlock) -> Card:
+    own, rows = block.own, []
+    if own.accepted:
+        for (direction, sign), candidates in block.rows.groupby(["direction", "sign"], sort=False):
+            name = f"d{direction} {'+' if int(str(sign)) > 0 else MINUS}"
+            rows.append(Row(name, [_cell(block, c) for c in candidates.itertuples()]))
+    title, source = f"seed {own.seed}", _source(block, own.key) if own.accepted else ""
+    cell = Cell(title, short(own.reason), source)
     accepted = int(block.rows.accepted.sum())
-    picture = _picture(block, own.key, f"seed {own.seed}") if own.accepted else f"<i>{escape(short(own.reason))}</i>"
-    label = escape(own.label_name or "no label")
-    head = (
-        f"<header>{picture}<div><b>{label}</b><span>seed {own.seed}: {accepted} of {len(block.rows)} accepted</span></div></header>"
-    )
-    rows = []
-    for (direction, sign), candidates in block.rows.groupby(["direction", "sign"], sort=False):
-        plus = "+" if int(str(sign)) > 0 else "&minus;"
-        cells = []
-        for c in candidates.itertuples():
-            title = f"waypoint {c.waypoint}: " + (short(str(c.reason)) or "accepted") + _figures(c)
-            cells.append(
-                _picture(block, str(c.key), title)
-                if c.accepted
-                else f'<i title="{escape(title)}">{escape(short(str(c.reason)))}</i>'
-            )
-        rows.append(f'<div class="row"><span>d{direction} {plus}</span>{"".join(cells)}</div>')
-    return f'<section class="seed">{head}{"".join(rows) if own.accepted else ""}</section>'
+    return Card(own.seed, own.label_name, cell, accepted, len(block.rows), rows, dropped=not own.accepted)
 
 
-def _picture(block: SeedBlock, key: str, title: str) -> str:
+def _cell(block: SeedBlock, row: Any) -> Cell:
+    """Returns the cell of a row of `block.rows`, a named tuple."""
+    reason = short(row.reason)
+    measured = {k: v for k, v in row._asdict().items() if k.startswith(("drift_", "effect_")) and not math.isnan(v)}
+    figures = "".join(f", {k.replace('_', ' ', 1)} {v:.3f}" for k, v in measured.items())
+    title = f"waypoint {row.waypoint}: {reason or 'accepted'}{figures}"
+    return Cell(title, reason, _source(block, row.key) if row.accepted else "")
+
+
+def _source(block: SeedBlock, key: str) -> str:
     extension, content = block.files[key]
-    data = base64.b64encode(content).decode()
-    return f'<img loading="lazy" src="data:{MIME[extension]};base64,{data}" alt="{escape(title)}" title="{escape(title)}">'
-
-
-def _figures(row: object) -> str:
-    values = {k: v for k, v in row._asdict().items() if k.startswith(("drift_", "effect_")) and v == v}  # type: ignore[attr-defined]
-    return "".join(f", {k.replace('_', ' ', 1)} {v:.3f}" for k, v in values.items())
+    return f"data:{MIME[extension]};base64,{base64.b64encode(content).decode()}"
 
 
 def short(reason: str) -> str:
@@ -137,33 +170,37 @@ def short(reason: str) -> str:
 
 
 def png(s: Summary, seeds: int = 8, cells: int = 8) -> bytes:
-    """One picture: a row for a seed, its own image first, then accepted variants that are spread over its trajectories."""
+    """Returns one picture: a row for each seed, its own image first, then accepted variants spread over its trajectories."""
+    rows = _fullest(s, seeds, cells)
+    sizes = [Image.open(io.BytesIO(f[1])).size for b in rows for f in list(b.files.values())[:1]]
+    side = max((max(s) for s in sizes), default=32)
+    scale = max(1, 64 // side)
+    cell, gap, label, head = side * scale, 6, 92, 22
+    picture = Image.new("RGB", (label + (cells + 1) * (cell + gap) + 14, head + len(rows) * (cell + gap) + gap), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
+    draw.text((label, 5), "seed", fill="#5b6675", font=font)
+    draw.text((label + cell + gap + 8, 5), "verified variants", fill="#5b6675", font=font)
+    for r, block in enumerate(rows):
+        y = head + r * (cell + gap)
+        draw.text((6, y + cell // 2 - 7), str(block.own.label_name or block.own.key)[:14], fill="#1c2430", font=font)
+        for i, key in enumerate([block.own.key, *_spread(block, cells)]):
+            image = Image.open(io.BytesIO(block.files[key][1])).convert("RGB")
+            image = image.resize((cell, cell), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+            picture.paste(image, (label + i * (cell + gap) + (8 if i else 0), y))
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _fullest(s: Summary, seeds: int, cells: int) -> list[SeedBlock]:
+    """Returns seeds with enough accepted variants to fill a row; any others only if none has."""
     full: list[SeedBlock] = []
     others: list[SeedBlock] = []
     for block in (b for b in blocks(s, 4 * seeds) if b.own.accepted):
         (full if len(block.files) > cells else others).append(block)
         if len(full) == seeds:
             break
-    rows = full or others[:seeds]
-    sizes = [Image.open(io.BytesIO(f[1])).size for b in rows for f in list(b.files.values())[:1]]
-    side = max((max(s) for s in sizes), default=32)
-    scale = max(1, 64 // side)
-    cell, gap, label, head = side * scale, 6, 92, 22
-    sheet = Image.new("RGB", (label + (cells + 1) * (cell + gap) + 14, head + len(rows) * (cell + gap) + gap), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    draw.text((label, 5), "seed", fill="#5b6675", font=font)
-    draw.text((label + cell + gap + 8, 5), "verified variants", fill="#5b6675", font=font)
-    for r, block in enumerate(rows):
-        y = head + r * (cell + gap)
-        draw.text((6, y + cell // 2 - 7), str(block.own.label_name or block.own.key)[:14], fill="#1c2430", font=font)
-        keys = [block.own.key, *_spread(block, cells)]
-        for i, key in enumerate(keys):
-            picture = Image.open(io.BytesIO(block.files[key][1])).convert("RGB")
-            picture = picture.resize((cell, cell), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
-            sheet.paste(picture, (label + i * (cell + gap) + (8 if i else 0), y))
-    file = io.BytesIO()
-    sheet.save(file, "PNG", optimize=True)
-    return file.getvalue()
+    return full or others[:seeds]
 
 
 def _spread(block: SeedBlock, count: int) -> list[str]:

@@ -32,13 +32,18 @@ def _environment(package: str) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "inline": inline, "fence": fence}
+    environment.filters |= {"number": number, "thousands": thousands, "inline": inline, "fence": fence}
     return environment
 
 
 def number(value: float, form: str = ".3f") -> str:
     """Formats a number, or returns a dash where nothing was measured."""
     return format(value, form) if math.isfinite(value) else "\N{EN DASH}"
+
+
+def thousands(count: int) -> str:
+    """Formats a count with commas between thousands."""
+    return f"{count:,}"
 
 
 def inline(text: str) -> str:
