@@ -1,7 +1,7 @@
 """docs/spec.md, from the models of the spec: `python -m tests.support.reference` writes it.
 
-Types, limits, defaults and meanings come from the models' JSON Schema; units and examples are here. Fields that several kinds share
-have a table of their own. A number without a unit in UNITS is a KeyError: a new field needs one.
+Types, limits, defaults and meanings come from the models; units and examples are here. Fields that several kinds share have a table of
+their own. A kind without an example, or a number without a unit, is a KeyError: whoever adds one adds it here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reds_core.features.input import Preprocessing
 from reds_core.features.mask import MaskInput
 from reds_core.features.region import Segment
 from reds_core.generators import AnyGenerator, LatentOptions
-from reds_core.generators.imported import ImportedGenerator, StyleBasedGenerator
+from reds_core.generators.imported import ImportedGenerator
 from reds_core.models import AnyNetwork
 from reds_core.models.config import FromFile
 from reds_core.spec.fields import Goal, Seeds, Shards, Spec, Trajectory
@@ -37,17 +37,7 @@ UNITS = {
     "beta": "a share", "beta_varied": "a share", "tau": "a ratio", "tangent_size": "components",
 }  # fmt: skip
 
-# For fields whose models have no description: what a table says of them.
-MEANINGS = {
-    "name": "Names the run's folder, `outputs/NAME/DIGEST`.",
-    "generator": "What makes images from latents.",
-    "seeds": "Which seeds to start from.",
-    "attributes": "What is measured, by name.",
-    "trajectory": "How to move through latent space.",
-    "judge": "An independent classifier.",
-    "shards": "How images are stored.",
-    "model": "The network.",
-}
+MEANINGS = {"model": "The network."}  # of fields whose models have no description
 LINKS = {name: f" See [{name}](#{name.lower()})." for name in ("attributes", "trajectory", "judge", "shards", "region", "segment")}
 LINKS |= {"generator": " See [generators](#generators).", "model": " See [networks](#networks)."}
 UNIONS = {"timm": "a network", "stylegan2": "a generator", "pixels": "an attribute"}  # a kind of each -> its name
@@ -261,14 +251,14 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
         name
         for s in shared
         for name, field in s.model.model_fields.items()
-        if properties[name].get("description") == field.description
+        if model.model_fields[name].description == field.description
     }
     own = {n: p for n, p in properties.items() if n not in elsewhere and n != "kind" and (model, n) != (FromFile, "path")}
     if own:
         yield from ("", "| key | value | default | unit | meaning |", "|---|---|---|---|---|")
     for name, p in own.items():
         default = "required" if name in schema.get("required", ()) else _default(model, name)
-        meaning = str(p.get("description") or MEANINGS[name]) + LINKS.get(name, "")
+        meaning = (model.model_fields[name].description or MEANINGS[name]) + LINKS.get(name, "")
         value = _value(p)
         yield f"| `{name}` | {value} | {default} | {UNITS[name] if NUMBER.search(value) else ''} | {meaning} |"
     if shared:
@@ -312,7 +302,8 @@ def _value(p: Mapping[str, Any]) -> str:
 
 def _limits(p: Mapping[str, Any]) -> str:
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    return "".join(f" {sign} {f'{p[key]:g}' if p[key] < 1e6 else p[key]}" for key, sign in signs.items() if key in p)
+    found = [f"{sign} {f'{p[key]:g}' if p[key] < 1e6 else p[key]}" for key, sign in signs.items() if key in p]
+    return f" {' and '.join(found)}" if found else ""
 
 
 if __name__ == "__main__":
