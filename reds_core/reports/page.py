@@ -70,7 +70,7 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
         (f"{t.seconds:,.0f} s", "of work, all shards together"),
     ]
     if s.judged:
-        figures.append((f"{s.agreed / s.judged:.1%}", "of candidates kept their label, says the judge, before any filter"))
+        figures.append((f"{s.agreed / s.judged:.1%}", "of candidates kept their label according to the judge, before any filter"))
     return figures
 
 
