@@ -11,8 +11,8 @@ from prefect.cache_policies import NO_CACHE
 from flows.artifacts import show
 from flows.child_runs import WAITING, made_by_children
 from flows.engines import EngineName
-from flows.parameters import Asked
-from flows.shards import made_here, tell
+from flows.parameters import Parameters
+from flows.shards import announce, made_here
 from reds_core.errors import RunError
 from reds_core.runs.plan import plan, shard_range
 from reds_core.runs.run_folder import grown, opened, pending
@@ -22,7 +22,7 @@ from reds_core.storage.folder import Folder
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
 def make_report(folder: Folder) -> Totals:
-    """report.html, the dataset card and the UI's artifacts, of all finished shards."""
+    """Writes report.html, the dataset card and the UI's artifacts, of all finished shards. Returns their totals."""
     from reds_core.reports.page import write_pages
     from reds_core.reports.summary import summarised
 
@@ -71,23 +71,27 @@ def augment(
     Raises:
         UserError: the input is wrong. RunError: a shard could not be made, the others are; or too few candidates were accepted.
     """
-    asked = Asked(
+    parameters = Parameters(
         spec=spec, out=out, engine=engine, workers=workers, device=device, batch=batch, overrides=tuple(overrides or ()),
         allow_code=allow_code,
     )  # fmt: skip
-    whole, place = asked.loaded, asked.place()
+    whole, place = parameters.loaded(), parameters.place()
     if grow and not fresh:
         whole = grown(whole, place)
     wanted = shard_range(shards, len(plan(whole)))
     if fresh:
         with opened(whole, place, fresh=True):
-            pass  # under a lock on all shards, which child runs could not get past
-    # Children lock what they make themselves; this run only looks on.
+            pass  # this locks all shards, which child runs could not get past
+    # Children lock what they make; this run locks nothing.
     with opened(whole, place, wanted if split is None else range(0)) as folder:
         todo = pending(folder, whole, wanted)
-        tell("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=whole.seeds.count)
-        failures = made_here(asked, whole, folder, todo) if split is None else made_by_children(asked, whole, folder, todo, split)
-    # Shards that failed are told before a report that did.
+        announce("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=whole.seeds.count)
+        failures = (
+            made_here(parameters, whole, folder, todo)
+            if split is None
+            else made_by_children(parameters, whole, folder, todo, split)
+        )
+    # Shards that failed are reported before a report that failed.
     report = make_report(folder, return_state=True)
     if failures:
         raise RunError(
@@ -97,7 +101,7 @@ def augment(
     summed: Totals = report.result()
     if summed.candidates and summed.share < least_accepted:
         raise RunError(
-            f"{summed.share:.0%} of {summed.candidates} candidates were accepted, fewer than the {least_accepted:.0%} asked for: "
+            f"{summed.share:.0%} of {summed.candidates} candidates were accepted, less than the {least_accepted:.0%} that is required: "
             f"{in_words(summed.rejected)}. The shards are kept in {folder}; `reds check` suggests tolerances"
         )
     return {**summed.as_dict(), "folder": str(folder), "now": len(todo)}

@@ -1,7 +1,7 @@
 """One run shared by several workers: a child run for every range of shards, taken by whichever worker of the pool is free.
 
-The parent computes nothing: it submits, waits, and sees to it that none is lost. A worker that joins late takes what is queued; a child
-that crashed is submitted again by its task's retry. What a parent that died had submitted is found again by its key, and not doubled.
+The parent computes nothing: it submits, waits, and makes sure that no range is lost. A worker that joins late takes what is queued; a child
+that crashed is submitted again by its task's retry. What a parent had submitted before it died is found by its key, not submitted twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import ProgressArtifact
-from flows.parameters import Asked
+from flows.parameters import Parameters
 from flows.shards import made_here
 from reds_core.errors import RunError, SpecError
 from reds_core.runs.plan import plan, shard_range
@@ -33,17 +33,17 @@ from reds_core.spec.fields import Spec
 from reds_core.storage.folder import Folder
 
 WAITING: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=128)  # a thread for every child run that is waited for
-POLL, PATIENCE = 5.0, 120.0  # seconds; a child that waits longer for a worker is worth a warning
+POLL, WARN_AFTER = 5.0, 120.0  # seconds; a child that waits longer for a worker is worth a warning
 NOT_TAKEN = (
-    "no worker has taken %r yet; start one more with `prefect worker start`. A worker with --limit 1 is taken by this run itself if both are "
-    "in one pool: give parents a pool of their own"
+    "no worker has taken %r yet; start another one with `prefect worker start`. If parents and children share a pool, this run itself "
+    "occupies a worker with --limit 1: give parents a pool of their own"
 )
-AWAY = 3600.0  # seconds after which a server that does not answer is given up
+GIVE_UP_AFTER = 3600.0  # seconds without an answer from the server
 
 
 @flow(name="make-shards")
-def make_shards(asked: Asked, shards: str) -> int:
-    """A child run: the shards of a range "A:B" that are not finished yet.
+def make_shards(parameters: Parameters, shards: str) -> int:
+    """Makes, as a child run, the shards of a range "A:B" that are not finished yet.
 
     Returns:
         How many it made.
@@ -51,18 +51,18 @@ def make_shards(asked: Asked, shards: str) -> int:
     Raises:
         UserError: the input is wrong. RunError: a shard could not be made, or another run is making them.
     """
-    spec = asked.loaded
+    spec = parameters.loaded()
     wanted = shard_range(shards, len(plan(spec)))
-    with opened(spec, asked.place(), wanted) as folder:
+    with opened(spec, parameters.place(), wanted) as folder:
         todo = pending(folder, spec, wanted)
-        failures = made_here(asked, spec, folder, todo)
+        failures = made_here(parameters, spec, folder, todo)
     if failures:
         raise RunError(f"{len(failures)} of {len(todo)} shards failed: {next(iter(failures.values()))}")
     return len(todo)
 
 
-def made_by_children(asked: Asked, spec: Spec, folder: Folder, todo: list[int], split: int) -> dict[int, Exception]:
-    """Has shards made by child runs of this run's own deployment, `split` shards each, and returns the errors of those not made."""
+def made_by_children(parameters: Parameters, spec: Spec, folder: Folder, todo: list[int], split: int) -> dict[int, Exception]:
+    """Has shards made by child runs of this run's own deployment, `split` shards each. Returns the errors of those that were not made."""
     if not todo:
         return {}
     name = runtime.deployment.name
@@ -70,11 +70,11 @@ def made_by_children(asked: Asked, spec: Spec, folder: Folder, todo: list[int], 
         raise SpecError("split", ["only a run of a deployment has child runs; `reds deploy --split` makes one"])
     starts = sorted({k // split * split for k in todo})
     shown = ProgressArtifact(spec.name, len(starts))
-    shared = asked.of_child(spec.seeds.count)
-    # Whoever asks for the same in the same way shares a child; a file that was changed makes it another one.
+    shared = parameters.of_child(spec.seeds.count)
+    # Equal requests share a child; a changed file makes another one.
     key = hashlib.sha256(json.dumps([digest(spec), shared]).encode()).hexdigest()[:16]
     futures = {
-        make_range.submit(at, at + split, f"make-shards/{name}", key, {"asked": shared, "shards": f"{at}:{at + split}"}): at
+        make_range.submit(at, at + split, f"make-shards/{name}", key, {"parameters": shared, "shards": f"{at}:{at + split}"}): at
         for at in starts
     }
     errors: dict[int, Exception] = {}
@@ -93,13 +93,13 @@ class ChildCrashed(RunError):
 
 
 def _is_away(error: object) -> bool:
-    """Whether the server did not answer, or not with what was asked."""
+    """Returns whether the server did not answer, or answered that it cannot."""
     answered = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
     return isinstance(error, httpx.TransportError | httpx.HTTPStatusError) and not answered
 
 
 def _crashed(task: Any, run: Any, state: Any) -> bool:
-    """What ended by an error of its own would end so again; and a server that was away while it was asked is asked again."""
+    """Returns whether a child is worth another try: one that crashed, or a server that was away. A child's own error would come again."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, ChildCrashed) or _is_away(error)
 
@@ -112,7 +112,7 @@ def _crashed(task: Any, run: Any, state: Any) -> bool:
     task_run_name="shards {first}:{end}",
 )
 def make_range(first: int, end: int, deployment: str, key: str, parameters: dict[str, Any]) -> None:
-    """Shards first <= k < end, by a child run.
+    """Has shards first <= k < end made by a child run.
 
     Args:
         first, end: the range.
@@ -132,7 +132,7 @@ def make_range(first: int, end: int, deployment: str, key: str, parameters: dict
 
 
 def _attached(deployment: str, key: str, name: str, parameters: dict[str, Any]) -> FlowRun:
-    """The child run of this key: one that is queued or at work, or else a new one."""
+    """Returns the child run of this key: one that is queued or running, or else a new one."""
     attempts = itertools.count()
     while True:
         found: Any = run_deployment(
@@ -144,7 +144,7 @@ def _attached(deployment: str, key: str, name: str, parameters: dict[str, Any]) 
 
 
 def _finished(run_id: UUID) -> FlowRun:
-    """A child run that has come to its end. A server that is away for a while is waited for."""
+    """Returns a child run once it has ended. Waits for a server that is away for a while."""
     began, warned = time.monotonic(), False
     heard = began
     with get_client(sync_client=True) as client:
@@ -152,14 +152,14 @@ def _finished(run_id: UUID) -> FlowRun:
             try:
                 run = client.read_flow_run(run_id)
             except httpx.HTTPError as error:
-                if not _is_away(error) or time.monotonic() - heard > AWAY:
+                if not _is_away(error) or time.monotonic() - heard > GIVE_UP_AFTER:
                     raise
                 time.sleep(POLL)
                 continue
             heard = time.monotonic()
             if run.state is not None and run.state.is_final():
                 return run
-            if not warned and run.start_time is None and time.monotonic() - began > PATIENCE:
+            if not warned and run.start_time is None and time.monotonic() - began > WARN_AFTER:
                 warned = True
                 get_run_logger().warning(NOT_TAKEN, run.name)
             time.sleep(POLL)

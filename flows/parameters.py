@@ -1,10 +1,10 @@
-"""What a run was asked to do: the parameters that a run, its child runs and its engine share."""
+"""The parameters that a run, its child runs and its engine share, and the spec that they name."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from reds_core.storage.folder import Folder
 from reds_core.storage.places import folder_at
 
 
-class Asked(BaseModel):
+class Parameters(BaseModel):
     """Parameters of the flow `augment` that its child runs get too; see there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,40 +35,61 @@ class Asked(BaseModel):
     overrides: tuple[str, ...]
     allow_code: bool
 
-    @cached_property
     def loaded(self) -> Spec:
-        """The spec, its files there, its code let in. Raises SpecError or ModelError."""
-        spec = load(Path(self.spec), self.overrides, self.allow_code)
-        check_files(spec)
-        return spec
+        """Returns the spec, all of its files present. Raises SpecError or ModelError."""
+        return checked_spec(Path(self.spec), self.overrides, self.allow_code)
 
     def place(self) -> Folder:
-        """The folder of all runs. Raises OutputError if the run's processes would not see the same one."""
+        """Returns the folder of all runs. Raises OutputError if the run's processes would not see the same one."""
         folder = folder_at(self.out)
         if not folder.is_shared and self.engine != "local":
-            raise OutputError(f"{self.out} can be seen by one process alone; use --engine local, or another folder", parameter="out")
+            raise OutputError(
+                f"{self.out} can be seen by one process alone; use the engine `local`, or another folder", parameter="out"
+            )
         return folder
 
     def request(self, folder: Folder, spec: Spec) -> Request:
-        """What an engine needs to know."""
+        """Returns what an engine needs to know."""
         paths = code_places(Path(self.spec)) if self.allow_code else ()
         return Request(spec, digest(spec), folder, self.batch, self.allow_code, paths)
 
     def of_child(self, count: int) -> dict[str, Any]:
-        """The same for a child run, on whatever machine, with `count` seeds."""
+        """Returns the parameters of a child run, on whatever machine, with `count` seeds."""
         return self.model_dump(mode="json") | {
-            "out": folder_at(self.out).absolute(), "overrides": [*self.overrides, f"seeds.count={count}"],
-        }  # fmt: skip
+            "out": folder_at(self.out).absolute(),
+            "overrides": [*self.overrides, f"seeds.count={count}"],
+        }
 
 
-def load(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
-    """The spec, and a user's own modules importable if they may be."""
+def checked_spec(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
+    """Returns a spec, all of its files present, and makes the user's own modules importable if their code may run.
+
+    The program asks, and then the flow that it runs: the second time, the file is read again only if it has changed.
+
+    Raises:
+        SpecError, ModelError: the spec is wrong, or a file is missing or changed.
+    """
+    let_in(path, allow_code)
+    try:
+        stat = path.stat()
+    except OSError:
+        return load_spec(path, overrides)  # which says what is wrong with it
+    return _checked(path.absolute(), tuple(overrides), stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1)
+def _checked(path: Path, overrides: tuple[str, ...], *_file: int) -> Spec:
     spec = load_spec(path, overrides)
-    if allow_code:
-        sys.path += [place for place in code_places(path) if place not in sys.path]
+    check_files(spec)
     return spec
 
 
+def let_in(spec: Path, allow_code: bool) -> None:
+    """Makes the user's own modules importable if their code may run."""
+    if allow_code:
+        sys.path += [place for place in code_places(spec) if place not in sys.path]
+
+
 def code_places(spec: Path) -> tuple[str, ...]:
-    """Where a user's own modules lie: in the working directory, or beside the spec."""
+    """Returns where a user's own modules lie: in the working directory, or beside the spec."""
     return str(Path.cwd()), str(spec.absolute().parent)

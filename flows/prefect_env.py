@@ -1,4 +1,4 @@
-"""Prefect's environment when nobody set one up: an API inside this process, quiet, with a home of its own.
+"""Prefect's environment where nobody has set one up: a quiet API that this process starts, with a home of its own.
 
 Call `settle` before prefect is imported for the first time: it reads its settings then.
 """
@@ -19,7 +19,7 @@ from reds_core.errors import UserError
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # The flow prints what matters itself; Prefect would add a traceback for every mistake in a spec.
+    # The program prints what matters itself; Prefect would add a traceback for every mistake in a spec.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_CLI_PROMPT": "false",
@@ -33,7 +33,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def settle() -> bool:
-    """Sets what the user did not set. Returns whether the embedded API will be used."""
+    """Sets the variables that the user has not set. Returns whether the embedded API will be used."""
     embedded = not os.environ.get("PREFECT_API_URL")
     defaults = dict(QUIET)
     if embedded:
@@ -44,16 +44,20 @@ def settle() -> bool:
 
 
 def home() -> Path:
-    """Where the embedded API keeps its database: $REDS_PREFECT_HOME, or a folder in the user's cache."""
+    """Returns where the embedded API keeps its database: $REDS_PREFECT_HOME, or a folder in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("REDS_PREFECT_HOME") or cache / "reds" / "prefect")
 
 
 def tie_to_this_process() -> None:
-    """Makes the embedded API, which is about to start, end with this process, however it ends: after a SIGKILL nobody else would stop it."""
+    """Makes the embedded API, which is about to start, end with this process, however it ends: after a SIGKILL nobody else would stop it.
+
+    A shell watches: it remembers this process's children, and stops those of Prefect's when it is gone.
+    """
     mine = os.getpid()
     script = (
-        f'while kill -0 {mine}; do seen=$(cat /proc/{mine}/task/*/children); [ "$seen" ] && kept=$seen; sleep 1; done; '
+        # A process that is dead but not yet waited for has no `exe`.
+        f'while readlink /proc/{mine}/exe; do seen=$(cat /proc/{mine}/task/*/children); [ "$seen" ] && kept=$seen; sleep 1; done; '
         "for pid in $kept; do grep -q prefect /proc/$pid/cmdline && kill $pid; done"
     )
     nowhere = subprocess.DEVNULL
@@ -75,8 +79,8 @@ def reach() -> None:
         ) from error
 
 
-def children() -> list[int]:
-    """The processes that this one started: workers, and the embedded API. Empty where there is no /proc."""
+def child_processes() -> list[int]:
+    """Returns the processes that this one has started: workers, and the embedded API. None where there is no /proc."""
     found = []
     for listing in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
@@ -86,7 +90,7 @@ def children() -> list[int]:
 
 @contextlib.contextmanager
 def first_start() -> Iterator[None]:
-    """One process at a time sets up a new home: several would race to create its database."""
+    """Lets one process at a time set up a new home: several would race to create its database."""
     folder = Path(os.environ.get("PREFECT_HOME", home()))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".reds-start").open("w") as file:
@@ -95,9 +99,9 @@ def first_start() -> Iterator[None]:
 
 
 def return_memory() -> None:
-    """Lets glibc give large blocks back at once: batches of ever other sizes would break up its heap, and a long run would grow.
+    """Makes glibc return large blocks at once: batches of always different sizes would fragment its heap, and a long run would grow.
 
-    Large is 32 MB, glibc's own limit: with 1 MB, the page faults of every layer's activations took a third of the time.
+    Large means 32 MB, glibc's own limit: with 1 MB, page faults for every layer's activations took a third of the time.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have no such function

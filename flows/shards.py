@@ -1,6 +1,6 @@
-"""Shards by tasks, in the process that the flow runs in: a task a shard, a thread for each that the engine can make at once.
+"""Shards as tasks, in the process that the flow runs in: a task for each shard, a thread for each that the engine can make at once.
 
-Prefect names, retries and shows them; what is finished is decided by the manifests alone, which Prefect's cache could not see.
+Prefect names, retries and shows them. What is finished is decided by the manifests alone, which Prefect's cache could not see.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.artifacts import ProgressArtifact
 from flows.engines.base import Engine
 from flows.engines.registry import open_engine
-from flows.parameters import Asked
+from flows.parameters import Parameters
 from reds_core.errors import RedsError, RunError, StorageError, UserError, WorkerDied
 from reds_core.runs.manifest import Manifest, indices, stem
 from reds_core.runs.run_folder import made_meanwhile
@@ -34,18 +34,18 @@ def listen(listener: Listener) -> None:
     _listeners.append(listener)
 
 
-def tell(event: str, **figures: Any) -> None:
-    """An event, to all who listen."""
+def announce(event: str, **figures: Any) -> None:
+    """Sends an event to every listener."""
     for listener in _listeners:
         listener(event, figures)
 
 
 def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
-    """A dead worker is; a wrong input or a full disk is not."""
+    """Returns whether a failed shard may succeed next time: after a worker's death it may, with a wrong input or a full disk not."""
     error = state.result(raise_on_failure=False)
     retry = not isinstance(error, RedsError) or isinstance(error, WorkerDied)
     if retry:
-        tell("retry", error=str(error))
+        announce("retry", error=str(error))
     return retry
 
 
@@ -55,22 +55,22 @@ def _shard_and_device(parameters: dict[str, Any]) -> str:
 
 @task(cache_policy=NO_CACHE, retries=4, retry_condition_fn=_worth_another_try, task_run_name=_shard_and_device)  # type: ignore[arg-type]
 def make_shard(index: int, engine: Engine) -> Manifest:
-    """One shard, on the device of the calling thread."""
-    asked = engine.request
-    return made_meanwhile(asked.folder, asked.spec, index) or engine(index)
+    """Makes one shard on the device of the calling thread, unless another run has made it meanwhile."""
+    request = engine.request
+    return made_meanwhile(request.folder, request.spec, index) or engine(index)
 
 
-def made_here(asked: Asked, spec: Spec, folder: Folder, todo: list[int]) -> dict[int, Exception]:
-    """Makes shards and returns the errors of those that could not be made. What would stop them all stops at once."""
+def made_here(parameters: Parameters, spec: Spec, folder: Folder, todo: list[int]) -> dict[int, Exception]:
+    """Makes shards and returns the errors of those that could not be made. Raises at once what would stop them all."""
     if not todo:
         return {}
     shown = ProgressArtifact(spec.name, len(todo))
-    maker = open_engine(asked.engine, asked.request(folder, spec), asked.device, asked.workers)
+    engine = open_engine(parameters.engine, parameters.request(folder, spec), parameters.device, parameters.workers)
     failures: dict[int, Exception] = {}
-    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=maker.slots)
-    # The runner's end waits for its threads: the engine's comes first, at which those that wait for it give up.
-    with threads as runner, contextlib.closing(maker):
-        futures: dict[Any, int] = {runner.submit(make_shard, {"index": index, "engine": maker}): index for index in todo}
+    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=engine.slots)
+    # The runner waits for its threads when it ends. The engine is closed first, so that threads which wait for it give up.
+    with threads as runner, contextlib.closing(engine):
+        futures: dict[Any, int] = {runner.submit(make_shard, {"index": index, "engine": engine}): index for index in todo}
         for future in as_completed(list(futures)):
             outcome = future.result(raise_on_failure=False)
             if isinstance(outcome, UserError | StorageError):
@@ -78,7 +78,7 @@ def made_here(asked: Asked, spec: Spec, folder: Folder, todo: list[int]) -> dict
             if isinstance(outcome, Exception):
                 failures[futures[future]] = outcome
             else:
-                tell("shard", manifest=outcome)
+                announce("shard", manifest=outcome)
                 shown.step()
     # Whatever the workers say, the folder decides.
     lost = set(todo) - set(indices(folder.files(), "json")) - set(failures)

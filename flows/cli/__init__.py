@@ -4,7 +4,11 @@ options    options that several verbs share
 progress   what a person sees while a run goes on
 tables     forecasts, runs and kinds as tables
 checks     mistakes that are found before anything slow starts
-app        the verbs, and the exit codes
+runs       the verbs run and deploy
+studies    the verbs check and compare
+folders    the verbs verify, report and list
+networks   the verbs import, kinds and schema
+app        all verbs, and the exit codes
 """
 
 from flows.cli.app import main

@@ -1,30 +1,31 @@
-"""What is found before anything slow starts: mistakes in a spec, files that are missing, folders that are not there."""
+"""Mistakes that are found before anything slow starts: in a spec, in its files, in the name of a folder."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from flows.parameters import load
+from flows.parameters import checked_spec, let_in
 from reds_core.errors import ModelError, OutputError
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import check_files, check_present
+from reds_core.spec.load import load_spec
 from reds_core.spec.problems import doubts
 from reds_core.storage.folder import Folder
 from reds_core.storage.places import folder_at
 
 
 def checked(path: Path, overrides: list[str], allow_code: bool) -> Spec:
-    """The spec, its files there. Raises SpecError or ModelError, and warns of what is doubtful."""
-    spec = load(path, overrides, allow_code)
-    check_files(spec)
+    """Returns the spec, all of its files present. Raises SpecError or ModelError; warns of what is doubtful."""
+    spec = checked_spec(path, overrides, allow_code)
     _tell_doubts(spec)
     return spec
 
 
 def checked_all(path: Path, overrides: list[str], allow_code: bool) -> Spec:
-    """The same. If files are missing, the error says what is wrong with those that are there, too."""
-    spec = load(path, overrides, allow_code)
+    """Does the same as `checked`. If files are missing, the error also says what is wrong with those that are there."""
+    let_in(path, allow_code)
+    spec = load_spec(path, overrides)
     try:
         check_files(spec)
     except ModelError as error:
@@ -40,7 +41,7 @@ def checked_all(path: Path, overrides: list[str], allow_code: bool) -> Spec:
 
 
 def existing(place: str) -> Folder:
-    """The folder at a path or URL. Raises OutputError if there is none."""
+    """Returns the folder at a path or URL. Raises OutputError if there is none."""
     folder = folder_at(place)
     if not folder.exists():
         raise OutputError(f"there is no folder {folder}")

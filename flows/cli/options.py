@@ -13,14 +13,14 @@ RunFolder = Annotated[
 ]
 Out = Annotated[str, typer.Option("--out", metavar="DIR", help="The folder of all runs, or a URL such as s3://bucket/runs.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one GPU such as cuda:1.", metavar="NAME")]
+Workers = Annotated[int | None, typer.Option(metavar="N", help="Worker processes.", show_default="one per device or core")]
 Batch = Annotated[int | None, typer.Option(help="Images per evaluation.", metavar="N", show_default="by image size")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change the spec; may be repeated.", show_default=False)
 ]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", metavar="", help="Let factories, callables and foreign pickles of the spec run.")
+    bool, typer.Option("--allow-code", metavar="", help="Let factories, callables and foreign pickles that the spec names run.")
 ]
-
 Grow = Annotated[
     bool,
     typer.Option("--grow", metavar="", help="Make the next seeds.count seeds once all before are finished: new data every time."),
@@ -28,3 +28,11 @@ Grow = Annotated[
 LeastAccepted = Annotated[
     float, typer.Option(metavar="SHARE", min=0, max=1, help="Fail if a smaller share of candidates is accepted.")
 ]
+
+# The options that cure an error, by the parameter that the error names (`reds_core.errors`).
+OF_PARAMETER = {"overrides": "--set"}
+
+
+def option_of(parameter: str) -> str:
+    """Returns the option for a parameter of the library."""
+    return OF_PARAMETER.get(parameter, f"--{parameter.replace('_', '-')}")

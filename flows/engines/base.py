@@ -1,8 +1,7 @@
-"""Where shards are made: in this process, in one process per device, or on a Ray cluster (flows.engines.ray).
+"""What every engine offers, and how long it waits for a worker.
 
-An engine is called with a shard's index and returns its manifest; calls come from the flow's task threads, of which there are as many as the
-engine can serve at once. Prefect's own process pool loses a run when one worker dies, so every device here has a pool of one process: when
-it dies or hangs, that process alone is replaced, and the task's retry makes the shard again.
+An engine is called with a shard's index and returns its manifest. Calls come from the flow's task threads, of which there are as many as
+the engine has slots. A worker that dies or hangs costs the shard in hand, which the task's retry makes again.
 """
 
 from __future__ import annotations
@@ -15,48 +14,53 @@ from reds_core.errors import RunError, WorkerDied
 from reds_core.runs.manifest import Manifest
 from reds_core.runs.worker import Request
 
-FIRST_PATIENCE = 6 * 3600.0  # seconds for a shard when none is finished yet to compare with
-LEAST_PATIENCE = 900.0
-PORTION = 60.0  # seconds after which patience is asked again
+FIRST_LIMIT = 6 * 3600.0  # seconds for a shard while none is finished to compare with
+LEAST_LIMIT = 900.0
+PORTION = 60.0  # seconds after which the limit is asked again
 
 
 class Engine(Protocol):
     """Makes shards, from any thread."""
 
     request: Request
-    slots: int  # shards that can be on their way at once
+    slots: int  # shards that can be made at once
 
     def here(self) -> str:
-        """The device that the calling thread's shards are made on, for people."""
+        """Returns the device that the calling thread's shards are made on, for people."""
 
     def __call__(self, index: int) -> Manifest: ...
 
     def close(self) -> None:
-        """Ends what it has started. Calls that wait, and later ones, raise RunError."""
+        """Stops what it has started. Calls that wait, and later ones, raise RunError."""
 
 
-class Patience:
-    """How long a shard's worker is waited for: many times what the slowest shard took, or it is taken for dead."""
+class Deadline:
+    """How long a worker may take for a shard: many times what the slowest shard took; after that it is taken for dead."""
 
     def __init__(self) -> None:
-        self.slowest = 0.0
+        self.slowest = 0.0  # seconds
 
-    def __call__(self) -> float:
-        return max(LEAST_PATIENCE, 20 * self.slowest) if self.slowest else FIRST_PATIENCE
+    def limit(self) -> float:
+        """Returns the seconds that a shard may take."""
+        return max(LEAST_LIMIT, 20 * self.slowest) if self.slowest else FIRST_LIMIT
 
     def result(self, wait: Callable[..., Manifest], device: str, index: int) -> Manifest:
-        """What `wait(timeout=seconds)` returns. Raises WorkerDied when patience ends, which the first shard of all may shorten."""
+        """Returns what `wait(timeout=seconds)` returns, asked again and again, since the first finished shard may shorten the limit.
+
+        Raises:
+            WorkerDied: the limit is reached.
+        """
         began = time.monotonic()
         while True:
             asked = time.monotonic()
-            limit = max(0.0, min(PORTION, self() - (asked - began)))
+            portion = max(0.0, min(PORTION, self.limit() - (asked - began)))
             try:
-                manifest = wait(timeout=limit)
+                manifest = wait(timeout=portion)
             except TimeoutError as error:
-                if time.monotonic() - asked < 0.9 * limit:
-                    raise  # the shard's own: a network disk, for example
+                if time.monotonic() - asked < 0.9 * portion:
+                    raise  # the shard's own: that of a network disk, for example
                 waited = time.monotonic() - began
-                if waited < self():
+                if waited < self.limit():
                     continue
                 raise WorkerDied(
                     f"the worker on {device} did not finish shard {index} in {waited:.0f} s and was stopped"
@@ -66,5 +70,5 @@ class Patience:
 
 
 def stopped() -> RunError:
-    """What becomes of shards that were asked for when their run has ended."""
+    """Returns the error of shards that are asked for when their run has ended."""
     return RunError("the run was stopped before this shard")

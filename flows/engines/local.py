@@ -1,4 +1,4 @@
-"""TODO."""
+"""Shards one after another in this process; while one is computed, the one before is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reds_core.runs.worker import Request, compute, cores, forget, load, write
 
 
 class Local:
-    """Shards one after another in this process, on all of its cores; while one is computed, the one before is written."""
+    """This process, with all of its cores."""
 
     slots = 2  # no more, or a slow disk would let shards pile up in memory
 
@@ -29,10 +29,10 @@ class Local:
 
     def __call__(self, index: int) -> Manifest:
         try:
-            made = self.computing.submit(compute, self.request, self.device, cores(), index).result()
-            return self.writing.submit(write, self.request, made).result()
+            shard = self.computing.submit(compute, self.request, self.device, cores(), index).result()
+            return self.writing.submit(write, self.request, shard).result()
         except (CancelledError, RuntimeError) as error:
-            # A pool that is shut down cancels what waits, and takes no more.
+            # A pool that is shut down cancels what waits, and accepts nothing more.
             if self.closed:
                 raise stopped() from error
             raise

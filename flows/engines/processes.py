@@ -1,4 +1,8 @@
-"""TODO."""
+"""One process per device, or several on the CPU; each loads the networks once.
+
+Prefect's own process pool loses a run when one worker dies. Here every slot has a pool of one process: when it dies or hangs, that process
+alone is replaced. A device whose processes die twice in a row is left alone, unless it was the shard that killed them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from flows.engines.base import Patience, stopped
+from flows.engines.base import Deadline, stopped
 from flows.prefect_env import return_memory
 from reds_core.errors import RedsError, WorkerDied
 from reds_core.runs.manifest import Manifest
@@ -20,23 +24,23 @@ from reds_core.runs.worker import Request, cores, make
 
 
 class Processes:
-    """One process per device, or `workers` on the CPU; each loads the networks once."""
+    """One process for each of the devices."""
 
     def __init__(self, request: Request, devices: list[str]) -> None:
         self.request, self.devices, self.slots = request, devices, len(devices)
         self.threads = max(1, cores() // len(devices))
-        self.patience, self.closed = Patience(), False
+        self.deadline, self.closed = Deadline(), False
         self.pools = [_pool() for _ in devices]
         self.busy = [threading.Lock() for _ in devices]
         self.deaths = [0] * self.slots  # in a row, of each slot's processes
-        self.killed_by: defaultdict[int, set[int]] = defaultdict(set)  # the slots whose processes a shard's making has ended
+        self.killed_by: defaultdict[int, set[int]] = defaultdict(set)  # by shard: the slots whose processes died while they made it
         self.thread, self.seen = threading.local(), itertools.count()
 
     def here(self) -> str:
         return self.devices[self._slot()]
 
     def _slot(self) -> int:
-        """The calling thread's, until its device fails."""
+        """Returns the calling thread's slot: its own, until that device fails."""
         if not hasattr(self.thread, "slot"):
             self.thread.slot = self.thread.home = next(self.seen) % self.slots
         slot: int = self.thread.slot
@@ -49,12 +53,12 @@ class Processes:
                 raise stopped()
             try:
                 future = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
-                manifest = self.patience.result(future.result, self.devices[slot], index)
+                manifest = self.deadline.result(future.result, self.devices[slot], index)
             except RedsError as error:
                 if isinstance(error, WorkerDied):
                     self._replace(slot, index)
                 raise
-            # It died; or it lives on with what will fail again: in a GPU's context that has failed once every later call fails too.
+            # The process died; or it lives on, and will fail again: once a GPU's context has failed, every later call in it fails too.
             except Exception as error:
                 self._replace(slot, index)
                 why = "" if isinstance(error, BrokenProcessPool) else f": {error or type(error).__name__}"
@@ -63,6 +67,7 @@ class Processes:
             return manifest
 
     def _replace(self, slot: int, index: int) -> None:
+        """Starts a slot's process anew, and decides whether the calling thread stays with this device."""
         if self.closed:
             raise stopped()
         _kill(self.pools[slot])
@@ -74,7 +79,7 @@ class Processes:
                 self.deaths[innocent] = 0
             self.thread.slot = self.thread.home
         elif self.deaths[slot] > 1:
-            # A GPU that is gone would take one shard after another with it: this thread shares the next one that works.
+            # A GPU that is gone would fail one shard after another: this thread shares the next one that works.
             fewest = min(self.deaths)
             self.thread.slot = next(k % self.slots for k in itertools.count(slot + 1) if self.deaths[k % self.slots] == fewest)
 
@@ -90,7 +95,7 @@ def _pool() -> ProcessPoolExecutor:
 
 
 def _start_worker(parent: int) -> None:
-    """A worker leaves Ctrl-C to its parent, and ends when the parent does."""
+    """Makes a worker ignore Ctrl-C, which is its parent's to handle, and end when its parent does."""
     return_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

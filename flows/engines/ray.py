@@ -1,7 +1,7 @@
-"""Shards on a Ray cluster: the one at $RAY_ADDRESS, or one of this machine's, started here and stopped with the run.
+"""Shards on a Ray cluster: the one at $RAY_ADDRESS, or one on this machine, started here and stopped with the run.
 
-A shard is a Ray task that asks for a GPU, or a core; Ray finds the place, and its worker processes keep the networks. One that dies, with
-its node or alone, or hangs, costs the shard in hand, which the Prefect task's retry makes again. Every node needs this package, and a
+A shard is a Ray task that asks for a GPU, or a core; Ray finds the place, and its worker processes keep the networks. One that dies, alone
+or with its node, or hangs, costs the shard in hand, which the Prefect task's retry makes again. Every node needs this package, and a
 folder or bucket that all of them see.
 """
 
@@ -16,18 +16,18 @@ import traceback
 from functools import partial
 from typing import Any
 
-from flows.engines.base import Patience, stopped
+from flows.engines.base import Deadline, stopped
 from reds_core.errors import ModelError, WorkerDied
 from reds_core.runs.manifest import Manifest
 from reds_core.runs.worker import Request, cores, make
 
-GPU_PATIENCE = 60.0  # seconds for a node with a GPU to join the cluster
+GPU_WAIT = 60.0  # seconds for a node with a GPU to join the cluster
 GPU_FAILED = ("CUDA error", "CUDA driver error", "cuDNN error", "cuFFT error", "cusolver error", "No CUDA GPUs are available")
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # a call after the end must start nothing
 
 
 def make_or_end(request: Request, device: str, threads: int, index: int) -> Manifest:
-    """`make`; but a process whose GPU has failed ends, for every later call in it would fail, and Ray gives it the next shard."""
+    """Makes a shard; ends the process if its GPU has failed, since every later call in it would fail, and Ray would give it the next shard."""
     try:
         return make(request, device, threads, index)
     except RuntimeError as error:
@@ -47,10 +47,10 @@ class Ray:
         except ModelError:
             self.ray.shutdown()
             raise
-        self.request, self.patience, self.closed = request, Patience(), False
+        self.request, self.deadline, self.closed = request, Deadline(), False
         self.threads = max(1, cores() // self.slots) if is_own and self.device == "cpu" else 1
         self.where = f"{self.device} of Ray" + ("" if is_own else f" at {os.environ['RAY_ADDRESS']}")
-        self.free = threading.Semaphore(self.slots)  # that no call to Ray is under way is known when all are taken
+        self.free = threading.Semaphore(self.slots)  # whoever holds all of them knows that no call to Ray is under way
         self.under_way: set[Any] = set()
         self.task = self.ray.remote(make_or_end).options(num_cpus=1, num_gpus=int(self.device == "cuda"), max_retries=0)
 
@@ -69,7 +69,7 @@ class Ray:
         made = self.task.remote(self.request, self.device, self.threads, index)
         self.under_way.add(made)
         try:
-            return self.patience.result(partial(self.ray.get, made), self.where, index)
+            return self.deadline.result(partial(self.ray.get, made), self.where, index)
         except RayTaskError as error:
             raise error.cause from None  # as it was raised, without Ray's traceback in its message
         except (WorkerCrashedError, RaySystemError) as error:
@@ -91,22 +91,23 @@ class Ray:
         self.closed = True
         for made in list(self.under_way):
             self.ray.cancel(made, force=True)
-        # Ray ends the whole process if a thread calls it after its end: only who holds a slot does, so all are taken first.
+        # Ray ends the whole process if a thread calls it after its shutdown. Only threads that hold a slot call it, so all slots are taken first.
         for _ in range(self.slots):
             self.free.acquire()
         self.ray.shutdown()  # ends the cluster if it was started here, and otherwise leaves it
         self.free.release(self.slots)
 
     def _pick(self, device: str, workers: int | None) -> tuple[str, int]:
-        """The device of every task, and how many run at once."""
+        """Returns the device of every task, and how many run at once."""
         if device not in ("auto", "cpu", "cuda"):
-            raise ModelError(f"Ray chooses the GPUs itself: give cuda, not {device}")
-        deadline = time.monotonic() + GPU_PATIENCE
+            raise ModelError(f"Ray chooses the GPUs itself: the device must be cuda, got {device}", parameter="device")
+        deadline = time.monotonic() + GPU_WAIT
         while not (gpus := self._count("GPU")) and device == "cuda":
             if time.monotonic() > deadline:
                 nodes = sum(node["Alive"] for node in self.ray.nodes())
                 raise ModelError(
-                    f"no node of the Ray cluster offers a GPU: {nodes} nodes with {self._count('CPU')} cores; use --device cpu"
+                    f"no node of the Ray cluster offers a GPU: {nodes} nodes with {self._count('CPU')} cores; use the device cpu",
+                    parameter="device",
                 )
             time.sleep(1)
         name, most = ("cuda", gpus) if gpus and device != "cpu" else ("cpu", max(1, self._count("CPU")))
@@ -117,9 +118,9 @@ class Ray:
 
 
 def _connected(workers: int | None) -> tuple[Any, bool]:
-    """Ray, connected, and whether its cluster is ours."""
+    """Returns Ray, connected, and whether its cluster was started here."""
     if workers is not None and workers < 1:
-        raise ModelError(f"{workers} workers are none; give 1 or more")
+        raise ModelError(f"workers must be at least 1, got {workers}", parameter="workers")
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     address = os.environ.get("RAY_ADDRESS")
@@ -128,7 +129,7 @@ def _connected(workers: int | None) -> tuple[Any, bool]:
     try:
         import ray
     except ImportError as error:
-        raise ModelError("--engine ray needs Ray: pip install 'ray>=2.50,<3'") from error
+        raise ModelError("the engine ray needs Ray: pip install 'ray>=2.50,<3'") from error
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -148,7 +149,7 @@ def _connected(workers: int | None) -> tuple[Any, bool]:
 
 
 def _knock(address: str) -> None:
-    """Raises OSError if nobody listens there: Ray itself would go on trying for minutes."""
+    """Raises OSError if nobody listens at this address: Ray itself would go on trying for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,7 +1,8 @@
-"""TODO."""
+"""An engine by its name, and the devices of its workers."""
 
 from __future__ import annotations
 
+from flows.engines import EngineName
 from flows.engines.base import Engine
 from flows.engines.local import Local
 from flows.engines.processes import Processes
@@ -9,11 +10,15 @@ from reds_core.errors import ModelError
 from reds_core.runs.worker import Request, cores
 
 
-def open_engine(name: str, request: Request, device: str, workers: int | None) -> Engine:
-    """The engine of this name. Raises ModelError for devices that this machine does not have."""
+def open_engine(name: EngineName, request: Request, device: str, workers: int | None) -> Engine:
+    """Returns the engine of this name.
+
+    Raises:
+        ModelError: this machine does not have such devices, or the engine does not take so many workers.
+    """
     if name == "local":
         if workers not in (None, 1):
-            raise ModelError(f"the local engine is one worker, not {workers}; use --engine processes")
+            raise ModelError(f"the local engine is one worker, not {workers}; use the engine `processes`", parameter="engine")
         return Local(request, device)
     if name == "ray":
         from flows.engines.ray import Ray
@@ -23,13 +28,17 @@ def open_engine(name: str, request: Request, device: str, workers: int | None) -
 
 
 def pick_devices(device: str, workers: int | None) -> list[str]:
-    """A device for every worker: each GPU once (then again, if more workers are asked for), or the CPU."""
+    """Returns a device for every worker: each GPU once (then again, if more workers are asked for), or the CPU.
+
+    Raises:
+        ModelError: this machine does not have such a device, or no worker is asked for.
+    """
     import torch
 
     from reds_core.variants.prepare import pick_device
 
     if workers is not None and workers < 1:
-        raise ModelError(f"{workers} workers are none; give 1 or more")
+        raise ModelError(f"workers must be at least 1, got {workers}", parameter="workers")
     chosen = pick_device(device)
     if chosen.type == "cuda" and chosen.index is None:
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]

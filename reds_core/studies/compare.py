@@ -28,7 +28,7 @@ from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 
 # A method's name -> trajectory.method and trajectory.directions_by.
-METHODS = {
+COMPARED = {
     "corrected": ("corrected", "reds"),
     "local": ("local", "reds"),
     "linear": ("linear", "reds"),
@@ -151,9 +151,9 @@ def compare(
     Raises:
         UserError: a method is not known, the spec has too few seeds, or the first method reached no waypoint at all.
     """
-    unknown = [m for m in methods if m not in METHODS]
+    unknown = [m for m in methods if m not in COMPARED]
     if unknown or not methods:
-        raise UserError(f"--methods: there is no {', '.join(unknown) or 'method given'}; there are: {', '.join(METHODS)}")
+        raise UserError(f"there is no method {', '.join(unknown) or 'method given'}; there are: {', '.join(COMPARED)}")
     if spec.seeds.count < 2:
         raise UserError("seeds.count: a comparison needs at least 2 seeds, for its intervals; 20 or more are better")
     seeds = range(spec.seeds.first, spec.seeds.first + spec.seeds.count)
@@ -264,7 +264,7 @@ def _changed(job: Job, kept: Sequence[Candidate], starts: Mapping[int, np.ndarra
 
 
 def _with_method(spec: Spec, name: str, step: float) -> Spec:
-    method, by = METHODS[name]
+    method, by = COMPARED[name]
     changed = spec.trajectory.model_copy(update={"method": method, "directions_by": by, "step": step})
     return spec.model_copy(update={"trajectory": changed})
 

@@ -81,7 +81,7 @@ def tasks(request: Request) -> float:
     with get_client(sync_client=True) as client:
         client.hello()
     idle(20)
-    (server,) = [pid for pid in home.children() if "prefect" in Path(f"/proc/{pid}/cmdline").read_text()]
+    (server,) = [pid for pid in home.child_processes() if "prefect" in Path(f"/proc/{pid}/cmdline").read_text()]
     mine, theirs = resource.getrusage(resource.RUSAGE_SELF), cpu_of(server)
     seconds = idle(TASKS)
     time.sleep(5)  # the server works through what it was sent

@@ -98,13 +98,13 @@ def test_a_stopped_worker_is_replaced_when_patience_ends(tmp_path: Path, monkeyp
         maker = Processes(work.Request(spec, digest(spec), folder, None, False, ()), ["cpu"])
         try:
             assert maker(0).index == 0
-            monkeypatch.setattr(maker.patience, "slowest", 0.0)
-            monkeypatch.setattr(engines, "FIRST_PATIENCE", 1.0)
+            monkeypatch.setattr(maker.deadline, "slowest", 0.0)
+            monkeypatch.setattr(engines, "FIRST_LIMIT", 1.0)
             (pid,) = (maker.pools[0]._processes or {}).keys()
             os.kill(pid, signal.SIGSTOP)
             with pytest.raises(RunError, match="did not finish shard 1 in 1 s"):
                 maker(1)
-            monkeypatch.setattr(engines, "FIRST_PATIENCE", 60.0)
+            monkeypatch.setattr(engines, "FIRST_LIMIT", 60.0)
             assert maker(1).index == 1
         finally:
             maker.close()
@@ -154,22 +154,22 @@ def test_a_shard_that_ends_every_process_is_not_the_devices_fault(monkeypatch: p
 def test_patience_is_that_of_the_slowest_shard_so_far_and_says_what_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.engines import base as engines
 
-    monkeypatch.setattr(engines, "FIRST_PATIENCE", 0.3)
+    monkeypatch.setattr(engines, "FIRST_LIMIT", 0.3)
     monkeypatch.setattr(engines, "PORTION", 0.1)
-    patience = engines.Patience()
+    deadline = engines.Deadline()
 
     def never(timeout: float) -> dict[str, Any]:
         time.sleep(timeout)
         raise TimeoutError
 
     with pytest.raises(WorkerDied, match="did not finish shard 7 in 0 s and was stopped"):
-        patience.result(never, "cpu", 7)
+        deadline.result(never, "cpu", 7)
 
     def unreachable(timeout: float) -> dict[str, Any]:
         raise TimeoutError("Connection timed out")
 
     with pytest.raises(TimeoutError, match="Connection timed out"):
-        patience.result(unreachable, "cpu", 7)
+        deadline.result(unreachable, "cpu", 7)
 
 
 def test_a_server_that_is_away_while_progress_is_shown_ends_nothing(
@@ -294,6 +294,6 @@ def test_the_ui_shows_progress_totals_the_contact_sheet_and_the_report(augment: 
 def test_a_run_that_accepts_too_little_fails_with_a_reason_and_keeps_its_shards(augment: Any, tmp_path: Path) -> None:
     spec, out = str(world(tmp_path / "world")), str(tmp_path / "out")
     state = augment(spec=spec, out=out, least_accepted=1.0, return_state=True)
-    assert state.is_failed() and "candidates were accepted, fewer than the 100% asked for: " in str(state.message)
+    assert state.is_failed() and "candidates were accepted, less than the 100% that is required: " in str(state.message)
     again = augment(spec=spec, out=out)
     assert again["now"] == 0 and 0 < again["accepted"] < again["candidates"]

@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Request, on
     place = tmp_path_factory.mktemp("ray")
     patch = pytest.MonkeyPatch()
     patch.delenv("RAY_ADDRESS", raising=False)
-    patch.setattr(on_ray, "GPU_PATIENCE", 0.0)
+    patch.setattr(on_ray, "GPU_WAIT", 0.0)
     spec = load_spec(world(place / "world"))
     with opened(spec, folder_at(place / "local")) as folder:
         local = Local(Request(spec, digest(spec), folder, None, False, ()), "cpu")
@@ -65,8 +65,8 @@ def test_a_dead_or_stopped_worker_costs_its_shard_only(made: Any, monkeypatch: p
         with pytest.raises(RunError, match="the worker on cpu of Ray died while it made shard 1"):
             maker(1)
         patch.setattr(maker, "task", maker.ray.remote(hangs).options(max_retries=0))
-        patch.setattr(engines, "FIRST_PATIENCE", 2.0)
-        patch.setattr(maker, "patience", engines.Patience())
+        patch.setattr(engines, "FIRST_LIMIT", 2.0)
+        patch.setattr(maker, "deadline", engines.Deadline())
         with pytest.raises(RunError, match="the worker on cpu of Ray did not finish shard 1 in 2 s and was stopped"):
             maker(1)
     assert maker(1)["index"] == 1

@@ -1,0 +1,44 @@
+"""`reds import`, `reds kinds` and `reds schema`: the networks of a spec, and what one may say of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A published checkpoint: .pkl, .pt or .pth.", show_default=False)
+    ],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="The .safetensors file to write.", show_default=False)],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="BigGAN-PyTorch's configuration, as JSON.", show_default=False)
+    ] = None,
+) -> None:
+    """Convert a published checkpoint, without running anything in it.
+
+    Reads network pickles of stylegan2-ada-pytorch and stylegan3, rosinality's stylegan2-pytorch, and BigGAN-PyTorch.
+    Writes DEST and, beside it, its architecture as .json. The last line is the generator for a spec.
+    """
+    from flows.cli.tables import show_import
+    from reds_core.models.imported import import_checkpoint
+
+    show_import(import_checkpoint(source, dest, config), dest)
+
+
+def kinds(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A kind, to see its fields.")] = None) -> None:
+    """Show the kinds of generators, networks, features and methods; with NAME, the fields of one."""
+    from flows.cli.tables import show_kind, show_kinds
+
+    show_kind(name) if name else show_kinds()
+
+
+def schema() -> None:
+    """Print the spec's JSON Schema, for editors and validators."""
+    import json
+
+    from reds_core.spec.fields import Spec
+
+    print(json.dumps(Spec.model_json_schema(), indent=2))

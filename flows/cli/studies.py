@@ -1,0 +1,61 @@
+"""`reds check` and `reds compare`: what a spec or a method would do, on a few seeds."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import AllowCode, Batch, Device, Out, Overrides, SpecPath
+
+
+def check(
+    spec: SpecPath,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="How many seeds to try.")] = 4,
+    device: Device = "auto",
+    batch: Batch = None,
+    set_: Overrides = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Try SPEC on a few seeds: is it right, what would it accept, what would it cost? Writes nothing."""
+    from flows.cli.checks import checked_all
+    from flows.cli.tables import show_forecast
+    from reds_core.runs.plan import plan
+    from reds_core.studies.forecast import forecast
+    from reds_core.variants.prepare import prepare
+
+    loaded = checked_all(spec, set_ or [], allow_code)
+    job = prepare(loaded, device, batch, allow_code)
+    first = loaded.seeds.first
+    show_forecast(job, forecast(job, range(first, first + min(seeds, loaded.seeds.count))), len(plan(loaded)))
+
+
+def compare(
+    spec: SpecPath,
+    methods: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Methods; the first is what the others are compared with.", show_default="all")
+    ] = None,
+    out: Out = "outputs",
+    device: Device = "auto",
+    batch: Batch = None,
+    set_: Overrides = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Compare methods on the seeds of SPEC, at equal effect: drift, flipped labels, cost.
+
+    They are corrected, local, linear, maxc, rand, pca, sefa and interfacegan.
+    Writes compare.csv, compare.png and compare.md to DIR/NAME/compare; and truth.csv for the builtin rooms, whose true factors are known.
+    """
+    from flows.cli.checks import checked
+    from reds_core.storage.places import folder_at
+    from reds_core.studies import compare as comparison
+    from reds_core.studies.comparison_report import write_comparison
+
+    loaded = checked(spec, set_ or [], allow_code)
+    folder = folder_at(out) / loaded.name / "compare"
+    names = [name.strip() for name in (",".join(comparison.COMPARED) if methods is None else methods).split(",") if name.strip()]
+    found = comparison.compare(loaded, names, device, batch, allow_code, lambda line: print(line, file=sys.stderr))
+    with folder.new_files() as here:
+        print(write_comparison(found, here).read_text(encoding="utf-8"))
+    print(f"{folder}: compare.csv, compare.png, compare.md")
