@@ -70,7 +70,8 @@ def _write_table(s: Summary) -> dict[str, str]:
 def _samples(candidates: pd.DataFrame) -> pd.DataFrame:
     """The rows of a shard's table that are samples, without what only rejected ones have; with the group that a split must not cut."""
     rows = candidates[candidates.accepted].drop(columns=["accepted", "reason"])
-    rows.insert(1, "group", [key_of(int(seed)) for seed in rows.seed])
+    # The type is given, for pandas would guess that of no samples at all.
+    rows.insert(1, "group", pd.Series([key_of(int(seed)) for seed in rows.seed], rows.index, rows.key.dtype))
     return rows
 
 
