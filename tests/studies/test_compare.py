@@ -16,7 +16,7 @@ from reds_core import load_spec
 from reds_core.directions.cloud import cloud_of
 from reds_core.directions.fitted import fit
 from reds_core.errors import UserError
-from reds_core.studies.compare import METHODS, compare, over_seeds
+from reds_core.studies.compare import COMPARED, compare, over_seeds
 from reds_core.variants.prepare import prepare
 from tests.support.worlds import TinyClassifier, torchscript, world
 
@@ -131,7 +131,7 @@ def test_without_a_judge_flips_are_unknown_and_it_says_so(small: Path, tmp_path:
 def test_a_method_that_does_not_exist_is_named_with_those_that_do(small: Path) -> None:
     with pytest.raises(UserError, match=r"no ganspace; there are: corrected, local"):
         compare(load_spec(small), ["corrected", "ganspace"], "cpu")
-    assert len(METHODS) == 8
+    assert len(COMPARED) == 8
 
 
 def test_one_seed_is_too_few(small: Path) -> None:
