@@ -1,4 +1,4 @@
-"""Image -> vector: what measures an attribute. `AnyFeature` is the table of kinds.
+"""Image -> vector: what measures an attribute. `AnyFeature` is the table of kinds: a new one is a file and a line there.
 
 filters        grey, blur, low and high pass
 input          what a network expects to see: size, range, mean and deviation
@@ -8,7 +8,7 @@ frequency      kind frequency: a band of the Fourier transform
 callable       kind callable: any Python function
 network        kinds classifier and embedding: a network's class scores, or its vector
 pixels         kind pixels: pixel values of the image or a region
-colour         kind colour: mean and deviation of every channel
+colour         kind colour: mean and standard deviation of every channel
 object         kind object: one object, its look and its place
 segmentation   kind segmentation: one object's place and shape
 landmarks      kind landmarks: points that a network or a function finds
@@ -38,9 +38,9 @@ AnyFeature = Annotated[
 
 
 def in_pixels(feature: AnyFeature) -> list[str]:
-    """The fields of a feature that mean another thing in images of another size."""
+    """Returns the fields of a feature that are in pixels, and so mean something else in images of another size."""
     if isinstance(feature, Frequency):
-        return ["low and high"]
+        return ["low", "high"]
     region = getattr(feature, "region", None)
     fields = {name: getattr(feature, name, None) for name in ("lowpass", "highpass")}
     if region is not None:
@@ -49,6 +49,6 @@ def in_pixels(feature: AnyFeature) -> list[str]:
 
 
 __all__ = [
-    "AnyFeature", "CallableFeature", "Classifier", "Colour", "Embedding", "Frequency", "Landmarks", "NetworkInput", "Object", "Pixels",
-    "Region", "Segmentation", "in_pixels",
+    "AnyFeature", "CallableFeature", "Classifier", "Colour", "Embedding", "Frequency", "Landmarks", "NetworkInput", "Object",
+    "Pixels", "Region", "Segmentation", "in_pixels",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """Any Python function as a feature: (n, c, h, w) float32 images in [0, 1] -> (n, p) numbers, a tensor or an array.
 
-A function that leaves torch (NumPy, OpenCV, a subprocess) has no derivatives; its Jacobian is then taken by differences. An
-image that it cannot measure (no face found) gets a row of NaN, or None for its row, which rejects the variant: never zeros.
+A function that leaves torch (NumPy, OpenCV, a subprocess) has no derivatives, so its Jacobian is taken by finite differences. For
+an image that it cannot measure (no face found), the function returns a row of NaN, or None in place of the row, which rejects the
+variant: never zeros.
 """
 
 from __future__ import annotations
@@ -10,26 +11,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from reds_core.errors import ModelError
 from reds_core.models.config import Access, Config
 from reds_core.models.factory import TARGET, import_target, target_sha256
-from reds_core.types import Feature, Images
+from reds_core.types import Feature, Features, Images
 
 
 class CallableFeature(Config):
-    """A Python function of yours, "package.module:function"; needs --allow-code."""
+    """What a Python function of yours returns; it runs code of yours, which must be allowed."""
 
     kind: Literal["callable"]
-    target: str = Field(pattern=TARGET, description='"package.module:function".')
-    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for every call.")
+    target: str = Field(pattern=TARGET, description='"package.module:function", called with (n, c, h, w) images in [0, 1].')
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of every call; none if absent.")
 
     def identity(self) -> dict[str, str]:
         return {"code_sha256": target_sha256(self.target)}
 
     def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:
+        """Returns the feature, for images of any shape. Raises ModelError if the function may not run or cannot be imported."""
         return _CallableFeature(self, access)
 
 
@@ -40,22 +43,22 @@ class _CallableFeature:
     def __init__(self, config: CallableFeature, access: Access) -> None:
         self.function = RowsOf(config.target, config.options, access)
 
-    def bind(self, images: Images) -> Tensor | None:
+    def bind(self, images: Images) -> None:
         return None
 
-    def __call__(self, images: Images, bound: Tensor | None) -> Tensor:
+    def __call__(self, images: Images, bound: Tensor | None) -> Features:
         return self.function(images).flatten(1)
 
 
 class RowsOf:
-    """A function of the user's, called with images; its output as float32 rows (n, ...), NaN for images that it gives None for."""
+    """A user's function of images, its output made float32 rows (n, ...), with NaN for the images that it returns None for."""
 
     def __init__(self, target: str, options: Mapping[str, Any], access: Access) -> None:
         self.function = import_target(target, access)
         self.target, self.options = target, options
         self.shape: tuple[int, ...] | None = None  # of a row, once one is known
 
-    def __call__(self, images: Images) -> Tensor:
+    def __call__(self, images: Images) -> Float[Tensor, "n ..."]:
         out = self.function(images, **self.options)
         if out is None:
             out = [None] * len(images)
@@ -64,21 +67,23 @@ class RowsOf:
         if not isinstance(out, Tensor):
             out = torch.as_tensor(out, dtype=torch.float32, device=images.device)
         if out.ndim == 0 or len(out) != len(images):
-            raise ModelError(f"{self.target} gives {tuple(out.shape)} for {len(images)} images; (n, p) is needed, a row an image")
+            raise ModelError(
+                f"{self.target} returns {tuple(out.shape)} for {len(images)} images; (n, p) is needed, a row per image"
+            )
         self.shape = tuple(out.shape[1:])
         return out.float().reshape(len(images), *self.shape or (1,))
 
-    def _stacked(self, rows: Sequence[Any], device: torch.device) -> Tensor:
+    def _stacked(self, rows: Sequence[Any], device: torch.device) -> Float[Tensor, "n ..."]:
         known = [torch.as_tensor(row, dtype=torch.float32, device=device) for row in rows if row is not None]
         shapes = {tuple(row.shape) for row in known} or ({self.shape} if self.shape is not None else set())
         if not shapes:
             raise ModelError(
-                f"{self.target} found nothing in the first {len(rows)} images, so how many numbers it gives is not known yet; let it "
+                f"{self.target} found nothing in the first {len(rows)} images, so the length of a row is not known yet; let it "
                 "return a row of NaN for an image that it cannot measure"
             )
         if len(shapes) > 1:
             raise ModelError(
-                f"{self.target} gives rows of different shapes, {sorted(shapes)}; every image must have as many numbers"
+                f"{self.target} returns rows of different shapes, {sorted(shapes)}; it must return as many numbers for every image"
             )
         nothing = torch.full(shapes.pop(), float("nan"), device=device)
         found = iter(known)

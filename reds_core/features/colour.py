@@ -5,27 +5,27 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from reds_core.features.region import EVERYWHERE, Region, Where
 from reds_core.models.config import Access, Config
-from reds_core.types import Feature, Images
+from reds_core.types import Feature, Features, Images
 
 
 class Colour(Config):
-    """Mean and spread of every colour channel."""
+    """Every colour channel's mean and standard deviation, over the whole image or a region."""
 
     kind: Literal["colour"]
     region: Region | None = Field(None, description="Where to look; everywhere if absent.")
-    negate: bool = Field(False, description="Everywhere but in the region.")
+    negate: bool = Field(False, description="Look everywhere but in the region.")
 
     def mistakes(self) -> list[str]:
-        if self.negate and not self.region:
-            return ["negate needs a region to negate"]
-        return [] if not self.region else [f"region: {m}" for m in self.region.mistakes()]
+        return ["negate needs a region"] if self.negate and not self.region else []
 
     def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:
+        """Returns the feature for images of `shape` (c, h, w)."""
         return _ColourFeature(self, access, shape)
 
 
@@ -36,10 +36,10 @@ class _ColourFeature:
     def __init__(self, config: Colour, access: Access, shape: tuple[int, int, int]) -> None:
         self.region = Where(config.region or EVERYWHERE, config.negate, access, shape)
 
-    def bind(self, images: Images) -> Tensor | None:
+    def bind(self, images: Images) -> Float[Tensor, "n 1 h w"] | None:
         return self.region.bind(images)
 
-    def __call__(self, images: Images, bound: Tensor | None) -> Tensor:
+    def __call__(self, images: Images, bound: Float[Tensor, "n 1 h w"] | None) -> Features:
         weights = self.region.weights(images, bound)
         weights = weights / weights.sum((2, 3), keepdim=True)
         mean = (images * weights).sum((2, 3))

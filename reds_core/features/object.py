@@ -1,10 +1,10 @@
-"""An object as a person means it: *this* sofa, its look and its place.
+"""An object as a person means it: *this* sofa, with its look and its place.
 
     f(x) = [x * m(x), m(x)]    m: the object's soft mask in x itself
 
-What it looks like is the picture cut out, x * m; where it is and what shape it has is m. Both are pixel values from 0 to 1, so that
-they add up without calibration: an object that moves, changes its shape, its colour or its pattern is farther from its seed's.
-An image that does not show it has no f: NaN, a reject.
+x * m, the picture cut out, is how the object looks; m is where it is and what shape it has. Both are pixel values from 0 to 1, so
+they can stand in one vector without calibration: an object that moves, or changes its shape, its colour or its pattern, moves away
+from its seed's. An image that does not show it has no f: NaN, a reject.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from torch import Tensor
 from reds_core.features.filters import Sigma, blurred, to_gray
 from reds_core.features.mask import MaskInput, or_nan, shown
 from reds_core.models.config import Access
-from reds_core.types import Feature, Images
+from reds_core.types import Feature, Features, Images
 
 
 class Object(MaskInput):
-    """One object's look and place: the pixels that a segmentation network gives to it, and its mask."""
+    """One object's look and place: the pixels that a segmentation network assigns to it, and its mask."""
 
     kind: Literal["object"]
-    gray: bool = Field(False, description="Brightness only.")
+    gray: bool = Field(False, description="Look at brightness only.")
     lowpass: Sigma | None = Field(
-        None, description="Keep what is coarser than this many pixels (Gaussian sigma) of the cut-out and its mask."
+        None,
+        description="Keep what is coarser than this many pixels (the sigma of a Gaussian) of the cut-out and its mask; all scales "
+        "if absent.",
     )
 
     def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:
+        """Returns the feature, for images of any shape."""
         return _ObjectFeature(self, access)
 
 
@@ -42,10 +45,10 @@ class _ObjectFeature:
         self.config = config
         self.mask = config.load_mask(access)
 
-    def bind(self, images: Images) -> Tensor | None:
+    def bind(self, images: Images) -> None:
         return None
 
-    def __call__(self, images: Images, bound: Tensor | None) -> Tensor:
+    def __call__(self, images: Images, bound: Tensor | None) -> Features:
         mask = self.mask(images)
         look = to_gray(images) if self.config.gray else images
         both = torch.cat([look * mask, mask], 1)

@@ -1,20 +1,21 @@
-"""Pixels as a feature: all of them or a region's, in colour or gray, of all scales or of coarse or fine ones alone.
+"""Pixels as a feature: of the whole image or a region, in colour or gray, at all scales or only the coarse or the fine ones.
 
-The whole image is filtered, then a region's pixels are weighed: near its border they hold some of what is beyond it (region.py says
-how much, and how to keep it out).
+The whole image is filtered first, then a region's pixels are weighted. Near the region's border they therefore hold some of what
+lies beyond it; region.py says how much, and how to keep it out.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from reds_core.features.filters import Sigma, filtered
 from reds_core.features.region import EVERYWHERE, Region, Where
 from reds_core.models.config import Access, Config
-from reds_core.types import Feature, Images
+from reds_core.types import Feature, Features, Images
 
 
 class Pixels(Config):
@@ -22,17 +23,20 @@ class Pixels(Config):
 
     kind: Literal["pixels"]
     region: Region | None = Field(None, description="Where to look; everywhere if absent.")
-    negate: bool = Field(False, description="Everywhere but in the region.")
-    gray: bool = Field(False, description="Brightness only.")
-    lowpass: Sigma | None = Field(None, description="Keep what is coarser than this many pixels (Gaussian sigma).")
-    highpass: Sigma | None = Field(None, description="Keep what is finer than this many pixels (Gaussian sigma).")
+    negate: bool = Field(False, description="Look everywhere but in the region.")
+    gray: bool = Field(False, description="Look at brightness only.")
+    lowpass: Sigma | None = Field(
+        None, description="Keep what is coarser than this many pixels (the sigma of a Gaussian); all scales if absent."
+    )
+    highpass: Sigma | None = Field(
+        None, description="Keep what is finer than this many pixels (the sigma of a Gaussian); all scales if absent."
+    )
 
     def mistakes(self) -> list[str]:
-        if self.negate and not self.region:
-            return ["negate needs a region to negate"]
-        return [] if not self.region else [f"region: {m}" for m in self.region.mistakes()]
+        return ["negate needs a region"] if self.negate and not self.region else []
 
     def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:
+        """Returns the feature for images of `shape` (c, h, w)."""
         return _PixelFeature(self, access, shape)
 
 
@@ -50,10 +54,10 @@ class _PixelFeature:
             self.at = weights.nonzero().squeeze(1)
             self.fixed = weights[self.at]
 
-    def bind(self, images: Images) -> Tensor | None:
+    def bind(self, images: Images) -> Float[Tensor, "n 1 h w"] | None:
         return self.region.bind(images)
 
-    def __call__(self, images: Images, bound: Tensor | None) -> Tensor:
+    def __call__(self, images: Images, bound: Float[Tensor, "n 1 h w"] | None) -> Features:
         x = filtered(images, self.config.gray, self.config.lowpass, self.config.highpass)
         if self.at is not None and self.fixed is not None:
             return (x.flatten(2)[:, :, self.at] * self.fixed).flatten(1)

@@ -15,9 +15,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from reds_core.features.mask import MaskInput, or_nan, shown
+from reds_core.features.mask import MaskInput, Masks, or_nan, shown
 from reds_core.models.config import Access
 from reds_core.types import Feature, Features, Images
 
@@ -28,6 +29,7 @@ class Segmentation(MaskInput):
     kind: Literal["segmentation"]
 
     def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:
+        """Returns the feature, for images of any shape."""
         return _SegmentationFeature(self, access)
 
 
@@ -38,16 +40,16 @@ class _SegmentationFeature:
     def __init__(self, config: Segmentation, access: Access) -> None:
         self.mask = config.load_mask(access)
 
-    def bind(self, images: Images) -> Tensor | None:
+    def bind(self, images: Images) -> None:
         return None
 
-    def __call__(self, images: Images, bound: Tensor | None) -> Tensor:
+    def __call__(self, images: Images, bound: Tensor | None) -> Features:
         mask = self.mask(images)
         return or_nan(moments(mask), shown(mask))
 
 
-def moments(masks: Tensor) -> Features:
-    """Masks (n, 1, h, w) -> (n, 6): sqrt(area), centre y, x, extent y, x, lean. Not a number for an empty mask."""
+def moments(masks: Masks) -> Float[Tensor, "n 6"]:
+    """Returns each mask's sqrt(area), centre y and x, extent y and x, and lean; NaN for an empty mask."""
     h, w = masks.shape[2:]
     m = masks[:, 0]
     area = m.mean((1, 2))

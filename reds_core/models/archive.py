@@ -1,9 +1,9 @@
-"""What is inside a .pt2 archive, read and checked before torch opens it: nothing of it may run.
+"""Reads what is inside a .pt2 archive, and checks it before torch opens it: nothing in it may run.
 
 Such an archive holds pickles, tensors, and a program as JSON, and torch trusts all three. It unpickles sample inputs, custom
-objects and some weights; of the program it runs the guards as Python, hands the sizes to sympy's `eval`, looks operators up by
-name, and writes the names into source code. So each of these must be what `torch.export.save` writes of a plain network, and torch
-is given a copy made of the checked members alone: two readers can see two different archives in one file.
+objects and some weights. Of the program, it runs the guards as Python, passes the sizes to sympy's `eval`, looks operators up by
+name, and writes the names into source code. So each of these must be what `torch.export.save` writes for a plain network, and torch
+is given a copy made of the checked members alone, since two readers can see two different archives in one file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 
 from reds_core.errors import ModelError
 
-# Every member of a plain exported program, below the archive's own folder; the last line is that of older versions.
+# Every member of a plain exported program, below the archive's own folder; the last line is what older versions wrote.
 HARMLESS = re.compile(
     r"^([^/]+/)?(archive_(format|version)|byteorder|version|\.data/\w+|models/model\.json|extra/[\w.]+"
     r"|data/weights/(weight_\d+|model\.pt|model_weights_config\.json)"
@@ -31,13 +31,14 @@ HARMLESS = re.compile(
 )
 PROGRAMS = ("models/model.json", "serialized_exported_program.json")
 OPERATOR = re.compile(
-    r"^(torch\.ops(\.[a-zA-Z]\w*|\._[a-zA-Z]\w*){2,3}|torch\.sym_\w+|math\.\w+|_operator\.(?!call|attrgetter|itemgetter|methodcaller)\w+)$"
+    r"^(torch\.ops(\.[a-zA-Z]\w*|\._[a-zA-Z]\w*){2,3}|torch\.sym_\w+|math\.\w+"
+    r"|_operator\.(?!call|attrgetter|itemgetter|methodcaller)\w+)$"
 )
 TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
-# What the sizes of a program are made of: sympy's own words, and torch's.
+# What the sizes in a program are made of: sympy's own functions, and torch's.
 WORDS = re.compile(
-    "Symbol|Integer|Rational|Float|Add|Mul|Pow|Max|Min|Eq|Ne|Equality|Unequality|GreaterThan|LessThan|StrictGreaterThan|StrictLessThan"
-    "|And|Or|Not|FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|IntTrueDiv|FloatTrueDiv|LShift"
+    "Symbol|Integer|Rational|Float|Add|Mul|Pow|Max|Min|Eq|Ne|Equality|Unequality|GreaterThan|LessThan|StrictGreaterThan"
+    "|StrictLessThan|And|Or|Not|FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|IntTrueDiv|FloatTrueDiv|LShift"
     "|RShift|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal|ToFloat|FloatPow|PowByNatural|Identity"
 )
 METHODS = {"size", "stride", "storage_offset"}
@@ -45,12 +46,15 @@ ARITHMETIC = (
     ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Constant, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare,
     ast.Subscript, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
 )  # fmt: skip
-# torch stores without compressing; what unpacks to much more than the file is made to fill the memory.
-MOST_UNPACKED = 4
+MOST_UNPACKED = 4  # times the file's size. torch does not compress: more than that was made to fill the memory
 
 
 def checked_copy(path: Path) -> io.BytesIO:
-    """An archive made anew from what was checked. Raises ModelError for what is broken, or could run code when opened."""
+    """Returns an archive made anew from the members of a checked one.
+
+    Raises:
+        ModelError: the file is broken, or could run code when opened.
+    """
     try:
         members = _members(path)
         for name, content in members.items():
@@ -60,9 +64,9 @@ def checked_copy(path: Path) -> io.BytesIO:
             _try_safely(path, name, members[name])
     except ModelError:
         raise
-    # A broken archive breaks its readers in a dozen ways: zlib's, json's, zipfile's errors, missing members and fields.
+    # A broken archive breaks its readers in a dozen ways: errors of zlib, json and zipfile, missing members and fields.
     except Exception as error:
-        raise ModelError(f"{path} is no torch.export archive: {str(error) or type(error).__name__}") from error
+        raise ModelError(f"{path} is not a torch.export archive: {str(error) or type(error).__name__}") from error
     copy = io.BytesIO()
     with zipfile.ZipFile(copy, "w") as archive:
         for name, content in members.items():
@@ -75,27 +79,24 @@ def _members(path: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if not HARMLESS.search(name):
-                raise ModelError(
-                    f"{path} holds {name}, which is no part of a plain exported program and may be code. "
-                    "Pass --allow-code if you trust the file"
-                )
+                raise _refusal(f"{path} holds {name}, which is not part of a plain exported program and may be code")
         unpacked = sum(info.file_size for info in archive.infolist())
         if unpacked > MOST_UNPACKED * path.stat().st_size:
-            raise ModelError(
-                f"{path} unpacks to {unpacked} bytes, from {path.stat().st_size}: torch.export.save does not compress, so this is "
-                "no archive of its making. Save the program again, or pass --allow-code if you trust the file"
+            raise _refusal(
+                f"{path} unpacks to {unpacked} bytes, from {path.stat().st_size}: torch.export.save does not compress, so it "
+                "did not write this archive. Save the program again"
             )
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 def _pickles(members: dict[str, bytes]) -> list[str]:
-    """The members that torch would unpickle: by their names, or because the archive's own tables say so."""
+    """Returns the members that torch would unpickle: by their names, or because the archive's own tables say so."""
     found = [name for name in members if name.endswith(".pt")]
     for name, content in members.items():
         if name.endswith("_config.json"):
             folder = name.rpartition("/")[0]
             entries = json.loads(content)["config"].values()
-            # Any other name than these is an object, which torch unpickles whatever its entry says.
+            # Under any other name than these is an object, which torch unpickles whatever its entry says.
             found += [
                 f"{folder}/{e['path_name']}"
                 for e in entries
@@ -107,12 +108,11 @@ def _pickles(members: dict[str, bytes]) -> list[str]:
 def _try_safely(path: Path, member: str, content: bytes) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about unusual pickle protocols; what matters here is an error
+            warnings.simplefilter("ignore")  # about unusual pickle protocols: only errors matter here
             torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} holds a pickle, {member}, that names something other than tensors: it could run code of its own. "
-            "Pass --allow-code if you trust the file"
+        raise _refusal(
+            f"{path} holds a pickle, {member}, that names something other than tensors and could run code of its own"
         ) from error
     # torch raises anything for a broken pickle.
     except Exception as error:
@@ -120,25 +120,27 @@ def _try_safely(path: Path, member: str, content: bytes) -> None:
 
 
 def _plain_program(path: Path, content: bytes) -> bytes:
-    """The program without its notes for people, once every text in it that torch would run or evaluate is known to be harmless."""
+    """Returns the program without its notes for people, if every text in it that torch would run or evaluate is harmless."""
     try:
         program = json.loads(content)
         _check(program, "")
     except _Refused as error:
-        raise ModelError(
-            f"{path}: its program holds {str(error)[:200]}, which torch would run as code. Pass --allow-code if you trust the file"
-        ) from error
+        raise _refusal(f"{path}: its program holds {str(error)[:200]}, which torch would run as code") from error
     except RecursionError as error:
-        raise ModelError(f"{path} is no torch.export archive: its program is nested too deeply") from error
+        raise ModelError(f"{path} is not a torch.export archive: its program is nested too deeply") from error
     return json.dumps(program).encode()
 
 
+def _refusal(what: str) -> ModelError:
+    return ModelError(f"{what}. Allow code to run if you trust the file", parameter="allow_code")
+
+
 class _Refused(Exception):
-    pass
+    """A text of a program that torch would run or evaluate."""
 
 
 def _check(value: Any, key: str, in_node: bool = False) -> None:
-    """Walks a program. `key` is the field that `value` is in; a list's items keep their list's."""
+    """Checks a program, part by part. `key` is the field that `value` is in; a list's items have their list's."""
     if isinstance(value, dict):
         if "target" in value and "metadata" in value:
             value["metadata"] = {}  # stack traces and the like
@@ -153,6 +155,7 @@ def _check(value: Any, key: str, in_node: bool = False) -> None:
 
 
 def _is_plain(text: str, key: str, in_node: bool) -> bool:
+    """Returns whether a text is harmless where torch uses it."""
     if key in ("guards_code", "expr_str"):
         return computes_only(text)
     if key in ("target", "as_operator"):
@@ -161,19 +164,19 @@ def _is_plain(text: str, key: str, in_node: bool) -> bool:
         return not text or _is_tree(json.loads(text)[1])
     if key in ("name", "as_name", "forward_arg_names", "graph_name"):
         return bool(re.fullmatch(r"\w*", text))
-    # An operator's text argument is quoted by torch. All other texts may be pasted between quotes in code that it writes.
+    # torch quotes an operator's text argument. All other texts may be pasted between quotes in code that it writes.
     return (in_node and key in ("as_string", "as_strings")) or not re.search(r"[\"'\\\x00-\x1f]", text)
 
 
 def _is_tree(tree: dict[str, Any]) -> bool:
-    """Whether the structure of inputs or outputs is made of tuples, lists and dicts; others name modules to import."""
+    """Returns whether the structure of inputs or outputs is made of tuples, lists and dicts; others name modules to import."""
     keys = json.loads(tree["context"]) if tree["context"] else None
     plain = keys is None or (isinstance(keys, list) and all(re.fullmatch(r"[\w.]*", str(k)) for k in keys))
     return tree["type"] in TREES and plain and all(_is_tree(child) for child in tree["children_spec"])
 
 
 def computes_only(text: str) -> bool:
-    """Whether an expression only computes with numbers and sizes: no other call, no attribute, no text to be evaluated."""
+    """Returns whether an expression only computes with numbers and sizes: no other call, no attribute, no text to evaluate."""
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):

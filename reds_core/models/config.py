@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from torch import nn
 
 from reds_core.errors import ModelError
@@ -43,8 +43,9 @@ class Access:
     allow_code: bool
 
 
-def _from_base(path: Path, info: ValidationInfo) -> Path:
+def _from_base(path: Path, info: Any) -> Path:
     """Returns an absolute path. Relative ones start at the folder of the spec's file, which is the validation context's `base`."""
+    # `info` is a pydantic.ValidationInfo, a protocol that cannot be checked at run time, as tests check all other types.
     base = (info.context or {}).get("base", Path.cwd())
     if "\0" in str(path):
         raise ValueError("a path cannot hold a zero byte")

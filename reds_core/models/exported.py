@@ -1,4 +1,4 @@
-"""Networks saved by `torch.export.save` (.pt2), opened only after `archive.py` has found that nothing in them can run."""
+"""Networks saved by `torch.export.save` (.pt2), opened only once `archive.py` has found that nothing in them can run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ANY_BATCH = 2**20  # larger than any batch of images
 
 
 class Exported(FromFile):
-    """A program saved by torch.export.save."""
+    """A network saved by torch.export.save."""
 
     kind: Literal["exported"]
-    path: File = Field(description="The .pt2 file.")
+    path: File = Field(description="The .pt2 file that torch.export.save wrote.")
 
     def title(self) -> str:
         return f"the exported network {self.path.name}"
@@ -37,24 +37,24 @@ class Exported(FromFile):
             sizes = _batch_sizes(program)
         except ModelError:
             raise
-        # Whatever torch makes of a broken archive is the archive's fault.
+        # Whatever torch raises for a broken archive is the archive's fault.
         except Exception as error:
             reason = str(error).strip().splitlines()
             raise ModelError(
-                f"{self.path} is no torch.export archive that torch {torch.__version__} can read: "
+                f"{self.path} is not a torch.export archive that torch {torch.__version__} can read: "
                 f"{reason[0] if reason else type(error).__name__}"
             ) from error
         network = frozen(module, access.device)
         return network if sizes is None else InChunks(network, sizes)
 
     def arity(self, network: nn.Module) -> int:
-        """How many inputs the network takes."""
+        """Returns how many inputs the network takes."""
         inner = network.network if isinstance(network, InChunks) else network
         return len(_inputs(inner))
 
 
 class InChunks(nn.Module):
-    """A network exported for some batch sizes (a Python range), made to take any: in chunks, filled up with the first row."""
+    """Takes any batch size, for a network exported for some of them (a Python range): in chunks, filled up with the first row."""
 
     def __init__(self, network: nn.Module, sizes: range) -> None:
         super().__init__()
@@ -69,14 +69,14 @@ class InChunks(nn.Module):
             full = [torch.cat([x, x[:1].expand(short, *x.shape[1:])]) for x in rows] if short else rows
             out = self.network(*full)
             if not isinstance(out, Tensor):
-                raise ModelError(f"an exported network gives {type(out).__name__}; a tensor is needed")
+                raise ModelError(f"an exported network returns {type(out).__name__}; a tensor is needed")
             chunks.append(out[:n] if short else out)
         return torch.cat(chunks)
 
 
 @contextlib.contextmanager
 def _torch_silent() -> Iterator[None]:
-    """torch logs what it also raises, as a warning with a traceback."""
+    """Silences torch's loggers: what it raises it also logs, as a warning with a traceback."""
     loggers = [
         logging.getLogger(name) for name in ("torch.export", "torch.export.pt2_archive._package", "torch._export.serde.serialize")
     ]
@@ -95,7 +95,7 @@ def _inputs(network: Any) -> list[Any]:
 
 
 def _batch_sizes(program: torch.export.ExportedProgram) -> range | None:
-    """The batch sizes that a program takes, or None if it takes any."""
+    """Returns the batch sizes that a program takes, or None if it takes any."""
     names = set(program.graph_signature.user_inputs)
     shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
     if not shapes or not len(shapes[0]):
@@ -104,13 +104,13 @@ def _batch_sizes(program: torch.export.ExportedProgram) -> range | None:
     if isinstance(size, int):
         return range(size, size + 1)
     expression = size.node.expr
-    # A size that is bound to a multiple is written 4*s; anything more involved is left to torch's own message.
+    # A size that must be a multiple of 4 is written 4*s; anything more involved is left to torch's own message.
     (symbol,) = expression.free_symbols if len(expression.free_symbols) == 1 else (expression,)
     step = expression.coeff(symbol) if symbol != expression else 1
     allowed = program.range_constraints.get(symbol)
     if allowed is None or expression != step * symbol:
         return None
-    # torch itself notes 2 for a size that may also be 1.
+    # torch itself writes 2 for a size that may also be 1.
     least = int(allowed.lower) if allowed.lower > 2 else 1
     most = int(allowed.upper) if allowed.upper.is_Integer else ANY_BATCH
     return None if (least, most, step) == (1, ANY_BATCH, 1) else range(int(step) * least, int(step) * most + 1, int(step))

@@ -1,4 +1,4 @@
-"""Networks built by a Python function of the user's: the one kind that can be anything, and that runs code of its own."""
+"""Networks built by a Python function of the user's: the one kind that can be anything, and that runs code of the user's."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ TARGET = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 
 
 class Factory(Config):
-    """A network that a Python function of yours returns, "package.module:function"; needs --allow-code."""
+    """A network that a Python function of yours returns; it runs code of yours, which must be allowed."""
 
     kind: Literal["factory"]
-    target: str = Field(pattern=TARGET, description='"package.module:function", called with `options`; returns a module.')
-    weights: File | None = Field(None, description="A state dict for it: .safetensors, or a file of torch.save.")
-    sha256: Sha256 | None = Field(None, description="The weights file's hash, to pin it.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the function.")
+    target: str = Field(pattern=TARGET, description='"package.module:function", called with `options`; returns a torch.nn.Module.')
+    weights: File | None = Field(
+        None, description="A state dict for it, .safetensors or written by torch.save; as the function returns it if absent."
+    )
+    sha256: Sha256 | None = Field(
+        None, description="The weights file's SHA-256 in hex, to pin it; any content is accepted if absent."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the function; none if absent.")
 
     def identity(self) -> dict[str, str]:
         return {"code_sha256": target_sha256(self.target)}
@@ -44,7 +48,7 @@ class Factory(Config):
         build = import_target(self.target, access)
         try:
             network = build(**self.options)
-        # The user's own code: whatever it raises is shown as its own.
+        # The user's own code may raise anything.
         except (Exception, SystemExit) as error:
             raise ModelError(f"{self.target}({self._arguments()}) failed: {type(error).__name__}: {error}") from error
         if not isinstance(network, nn.Module):
@@ -55,7 +59,7 @@ class Factory(Config):
         return frozen(network, access.device)
 
     def arity(self, network: nn.Module) -> int:
-        """How many inputs the network takes."""
+        """Returns how many inputs the network takes."""
         if isinstance(network, torch.jit.ScriptModule):
             return len(network.forward.schema.arguments) - 1  # type: ignore[attr-defined]
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -69,34 +73,36 @@ class Factory(Config):
 
 
 def import_target(target: str, access: Access) -> Callable[..., Any]:
-    """The function that "package.module:function" names.
+    """Returns the function that "package.module:function" names.
 
     Raises:
         ModelError: code may not run (`access.allow_code`), or there is no such function.
     """
     if not access.allow_code:
-        raise ModelError(f"{target} is code of its own, and the spec asks to run it; pass --allow-code if you trust it")
+        raise ModelError(
+            f"the spec asks to run {target}, which is code of yours; allow code to run if you trust it", parameter="allow_code"
+        )
     module, _, name = target.partition(":")
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    # The user's own module: whatever its import raises is shown as its own.
+    # The user's own module may raise anything when it is imported.
     except (Exception, SystemExit) as error:
         raise ModelError(
             f"{target} cannot be imported: {type(error).__name__}: {error}; it must be importable from the working directory or "
             "installed"
         ) from error
     if not callable(found):
-        raise ModelError(f"{target} is no function but {type(found).__name__}")
+        raise ModelError(f"{target} is not a function but {type(found).__name__}")
     return found  # type: ignore[no-any-return]
 
 
 def target_sha256(target: str) -> str:
-    """The hash of the source file that a target's function is in. Does not run it; ModelError if it cannot be found."""
+    """Returns the SHA-256 of the source file that a target is in, without running it. Raises ModelError if it cannot be found."""
     module = target.partition(":")[0]
     try:
-        # A parent package would be imported by find_spec: only its folders are looked at here.
+        # `find_spec` would import the parent packages; here only their folders are looked at.
         top, *rest = module.split(".")
         spec = _find_inside(importlib.util.find_spec(top), rest)
     except (ImportError, ValueError) as error:
@@ -107,7 +113,7 @@ def target_sha256(target: str) -> str:
 
 
 def _find_inside(spec: importlib.machinery.ModuleSpec | None, rest: list[str]) -> importlib.machinery.ModuleSpec | None:
-    """The spec of a module below a top-level one, found by the packages' folders, without importing any of them."""
+    """Returns the import spec of a module below a top-level one, by the packages' folders, without importing any of them."""
     for part in rest:
         places = spec.submodule_search_locations if spec else None
         if not places:

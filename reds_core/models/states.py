@@ -1,4 +1,4 @@
-"""State dicts: tensors by name, read without executing anything, and fitted to a network without leaving anything open."""
+"""State dicts: tensors by name, read without executing anything, and loaded into a network only if every tensor of both fits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from reds_core.errors import ModelError
 
-NAMED = 4  # of the names that do not fit
+MOST_NAMED = 4  # in a message, of the names that do not fit
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file or a plain file of torch.save. Nothing inside is executed."""
+    """Returns the tensors, by name, of a safetensors file or a plain file of torch.save, without executing anything in it.
+
+    Raises:
+        ModelError: the file cannot be read, or holds more than tensors by name.
+    """
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -27,19 +31,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} cannot be read as a state dict: {type(error).__name__}: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         inside = f", but holds {_some(list(map(str, state)))}" if isinstance(state, dict) and state else ""
-        raise ModelError(f"{path} is no state dict (names -> tensors){inside}; save network.state_dict()")
+        raise ModelError(f"{path} is not a state dict (names -> tensors){inside}; save network.state_dict()")
     return state
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, title: str) -> None:
-    """Loads a state dict into a network, every tensor of both. Raises ModelError that names what does not fit."""
+    """Loads a state dict into a network. Raises ModelError that names what does not fit, or is in only one of the two."""
     try:
         missing, unknown = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        # The first line names the network's class; the others a tensor and its two shapes each.
+        # The first line names the network's class; each other line names a tensor and its two shapes.
         shapes = [line.strip().rstrip(".") for line in str(error).splitlines()[1:]]
         raise ModelError(f"{path} does not fit {title}: {_some(shapes, '; ')}") from error
-    # How many batches were seen while training: no weight, and not stored by every program.
+    # The count of batches seen in training is not a weight, and not every program stores it.
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     problems = [
         f"{len(names)} {what}: {_some(names)}" for what, names in (("missing", missing), ("unknown to it", unknown)) if names
@@ -49,4 +53,4 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, title: str
 
 
 def _some(names: Sequence[str], between: str = ", ") -> str:
-    return between.join([*names[:NAMED], *["..."] * (len(names) > NAMED)])
+    return between.join([*names[:MOST_NAMED], *["..."] * (len(names) > MOST_NAMED)])

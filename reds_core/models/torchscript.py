@@ -17,7 +17,7 @@ class TorchScript(FromFile):
     """A network saved by torch.jit.save."""
 
     kind: Literal["torchscript"]
-    path: File = Field(description="The .pt file.")
+    path: File = Field(description="The .pt file that torch.jit.save wrote.")
 
     def title(self) -> str:
         return f"the TorchScript network {self.path.name}"
@@ -29,15 +29,16 @@ class TorchScript(FromFile):
                 warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, about TorchScript's future
                 network: nn.Module = torch.jit.load(str(self.path), map_location=access.device)
         except (RuntimeError, ValueError, OSError) as error:
-            # What follows the first sentence is torch's own guess, that the file is corrupted.
+            # After the first sentence comes torch's guess that the file is corrupted.
             reason = str(error).strip().partition(". This is an internal")[0].partition("\n")[0]
             raise ModelError(
-                f"{self.path} is no TorchScript file: {reason}; write it with torch.jit.save(torch.jit.trace(network, example), path)"
+                f"{self.path} is not a TorchScript file: {reason}; write it with "
+                "torch.jit.save(torch.jit.trace(network, example), path)"
             ) from error
         if not hasattr(network, "forward"):
             raise ModelError(f"{self.path} has no forward method; export the network's call as `forward`")
         return frozen(network, access.device)
 
     def arity(self, network: nn.Module) -> int:
-        """How many inputs the network takes."""
+        """Returns how many inputs the network takes."""
         return len(network.forward.schema.arguments) - 1  # type: ignore[attr-defined]

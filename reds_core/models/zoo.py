@@ -1,7 +1,7 @@
 """Architectures that a library knows by name, with weights from a file of the user's: nothing is downloaded.
 
-The library builds the network, the state dict fills it: every tensor of both, or an error that names what does not fit. The number of
-classes is the file's own where that is the only thing by which the two differ.
+The library builds the network and the state dict fills it: every tensor of both fits, or an error names what does not. The number
+of classes is the file's own where the two differ in nothing else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ELSEWHERE = (
 
 @dataclass(frozen=True)
 class Published:
-    """The images, scaled to [0, 1], that an architecture's published weights were trained on: (h, w); mean and std per channel."""
+    """The images that an architecture's published weights were trained on: (h, w) in pixels; mean and std per channel of [0, 1]."""
 
     size: tuple[int, int]
     mean: tuple[float, ...]
@@ -46,27 +46,28 @@ class Published:
 def _from_path_alone(options: dict[str, Any]) -> dict[str, Any]:
     taken = ", ".join(name for name in options if name in ELSEWHERE)
     if taken:
-        raise ValueError(f"{taken}: would take weights from elsewhere; they come from path")
+        raise ValueError(f"{taken}: would take weights from elsewhere; set path to the file that holds them")
     return options
 
 
 class Architecture(FromFile):
-    """A network of a library, by its name there, with weights from a file."""
+    """A network that a library knows by name, with weights from a file."""
 
-    architecture: str = Field(description="Its name in the library, such as resnet18.")
-    path: File = Field(description="A state dict for it: .safetensors, or a file of torch.save.")
+    architecture: str = Field(description="The architecture's name in the library, such as resnet18.")
+    path: File = Field(description="A state dict for it, .safetensors or written by torch.save.")
     options: Annotated[dict[str, Plain | list[Plain]], AfterValidator(_from_path_alone)] = Field(
-        default_factory=dict, description="Arguments for building it; num_classes is found in the file if absent."
+        default_factory=dict, description="Arguments for building it; num_classes is taken from the file if absent."
     )
 
     def load_from(self, build: Build, title: str, access: Access) -> nn.Module:
+        """Returns the network that `build` makes, with the file's weights. Raises ModelError if they do not fit."""
         check_file(self.path, self.sha256)
         state = read_state_dict(self.path)
         network = self._built(build, self.options, title)
         if "num_classes" not in self.options and (classes := classes_in(state, network.state_dict())):
             network = self._built(build, {**self.options, "num_classes": classes}, title)
         if self.options.get("num_classes") == 0:
-            # An embedding of a classifier's weights: its last layer is left out on purpose.
+            # A classifier's weights as an embedding: the last layer is left out on purpose.
             whole = self._built(build, {k: v for k, v in self.options.items() if k != "num_classes"}, title)
             head = whole.state_dict().keys() - network.state_dict().keys()
             state = {k: v for k, v in state.items() if k not in head}
@@ -76,7 +77,7 @@ class Architecture(FromFile):
     def _built(self, build: Build, options: Mapping[str, Any], title: str) -> nn.Module:
         try:
             return build(options)
-        # Whatever the library raises is about the options: the name was found.
+        # The name was found, so whatever the library raises is about the options.
         except Exception as error:
             raise ModelError(f"{title} cannot be built with {dict(options)}: {type(error).__name__}: {error}") from error
 
@@ -103,7 +104,7 @@ class Timm(Architecture):
         )
 
     def trained_on(self) -> Published | None:
-        """What timm says of the architecture's published weights."""
+        """Returns what timm says about the architecture's published weights, or None."""
         found = self._library().get_pretrained_cfg(self.architecture)
         if found is None or not found.mean:
             return None
@@ -133,7 +134,7 @@ class TorchVision(Architecture):
         return _Out(network)
 
     def trained_on(self) -> Published | None:
-        """What torchvision says of the architecture's published weights."""
+        """Returns what torchvision says about the architecture's published weights, or None."""
         known = list(self._library().get_model_weights(self.architecture))
         seen: Any = known[0].transforms() if known else None
         if not hasattr(seen, "mean"):
@@ -148,7 +149,7 @@ class TorchVision(Architecture):
 
 
 class _Out(nn.Module):
-    """torchvision's segmentation networks give a dict, the scores under `out`."""
+    """Returns the scores of torchvision's segmentation networks, which return a dict with the scores under `out`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -160,23 +161,23 @@ class _Out(nn.Module):
 
 
 def library(name: str) -> ModuleType:
-    """An optional library. Raises ModelError that says how to get it, or why it cannot be used."""
+    """Imports an optional library. Raises ModelError that says how to get it, or why it cannot be used."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise ModelError(f"{name} is installed, but needs {error.name}; pip install {error.name}") from error
         raise ModelError(f"the library {name} is not installed; pip install {name}") from error
-    # A torchvision that was built for another torch raises a RuntimeError.
+    # A torchvision built for another version of torch raises a RuntimeError.
     except Exception as error:
         raise ModelError(
-            f"the library {name} is installed, but cannot be imported: {type(error).__name__}: {error}; torch and torchvision must be "
-            "builds for one another"
+            f"the library {name} is installed, but cannot be imported: {type(error).__name__}: {error}; torch and torchvision must "
+            "be built for each other"
         ) from error
 
 
 def classes_in(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
-    """How many classes a file's last layer has, if that is all by which it differs from the network as built: else None."""
+    """Returns how many classes a file's last layer has, if it differs from the network as built in nothing else; otherwise None."""
     pairs = {(own[k].shape, v.shape) for k, v in state.items() if k in own and own[k].shape != v.shape}
     counts = {(a[0], b[0]) for a, b in pairs if len(a) and len(b) and a[1:] == b[1:]}
     return next(iter(counts))[1] if len(counts) == 1 and all(len(a) and a[1:] == b[1:] for a, b in pairs) else None

@@ -349,10 +349,10 @@ NETWORK = {"kind": "torchscript", "path": "s.pt"}
     [
         ({"kind": "object", "model": NETWORK}, "thing.classes: is required"),
         ({"kind": "object", "model": NETWORK, "classes": []}, "thing.classes: Tuple should have at least 1 item"),
-        ({"kind": "landmarks"}, "thing: give a model or a target"),
-        ({"kind": "landmarks", "model": NETWORK, "target": "a:b"}, "thing: give a model or a target, not both"),
-        ({"kind": "landmarks", "model": NETWORK, "options": {"a": 1}}, "thing: options are of a target"),
-        ({"kind": "landmarks", "target": "a:b", "mean": [0.5]}, "thing: mean is of a model"),
+        ({"kind": "landmarks"}, "thing: set a model or a target that finds"),
+        ({"kind": "landmarks", "model": NETWORK, "target": "a:b"}, "thing: set model or target, not both"),
+        ({"kind": "landmarks", "model": NETWORK, "options": {"a": 1}}, "thing: options are for a target"),
+        ({"kind": "landmarks", "target": "a:b", "mean": [0.5]}, "thing: mean is for a model"),
         ({"kind": "embedding", "model": NETWORK, "input_range": [1, -1]}, r"input_range \[1.0, -1.0\] is empty"),
         ({"kind": "embedding", "model": NETWORK, "mean": [0, 0, 0], "std": [1]}, "mean has 3 numbers and std 1"),
         ({"kind": "embedding", "model": NETWORK, "channels": 3, "mean": [0, 0]}, "mean must have 3 numbers"),
@@ -380,9 +380,9 @@ class ThreeChannels(nn.Module):
 
 def test_a_colour_network_in_front_of_a_gray_generator_says_so_and_channels_helps(tmp_path: Path) -> None:
     x, config = images(c=1), {"kind": "embedding", "model": model(ThreeChannels(), tmp_path)}
-    with pytest.raises(ModelError, match="takes 3 channels, and the images have 1; channels: 3 repeats gray"):
+    with pytest.raises(ModelError, match="takes 3 channels, but the images have 1; set channels: 3, which repeats gray"):
         feature((1, 16, 16), **config)(x, None)
-    with pytest.raises(ModelError, match="mean has 3 numbers, and the images have 1 channel; channels: 3 repeats gray"):
+    with pytest.raises(ModelError, match="mean has 3 numbers, but the images have 1 channel; set channels: 3, which repeats gray"):
         feature((1, 16, 16), **config, mean=[0.1, 0.2, 0.3])(x, None)
     network = torch.jit.load(str(config["model"]["path"]))  # type: ignore[index]
     torch.testing.assert_close(feature((1, 16, 16), **config, channels=3)(x, None), network(x.expand(-1, 3, -1, -1)))
@@ -405,14 +405,14 @@ class Gives(nn.Module):
 @pytest.mark.parametrize(
     ("shape", "config", "message"),
     [
-        ([5, 3], {"kind": "landmarks"}, "say from which value of the third"),
+        ([5, 3], {"kind": "landmarks"}, "set the value of the third"),
         ([5, 2], {"kind": "landmarks", "confidence": 0.5}, "no confidence; leave confidence out"),
-        ([5], {"kind": "landmarks"}, r"gives \(2, 5\); points \(n, k, 2\)"),
-        ([5, 8, 8], {"kind": "landmarks"}, r"gives \(2, 5, 8, 8\); points"),
-        ([5, 2], {"kind": "landmarks", "points": [5]}, "gives 5 points; there is none with index 5"),
-        ([3, 8, 8], {"kind": "object", "classes": [3]}, "with class 3 is needed"),
-        ([3], {"kind": "segmentation", "classes": [0]}, r"gives \(2, 3\); \(n, classes, h, w\)"),
-        ([1, 8, 8], {"kind": "segmentation", "classes": [0]}, "a softmax makes 1 everywhere; give scores: sigmoid"),
+        ([5], {"kind": "landmarks"}, r"returns \(2, 5\); points \(n, k, 2\)"),
+        ([5, 8, 8], {"kind": "landmarks"}, r"returns \(2, 5, 8, 8\); points"),
+        ([5, 2], {"kind": "landmarks", "points": [5]}, "returns 5 points; none has index 5"),
+        ([3, 8, 8], {"kind": "object", "classes": [3]}, "with a class 3 is needed"),
+        ([3], {"kind": "segmentation", "classes": [0]}, r"returns \(2, 3\); \(n, classes, h, w\)"),
+        ([1, 8, 8], {"kind": "segmentation", "classes": [0]}, "a softmax over it is 1 everywhere; choose scores: sigmoid"),
     ],
 )
 def test_a_network_that_gives_something_else_is_named(

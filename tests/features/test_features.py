@@ -46,7 +46,7 @@ def test_a_mask_weighs_pixels(tmp_path: Path) -> None:
     found = feature(kind="pixels", region={"mask": tmp_path / "m.png"}, gray=True)(x, None)
     luma = (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
     torch.testing.assert_close(found, torch.stack([luma[:, 2, 3], luma[:, 5, 6] * 0.2], 1))
-    with pytest.raises(ModelError, match="8x8, the generator's images are 16x16"):
+    with pytest.raises(ModelError, match="8x8 pixels, but the generator's images are 16x16"):
         feature((3, 16, 16), kind="pixels", region={"mask": tmp_path / "m.png"})
 
 
@@ -126,13 +126,14 @@ def test_a_network_sees_what_its_spec_says(tmp_path: Path) -> None:
 
 def test_class_names_must_fit_the_scores(tmp_path: Path) -> None:
     model = {"kind": "torchscript", "path": torchscript(TinyClassifier(), tmp_path / "c.pt")}
-    with pytest.raises(ModelError, match="2 class names were given, but the network has 3 scores"):
+    with pytest.raises(ModelError, match="there are 2 class names, but the network returns 3 scores"):
         feature((1, 8, 8), kind="classifier", model=model, names=["a", "b"])(images(c=1), None)
 
 
 def test_a_callable_may_leave_torch_but_runs_only_when_code_may() -> None:
-    with pytest.raises(ModelError, match="--allow-code"):
+    with pytest.raises(ModelError, match="allow code to run") as caught:
         feature(kind="callable", target="tests.support.worlds:mean_by_numpy")
+    assert caught.value.parameter == "allow_code"
     x = images(c=1)
     found = feature((1, 8, 8), OPEN, kind="callable", target="tests.support.worlds:mean_by_numpy")(x, None)
     torch.testing.assert_close(found, x.mean((1, 2))[:, :4])

@@ -318,7 +318,7 @@ def test_w_plus_needs_rows(tmp_path: Path) -> None:
 def test_a_mapping_made_of_code_needs_allow_code_too(tmp_path: Path) -> None:
     mapping = {"kind": "factory", "target": "tests.support.worlds:build", "options": {"name": "TinyMapping"}}
     config = generator(**script(tmp_path, TinyGenerator()), mapping=mapping)
-    with pytest.raises(ModelError, match="--allow-code"):
+    with pytest.raises(ModelError, match="llow code to run"):
         config.load(SAFE)
     assert config.load(OPEN).space == "w"
 

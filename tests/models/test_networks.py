@@ -138,7 +138,7 @@ def test_wrong_latent_sizes_and_classes_are_named(tmp_path: Path) -> None:
 def test_a_factory_runs_only_when_code_may(tmp_path: Path) -> None:
     save_file({k: v * 2 for k, v in TinyClassifier().state_dict().items()}, tmp_path / "w.safetensors")
     config = {"kind": "factory", "target": "tests.support.worlds:build", "options": {"name": "TinyClassifier"}}
-    with pytest.raises(ModelError, match="--allow-code"):
+    with pytest.raises(ModelError, match="llow code to run"):
         network(**config).load(SAFE)
     x = torch.rand(2, 1, 8, 8)
     filled = network(**config, weights=tmp_path / "w.safetensors").load(OPEN)
@@ -201,7 +201,7 @@ def test_a_hostile_archive_is_refused_and_nothing_of_it_has_run(tmp_path: Path) 
         "traversal": ({}, {"../../escape.pt": b""}),
     }
     for name, (replace, add) in cases.items():
-        with pytest.raises(ModelError, match="--allow-code"):
+        with pytest.raises(ModelError, match="llow code to run"):
             network(kind="exported", path=rewritten(good, tmp_path / f"{name}.pt2", replace, add)).load(SAFE)
         assert not touched.exists(), name
     network(kind="exported", path=good).load(SAFE)

@@ -18,13 +18,13 @@ def daylight(x: Tensor, y: Tensor, room: dict[str, Values]) -> Tensor:
     """Returns how much daylight of which colour falls on each pixel, (n, 3, h, w): from the window, and a little from everywhere."""
     window, light = room["window"], room["light"]
     reach = torch.exp(-(((x - window["x"]) / 0.38) ** 2) - ((y - window["y"] - 0.1) / 0.45) ** 2)
-    return tint(light["day"] * (0.16 + 0.42 * reach), 0.6 * light["warmth"], 0) + 0.64
+    return tint(light["day"] * (0.16 + 0.42 * reach), 0.6 * light["warmth"], 0.0) + 0.64
 
 
 def lamplight(x: Tensor, y: Tensor, lamp: Values) -> Tensor:
     """Returns how much lamplight of which colour falls on each pixel, (n, 3, h, w)."""
     reach = torch.exp(-(((x - lamp["x"]) / 0.17) ** 2) - ((y - lamp["height"]) / 0.2) ** 2)
-    return tint(0.55 * lamp["glow"] * reach, lamp["warmth"], 0)
+    return tint(0.55 * lamp["glow"] * reach, lamp["warmth"], 0.0)
 
 
 def paint_wall(x: Tensor, y: Tensor, room: dict[str, Values], texture: Tensor, light: Tensor) -> Layer:
@@ -41,7 +41,7 @@ def paint_floor(x: Tensor, y: Tensor, room: dict[str, Values], texture: Tensor, 
     floor, sofa, window, day = (room[k] for k in ("floor", "sofa", "window", "light"))
     deep = F.softplus((y - floor["horizon"]) * 20) / 20  # 0 above the horizon: the boards' lines stay finite
     lines = torch.cos(2 * math.pi * 2.2 * (x - 0.5) / (deep + 0.25))
-    wood = tint(floor["lightness"], floor["warmth"], 0) * (1 + 0.07 * torch.tanh(2 * lines) + 2 * texture)
+    wood = tint(floor["lightness"], floor["warmth"], 0.0) * (1 + 0.07 * torch.tanh(2 * lines) + 2 * texture)
     rug = disc(x, y, floor["rug_x"], 0.90, floor["rug"], 0.075)
     border = rug - disc(x, y, floor["rug_x"], 0.90, floor["rug"] * 0.86, 0.06)
     woven = tint(floor["rug_lightness"], floor["rug_warmth"], floor["rug_green"]) * (1 - 0.35 * border)
@@ -50,7 +50,7 @@ def paint_floor(x: Tensor, y: Tensor, room: dict[str, Values], texture: Tensor, 
     leaning = x - day["slant"] * (y - 0.6) - window["x"] - 0.06
     patch = torch.sigmoid((window["width"] + leaning) * 40) * torch.sigmoid((window["width"] - leaning) * 40)
     patch = patch * torch.sigmoid((y - floor["horizon"] - 0.04) * 60)
-    sun = tint(0.75 * day["day"] * patch, 0.5 * day["warmth"], 0)
+    sun = tint(0.75 * day["day"] * patch, 0.5 * day["warmth"], 0.0)
     under = torch.exp(-(((x - sofa["x"]) / (0.58 * sofa["width"])) ** 4) - ((y - sofa["base"] - 0.01) / 0.035) ** 2)
     colour = colour * (light + sun) * (1 - 0.5 * under)
     return colour, edge(y - floor["horizon"]).expand_as(under)
@@ -64,7 +64,7 @@ def paint_window(x: Tensor, y: Tensor, room: dict[str, Values]) -> Layer:
     frame = box(x, y, left, right, top, bottom)
     panes = box(x, y, left + 0.022, right - 0.022, top + 0.022, bottom - 0.022)
     cross = either(band(x - window["x"], 0.011), band(y - window["y"], 0.011))
-    sky = tint(0.25 + 0.65 * light["day"], light["warmth"] - 0.35 + 0.6 * (y - top), 0)
+    sky = tint(0.25 + 0.65 * light["day"], light["warmth"] - 0.35 + 0.6 * (y - top), 0.0)
     hills = edge(y - bottom + 0.08 + 0.015 * torch.cos(14 * (x - left)))
     view = sky + hills * (tint(0.12 + 0.35 * light["day"], 0.3, 0.6) - sky)
     white = 0.68 + 0.25 * light["day"]
@@ -90,11 +90,11 @@ def paint_lamp(x: Tensor, y: Tensor, lamp: Values) -> Layer:
     """Paints a floor lamp: its foot, its pole and its shade, which is brightest in the middle."""
     across, foot = x - lamp["x"], 0.85
     pole = band(across, 0.012) * edge(y - lamp["height"]) * edge(foot - y)
-    base = disc(across, y, 0, foot, 0.05, 0.018)
+    base = disc(across, y, 0.0, foot, 0.05, 0.018)
     half = lamp["shade"] * (1 + 2.5 * (y - lamp["height"]))  # wider below
     shade = band(across, half) * band(y - lamp["height"], 0.075)
     metal = torch.full_like(shade, 0.18)
-    lit = tint(0.5 + 0.5 * lamp["glow"] * torch.exp(-((across / 0.08) ** 2)), lamp["warmth"], 0)
+    lit = tint(0.5 + 0.5 * lamp["glow"] * torch.exp(-((across / 0.08) ** 2)), lamp["warmth"], 0.0)
     return metal + shade * (lit - metal), either(pole, base, shade)
 
 
