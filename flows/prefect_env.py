@@ -58,7 +58,7 @@ def tie_to_this_process() -> None:
     script = (
         # A process that is dead but not yet waited for has no `exe`.
         f'while readlink /proc/{mine}/exe; do seen=$(cat /proc/{mine}/task/*/children); [ "$seen" ] && kept=$seen; sleep 1; done; '
-        "for pid in $kept; do grep -q prefect /proc/$pid/cmdline && kill $pid; done"
+        "for pid in $kept; do [ $pid != $$ ] && grep -q prefect /proc/$pid/cmdline && kill $pid; done"  # the shell is one of them
     )
     nowhere = subprocess.DEVNULL
     subprocess.Popen(["sh", "-c", script], stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
