@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread (two busy cores), and Prefect's own test server, started once and only if a test needs it."""
+"""Shared by all tests: one thread (two busy cores), and a Prefect server, started once and only if a test needs it."""
 
 from __future__ import annotations
 
@@ -6,32 +6,80 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from flows import prefect_env as home
+from flows import prefect_env
+from tests.support.prefect_server import Server, new_home
+from tests.support.programs import outside
 
 torch.set_num_threads(1)
 
+# Files by the time that they take, longest first: of two workers, neither then ends long before the other.
+LONG = (
+    "flows/test_faults.py", "flows/test_deploy.py", "flows/test_cli.py", "flows/test_flows.py", "storage/test_remote.py",
+    "flows/test_ray.py", "variants", "trajectories", "models", "storage", "reports", "studies",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        place = str(item.path.relative_to(Path(__file__).parent))
+        return next((k for k, name in enumerate(LONG) if place.startswith(name)), len(LONG))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(scope="session")
-def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def new_prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes Prefect homes, from a database that all workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return lambda: new_home(tmp_path_factory.mktemp("prefect"), shared)
+
+
+@pytest.fixture(scope="session")
+def prefect_home(new_prefect_home: Callable[[], Path]) -> Path:
     """A Prefect home for the programs that tests start."""
-    return tmp_path_factory.mktemp("prefect")
+    return new_prefect_home()
 
 
 @pytest.fixture(scope="session")
-def prefect_api(prefect_home: Path) -> Iterator[str]:
-    """Prefect's test server, and its URL."""
-    os.environ["REDS_PREFECT_HOME"] = str(prefect_home)
-    os.environ.pop("PREFECT_API_URL", None)
-    home.settle()
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
+def prefect_api(new_prefect_home: Callable[[], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Prefect server, which this process uses too."""
+    server = Server(new_prefect_home())
+    try:
+        os.environ |= {"PREFECT_API_URL": server.api, "PREFECT_HOME": str(tmp_path_factory.mktemp("home"))}
+        prefect_env.settle()
+        from prefect.context import refresh_global_settings_context
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(PREFECT_API_URL.value())
+        refresh_global_settings_context()
+        del os.environ["PREFECT_API_URL"]
+        yield server.api
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def embedded(prefect_home: Path) -> dict[str, str]:
+    """The environment of a program on a machine without a Prefect server."""
+    return outside() | {"REDS_PREFECT_HOME": str(prefect_home)}
+
+
+@pytest.fixture
+def served(prefect_api: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a program beside a Prefect server, which saves the time to start one."""
+    return outside() | {"PREFECT_API_URL": prefect_api, "PREFECT_HOME": str(tmp_path / "home")}
+
+
+@pytest.fixture
+def augment(prefect_api: str) -> Any:
+    """The flow, in this process."""
+    from flows.augment import augment
+
+    return augment
 
 
 @pytest.fixture
@@ -41,12 +89,12 @@ def survived(record_property: Callable[[str, object], None]) -> Callable[..., No
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The faults that tests injected into real runs and that these survived, by kind."""
+    """Prints the faults that tests injected into real runs and that these survived, by kind."""
     counts = Counter[str]()
     for report in terminalreporter.stats.get("passed", []):
         for name, value in getattr(report, "user_properties", []):
             if name == "faults" and report.when == "call":
                 counts.update(value)
     if counts:
-        told = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
-        terminalreporter.write_line(f"faults injected and survived: {counts.total()} ({told})")
+        in_words = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
+        terminalreporter.write_line(f"faults injected and survived: {counts.total()} ({in_words})")

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,50 +23,38 @@ from reds_core.runs.verify import verify_run
 from reds_core.spec.load import absolute, load_spec
 from reds_core.storage.places import folder_at
 from tests.support import ROOT
-from tests.support.shards import contents, path_of
+from tests.support.programs import children_of, finished, forked, wait_until
+from tests.support.shards import contents, of_shards, path_of
 from tests.support.worlds import world
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+POOL, PARENTS = "gpu-pool", "parents"
+NIGHTLY = ("--cron", "0 2 * * *")
 
 
 @pytest.fixture
-def augment(prefect_api: None) -> Any:
-    from flows.augment import augment
-
-    return augment
-
-
-@pytest.fixture
-def environment(prefect_api: str, tmp_path: Path) -> dict[str, str]:
-    """What programs beside the test's server need."""
-    keep = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    return keep | {
-        "PREFECT_API_URL": prefect_api, "PREFECT_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-        "DO_NOT_TRACK": "1", "COLUMNS": "160",
-    }  # fmt: skip
-
-
-@pytest.fixture
-def pool(prefect_api: str) -> Iterator[str]:
+def pools(prefect_api: str) -> Iterator[None]:
+    """Two work pools: for runs, and for runs that wait for their child runs."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 
     with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name="gpu-pool", type="process"), overwrite=True)
-        yield "gpu-pool"
-        client.delete_work_pool("gpu-pool")
+        for name in (POOL, PARENTS):
+            client.create_work_pool(WorkPoolCreate(name=name, type="process"), overwrite=True)
+        yield
+        for name in (POOL, PARENTS):
+            client.delete_work_pool(name)
 
 
-def prefect(environment: dict[str, str], *words: str, cwd: Path = ROOT) -> str:
-    command = [sys.executable, "-m", "prefect", *words]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def request_run(name: str, **parameters: object) -> None:
+    """Leaves a run of a deployment to the workers."""
+    from prefect.deployments import run_deployment
+
+    run_deployment(name, parameters=parameters, timeout=0)
 
 
 def reds(environment: dict[str, str], cwd: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows", *map(str, words)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=180)
+    return finished(forked(words, environment, cwd))
 
 
 def test_every_grown_run_adds_the_next_seeds_once_all_before_are_finished(augment: Any, tmp_path: Path) -> None:
@@ -91,35 +78,26 @@ def test_paths_of_an_override_no_longer_depend_on_the_folder(tmp_path: Path, mon
 
 
 def test_a_deployed_spec_is_run_by_a_worker_with_its_schedule_kept_by_the_server(
-    environment: dict[str, str], pool: str, tmp_path: Path
+    served: dict[str, str], pools: None, tmp_path: Path
 ) -> None:
     spec = world(tmp_path / "world", name="by-night")
-    options = (
-        "--pool",
-        pool,
-        "--cron",
-        "0 2 * * *",
-        "--timezone",
-        "Europe/Berlin",
-        "--set",
-        "seeds.count=2",
-        "--least-accepted",
-        0,
-    )
-    done = reds(environment, tmp_path, "deploy", spec.relative_to(tmp_path), *options)
+    options = ("--pool", POOL, *NIGHTLY, "--timezone", "Europe/Berlin", "--set", "seeds.count=2", "--least-accepted", 0)
+    done = reds(served, tmp_path, "deploy", spec.relative_to(tmp_path), *options)
     assert done.returncode == 0 and "augment/by-night: 0 2 * * * Europe/Berlin" in done.stdout, done.stderr
     found = deployment("augment/by-night")
     assert found.global_concurrency_limit.limit == 1
     assert (found.schedules[0].schedule.cron, found.schedules[0].schedule.timezone) == ("0 2 * * *", "Europe/Berlin")
-    prefect(environment, "deployment", "run", "augment/by-night")
+    request_run("augment/by-night")
     # The same, registered by the file.
-    prefect(environment, "--no-prompt", "deploy", "--all", "--prefect-file", "flows/prefect.yaml")
+    by_file = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "flows/prefect.yaml"]
+    done = subprocess.run(by_file, cwd=ROOT, env=served, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
     found = deployment("augment/nightly")
     assert found.global_concurrency_limit.limit == 1 and found.schedules[0].schedule.cron == "0 2 * * *"
-    changes = (f"spec={spec}", f"out={tmp_path / 'by-file'}", 'overrides=["seeds.count=2"]', "least_accepted=0")
-    prefect(environment, "deployment", "run", "augment/nightly", *(word for change in changes for word in ("--param", change)))
-    worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--run-once"]
-    ran = subprocess.run(worker, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    changes = {"spec": str(spec), "out": str(tmp_path / "by-file"), "overrides": ["seeds.count=2"], "least_accepted": 0}
+    request_run("augment/nightly", **changes)
+    worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--run-once"]
+    ran = subprocess.run(worker, cwd=tmp_path, env=served, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     for out in ("outputs", "by-file"):
         folder = run_folder(load_spec(spec, ["seeds.count=2"]), folder_at(tmp_path / out))
@@ -134,13 +112,13 @@ def deployment(name: str) -> Any:
 
 
 @pytest.fixture
-def workers(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+def workers(served: dict[str, str], tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
     """Starts workers of a pool, each for one run at a time; all are stopped at the end."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(pool: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
-        quick = environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+        quick = served | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         with (tmp_path / f"worker{len(started)}.log").open("wb") as log:
             started.append(subprocess.Popen(command, cwd=tmp_path, env=quick, stdout=log, stderr=log, start_new_session=True))
         return started[-1]
@@ -152,28 +130,13 @@ def workers(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[s
         worker.wait()
 
 
-def running_below(pid: int) -> list[int]:
-    """The flow runs that a worker has started: its child processes."""
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for listing in lists for child in listing.read_text().split()]
-
-
-def wait_until(condition: Callable[[], Any], seconds: float, why: Callable[[], str]) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, why()
-        time.sleep(0.3)
-    return found
-
-
 def test_several_workers_share_a_run_and_a_dead_one_costs_its_range_only(
-    environment: dict[str, str], pool: str, workers: Any, augment: Any, tmp_path: Path
+    served: dict[str, str], pools: None, workers: Any, augment: Any, tmp_path: Path
 ) -> None:
-    spec = world(tmp_path / "world", name="shared", seeds={"count": 20})
+    spec = world(tmp_path / "world", name="shared", seeds={"count": 16})
     expected = Path(augment(spec=str(spec), out=str(tmp_path / "alone"))["folder"])
-    prefect(environment, "work-pool", "create", "parents", "--type", "process", "--overwrite")
-    options = ("--pool", pool, "--parents", "parents", "--cron", "0 2 * * *", "--split", 2, "--least-accepted", 0)
-    done = reds(environment, tmp_path, "deploy", spec, *options)
+    options = ("--pool", POOL, "--parents", PARENTS, *NIGHTLY, "--split", 2, "--least-accepted", 0)
+    done = reds(served, tmp_path, "deploy", spec, *options)
     assert (
         done.returncode == 0 and "make-shards/shared: its child runs, 2 shards each, by workers of the pool gpu-pool" in done.stdout
     ), done.stderr
@@ -182,30 +145,25 @@ def test_several_workers_share_a_run_and_a_dead_one_costs_its_range_only(
     def logs() -> str:
         return "\n".join(p.read_text() for p in sorted(tmp_path.glob("worker*.log")))
 
-    first, _ = workers(pool), workers("parents")
-    prefect(environment, "deployment", "run", "augment/shared")
+    first, _ = workers(POOL), workers(PARENTS)
+    request_run("augment/shared")
     wait_until(lambda: list(folder.glob("shard-*.json")), 120, logs)
-    second = workers(pool)  # joins late
-    victim = wait_until(lambda: running_below(second.pid), 90, logs)[0]
+    second = workers(POOL)  # joins late
+    victim = wait_until(lambda: children_of(second.pid), 90, logs)[0]
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: runs_of("augment", "shared") == ["COMPLETED"], 240, logs)
     assert of_shards(contents(folder)) == of_shards(contents(expected))
     assert not any(verify_run(folder_at(folder)).values())
     states = runs_of("make-shards", "shared")
-    assert states.count("COMPLETED") == 5 and states.count("CRASHED") == 1 and len(states) == 6, states
+    assert states.count("COMPLETED") == 4 and states.count("CRASHED") == 1 and len(states) == 5, states
     assert "Completed" in (tmp_path / "worker2.log").read_text() and first.poll() is None
     # Registered anew and not shared, it leaves no child runs' deployment behind.
-    again = reds(environment, tmp_path, "deploy", spec, "--pool", pool, "--cron", "0 2 * * *")
+    again = reds(served, tmp_path, "deploy", spec, "--pool", POOL, *NIGHTLY)
     assert again.returncode == 0, again.stderr
     from prefect.exceptions import ObjectNotFound
 
     with pytest.raises(ObjectNotFound):
         deployment("make-shards/shared")
-
-
-def of_shards(found: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal: tars, tables, manifests but for their time."""
-    return {name: content for name, content in found.items() if name.startswith("shard-")}
 
 
 def runs_of(flow: str, name: str) -> list[str]:
@@ -217,8 +175,8 @@ def runs_of(flow: str, name: str) -> list[str]:
         return [run.state.type.value for run in client.read_flow_runs() if run.state and run.deployment_id == wanted]
 
 
-def test_a_failed_run_is_told_to_the_notification_block(
-    environment: dict[str, str], pool: str, workers: Any, prefect_api: str, tmp_path: Path
+def test_a_failed_run_is_reported_to_the_notification_block(
+    served: dict[str, str], pools: None, workers: Any, prefect_api: str, tmp_path: Path
 ) -> None:
     from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
@@ -238,11 +196,11 @@ def test_a_failed_run_is_told_to_the_notification_block(
         block: Any = CustomWebhookNotificationBlock(name="night", url=url, json_data=said)
         block.save("night", overwrite=True)
         spec = world(tmp_path / "world", name="hopeless", seeds={"count": 2}, varied={"look": 50.0})
-        options = ("--pool", pool, "--cron", "0 2 * * *", "--notify", "custom-webhook/night", "--least-accepted", 0.2)
-        done = reds(environment, tmp_path, "deploy", spec, *options)
+        options = ("--pool", POOL, *NIGHTLY, "--notify", "custom-webhook/night", "--least-accepted", 0.2)
+        done = reds(served, tmp_path, "deploy", spec, *options)
         assert done.returncode == 0, done.stderr
-        workers(pool)
-        prefect(environment, "deployment", "run", "augment/hopeless")
+        workers(POOL)
+        request_run("augment/hopeless")
         wait_until(lambda: heard, 180, lambda: (tmp_path / "worker0.log").read_text())
         server.shutdown()
     assert heard[0]["subject"] == "augment/hopeless: Failed"
@@ -260,27 +218,27 @@ def test_a_failed_run_is_told_to_the_notification_block(
         (("--parents", "other"), "--parents is a pool for runs that wait for their child runs; --split N makes some"),
     ],
 )
-def test_what_cannot_be_registered_is_said_before_anything_is(
-    prefect_api: str, pool: str, tmp_path: Path, changes: tuple[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_registered_is_named_before_anything_is_registered(
+    prefect_api: str, pools: None, tmp_path: Path, changes: tuple[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.cli.app import app
 
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
-    options = {"--pool": pool, "--cron": "0 2 * * *"} | {changes[0]: changes[1]}
+    options = {"--pool": POOL, "--cron": "0 2 * * *"} | {changes[0]: changes[1]}
     words = ["deploy", str(world(tmp_path / "world")), *(w for pair in options.items() for w in pair)]
     with pytest.raises(UserError, match=re.escape(message)):
         app(words, standalone_mode=False)
 
 
 @pytest.mark.parametrize("words", [("run",), ("deploy", "--pool", "p", "--cron", "0 2 * * *")])
-def test_a_server_that_is_not_there_is_named(environment: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:
-    nobody = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+def test_a_server_that_is_not_there_is_named(served: dict[str, str], tmp_path: Path, words: tuple[str, ...]) -> None:
+    nobody = served | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
     done = reds(nobody, tmp_path, words[0], world(tmp_path / "world"), *words[1:])
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert "no Prefect server answers at PREFECT_API_URL, http://127.0.0.1:9/api" in done.stderr
 
 
-def test_without_a_server_there_is_no_schedule(environment: dict[str, str], tmp_path: Path) -> None:
-    alone = {k: v for k, v in environment.items() if not k.startswith("PREFECT_")}
+def test_without_a_server_there_is_no_schedule(served: dict[str, str], tmp_path: Path) -> None:
+    alone = {k: v for k, v in served.items() if not k.startswith("PREFECT_")}
     done = reds(alone, tmp_path, "deploy", world(tmp_path / "world"), "--pool", "p", "--cron", "0 2 * * *")
     assert done.returncode == 2 and "prefect server start" in done.stderr

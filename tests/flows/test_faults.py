@@ -10,12 +10,10 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +30,11 @@ from reds_core.runs.worker import Request, forget, make
 from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
 from reds_core.storage.places import folder_at
-from tests.flows.test_deploy import of_shards, running_below, wait_until
-from tests.storage.test_remote import stored
 from tests.support import ROOT
+from tests.support.prefect_server import Server
+from tests.support.programs import Environment, Program, Start, children_of, finished, forked, outside, started, wait_until
 from tests.support.s3 import CREDENTIALS, make_bucket, serving
-from tests.support.shards import contents, path_of
+from tests.support.shards import contents, of_shards, path_of, stored
 from tests.support.worlds import TinyGenerator, world
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -44,46 +42,10 @@ SEEDS, SHARDS = 60, 30
 Count = Callable[..., None]
 
 
-class Server:
-    """A Prefect server of its own, that can be killed and started again."""
-
-    def __init__(self, home: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        keep = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "AWS_"))}
-        self.environment = keep | {"PREFECT_HOME": str(home), "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-        self.home = home
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
-        with (self.home / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
-        wait_until(self.answers, 120, lambda: (self.home / "log").read_text())
-
-    def answers(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
-        return False
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="module")
-def environment(server: Server) -> dict[str, str]:
-    return server.environment | {
-        "PREFECT_API_URL": f"http://127.0.0.1:{server.port}/api", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "160",
-    }  # fmt: skip
+def environment(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The environment of a program beside the tests' Prefect server."""
+    return outside() | {"PREFECT_API_URL": prefect_api, "PREFECT_HOME": str(tmp_path_factory.mktemp("home"))}
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +54,10 @@ def spec_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(spec_path: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def expected(spec_path: Path, environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """An undisturbed run's shards."""
     out = tmp_path_factory.mktemp("undisturbed")
-    done = finished(spec_path, out, environment)
+    done = completed(spec_path, out, environment)
     assert done.returncode == 0, done.stderr
     found = of_shards(contents(folder_of(spec_path, out)))
     assert len(found) == 3 * SHARDS
@@ -106,46 +68,44 @@ def folder_of(spec_path: Path, out: Path) -> Path:
     return path_of(run_folder(load_spec(spec_path), folder_at(out)))
 
 
-def command(spec_path: Path, out: object, *options: object) -> list[str]:
-    return [sys.executable, "-m", "flows", "run", str(spec_path), "--out", str(out), *map(str, options)]
+def run(spec_path: Path, out: object, environment: Environment, *options: object, start: Start = forked) -> Program:
+    """`reds run`, in the folder of the spec."""
+    return start(("run", spec_path, "--out", out, *options), environment, spec_path.parent)
 
 
-def finished(spec_path: Path, out: object, environment: dict[str, str], *options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(spec_path, out, *options), env=environment, capture_output=True, text=True, timeout=300)
+def completed(spec_path: Path, out: object, environment: Environment, *options: object) -> subprocess.CompletedProcess[str]:
+    return finished(run(spec_path, out, environment, *options), 300)
 
 
 @contextmanager
 def under_way(
-    spec_path: Path, out: Path, environment: dict[str, str], shards: int, *options: object
-) -> Iterator[subprocess.Popen[str]]:
+    spec_path: Path, out: Path, environment: Environment, shards: int, *options: object, start: Start = forked
+) -> Iterator[Program]:
     """A run that has finished `shards` more shards than the folder held; killed at the end, if it is still there."""
     folder = folder_of(spec_path, out)
     before = len(list(folder.glob("shard-*.json")))
-    with (out.parent / f"{out.name}.log").open("w+") as log:
-        process = subprocess.Popen(
-            command(spec_path, out, *options), env=environment, stdout=log, stderr=log, text=True, start_new_session=True
-        )
-        try:
-            wait_until(
-                lambda: len(list(folder.glob("shard-*.json"))) >= before + shards or process.poll() is not None, 120,
-                lambda: Path(log.name).read_text(),
-            )  # fmt: skip
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    program = run(spec_path, out, environment, *options, start=start)
+
+    def far_enough() -> bool:
+        return len(list(folder.glob("shard-*.json"))) >= before + shards or program.returncode() is not None
+
+    try:
+        wait_until(far_enough, 120, program.log)
+        yield program
+    finally:
+        program.kill_all()
 
 
-def test_sigkill_of_the_flow(spec_path: Path, environment: Any, expected: Any, tmp_path: Path, survived: Count) -> None:
+def test_sigkill_of_the_flow(spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count) -> None:
     draw, out = random.Random(1), tmp_path / "out"
     for _ in range(3):
-        with under_way(spec_path, out, environment, draw.randrange(1, 6)) as process:
+        with under_way(spec_path, out, environment, draw.randrange(1, 6)) as program:
             time.sleep(draw.uniform(0, 0.2))
-            process.kill()
+            program.kill()
+            assert program.wait(20) in (0, -signal.SIGKILL)
         whole = verify_run(folder_at(folder_of(spec_path, out)))
         assert all(not p or p == [f"{name}: is missing"] or "no manifest" in p[0] for name, p in named(whole)), whole
-    assert finished(spec_path, out, environment).returncode == 0
+    assert completed(spec_path, out, environment).returncode == 0
     assert of_shards(contents(folder_of(spec_path, out))) == expected
     survived(**{"SIGKILL of the flow": 3})
 
@@ -154,36 +114,31 @@ def named(found: dict[int, list[str]]) -> list[tuple[str, list[str]]]:
     return [(f"shard-{index:05d}", problems) for index, problems in found.items()]
 
 
-def test_sigkill_of_workers(spec_path: Path, environment: Any, expected: Any, tmp_path: Path, survived: Count) -> None:
+def test_sigkill_of_workers(spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count) -> None:
     draw, out, kills = random.Random(2), tmp_path / "out", 0
     options = ("--engine", "processes", "--workers", 2)
-    with under_way(spec_path, out, environment, 1, *options) as process:
-        while process.poll() is None and kills < 4:
-            workers = [pid for pid in running_below(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    with under_way(spec_path, out, environment, 1, *options) as program:
+        while program.returncode() is None and kills < 3:
+            workers = [pid for pid in children_of(program.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
             if workers:
                 with suppress(ProcessLookupError):
                     os.kill(draw.choice(workers), signal.SIGKILL)
                     kills += 1
             time.sleep(draw.uniform(0.5, 3))
-        process.wait(240)
-        log = (tmp_path / "out.log").read_text()
-        assert process.returncode == 0 and "died while it made shard" in log, log
+        assert program.wait(240) == 0 and "died while it made shard" in program.log(), program.log()
     assert of_shards(contents(folder_of(spec_path, out))) == expected
     survived(**{"SIGKILL of a worker": kills})
 
 
 def test_sigkill_of_the_server(
-    spec_path: Path, environment: Any, expected: Any, tmp_path: Path, server: Server, survived: Count
+    spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, new_prefect_home: Callable[[], Path], survived: Count
 ) -> None:
-    out = tmp_path / "out"
-    with under_way(spec_path, out, environment, 3) as process:
+    out, server = tmp_path / "out", Server(new_prefect_home())
+    with closing(server), under_way(spec_path, out, {**environment, "PREFECT_API_URL": server.api}, 3) as program:
         server.kill()
-        time.sleep(1)
         server.start()
-        process.wait(240)
-        log = (tmp_path / "out.log").read_text()
-        assert process.returncode in (0, 1) and "ConnectError" not in log, log
-    assert finished(spec_path, out, environment).returncode == 0
+        assert program.wait(240) in (0, 1) and "ConnectError" not in program.log(), program.log()
+    assert completed(spec_path, out, environment).returncode == 0
     assert of_shards(contents(folder_of(spec_path, out))) == expected
     survived(**{"SIGKILL of the server": 1})
 
@@ -203,30 +158,33 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_and_a_read_only_one(
-    spec_path: Path, environment: Any, expected: Any, small_disk: Path, survived: Count
+    spec_path: Path, environment: Environment, expected: Any, small_disk: Path, survived: Count
 ) -> None:
-    done = finished(spec_path, small_disk, environment)
+    done = completed(spec_path, small_disk, environment)
     assert done.returncode == 1 and "the disk is full" in done.stderr and "Traceback" not in done.stderr, done.stderr
     remount = ["mount", "-o"]
     subprocess.run([*remount, "remount,size=8m", small_disk], check=True)
     subprocess.run([*remount, "remount,ro", small_disk], check=True)
-    done = finished(spec_path, small_disk, environment)
+    done = completed(spec_path, small_disk, environment)
     assert done.returncode == 2 and "Read-only file system; choose another folder with --out" in done.stderr, done.stderr
     subprocess.run([*remount, "remount,rw", small_disk], check=True)
-    assert finished(spec_path, small_disk, environment).returncode == 0
+    assert completed(spec_path, small_disk, environment).returncode == 0
     assert of_shards(contents(folder_of(spec_path, small_disk))) == expected
     survived(**{"full disk": 1, "read-only folder": 1})
 
 
-def test_a_clock_set_back_by_a_day(spec_path: Path, environment: Any, expected: Any, tmp_path: Path, survived: Count) -> None:
+def test_a_clock_set_back_by_a_day(
+    spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count
+) -> None:
     library, switch, out = tmp_path / "clock.so", tmp_path / "back", tmp_path / "out"
     compiler = shutil.which("cc")
     if not compiler:
         pytest.skip("a clock can only be set back for one program with a C compiler")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, ROOT / "tests/support/clock.c", "-ldl"], check=True)
-    with under_way(spec_path, out, environment | {"LD_PRELOAD": str(library), "CLOCK_BACK": str(switch)}, 3) as process:
+    clock = {**environment, "LD_PRELOAD": str(library), "CLOCK_BACK": str(switch)}
+    with under_way(spec_path, out, clock, 3, start=started) as program:
         switch.touch()
-        assert process.wait(240) == 0, (tmp_path / "out.log").read_text()
+        assert program.wait(240) == 0, program.log()
     folder = folder_of(spec_path, out)
     assert max(p.stat().st_mtime for p in folder.glob("shard-*.json")) > time.time() - 600  # the kernel's own clock was left alone
     assert of_shards(contents(folder)) == expected
@@ -235,55 +193,51 @@ def test_a_clock_set_back_by_a_day(spec_path: Path, environment: Any, expected: 
 
 @pytest.mark.parametrize("engine", ["local", "processes"])
 def test_a_model_that_is_replaced_in_mid_run_stops_it(
-    environment: Any, expected: Any, tmp_path: Path, engine: str, survived: Count
+    environment: Environment, expected: Any, tmp_path: Path, engine: str, survived: Count
 ) -> None:
     spec_path, out = world(tmp_path / "world", seeds={"count": 400}), tmp_path / "out"
     folder, model = folder_of(spec_path, out), tmp_path / "world/c.pt"
     good = model.read_bytes()
     options = ("--engine", engine, *(("--workers", 1) if engine == "processes" else ()))
-    with under_way(spec_path, out, environment, 2, *options) as process:
+    with under_way(spec_path, out, environment, 2, *options) as program:
         model.with_suffix(".new").write_bytes((tmp_path / "world/g.pt").read_bytes())
         model.with_suffix(".new").replace(model)
-        code = process.wait(120)
-    log = (tmp_path / "out.log").read_text()
+        code, log = program.wait(120), program.log()
     assert code == 2 and "a file of the spec was changed while the run went on" in log and str(model) in log, log
     whole = [k for k, p in verify_run(folder_at(folder)).items() if not p]
     assert 2 <= len(whole) < 200, "it went on with another model"
     model.write_bytes(good)
-    done = finished(spec_path, out, environment, "--shards", f"0:{SHARDS}")
+    done = completed(spec_path, out, environment, "--shards", f"0:{SHARDS}")
     assert done.returncode == 0, done.stderr
     assert of_shards(contents(folder)).items() >= expected.items()
     survived(**{"model replaced in mid-run": 1})
 
 
-def test_an_interrupted_upload(spec_path: Path, environment: Any, expected: Any, tmp_path: Path, survived: Count) -> None:
+def test_an_interrupted_upload(spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count) -> None:
     draw = random.Random(3)
     with serving() as s3, pytest.MonkeyPatch.context() as patch:
         for key, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": s3.url}.items():
             patch.setenv(key, value)
         make_bucket("faults")
-        far = environment | {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+        far = {**environment, **{k: v for k, v in os.environ.items() if k.startswith("AWS_")}}
         folder = folder_at("s3://faults/runs") / "tiny" / digest(load_spec(spec_path))
         for _ in range(2):
-            process = subprocess.Popen(
-                command(spec_path, "s3://faults/runs", "--engine", "local"), env=far, start_new_session=True,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+            program = run(spec_path, "s3://faults/runs", far)
             kind, at, seen = draw.choice(["tar", "parquet", "json"]), draw.randrange(2, 8), itertools.count(1)
 
-            def kill(request: Any, process: Any = process, kind: str = kind, at: int = at, seen: Any = seen) -> str:
+            def kill(request: Any, program: Program = program, kind: str = kind, at: int = at, seen: Any = seen) -> str:
                 upload = request.method == "PUT" and request.name.startswith("shard") and request.name.endswith(kind)
                 if not upload or next(seen) != at:
                     return ""
-                process.kill()
+                program.kill()
                 return "cut"
 
             s3.fault = kill
-            process.wait(120)
+            program.wait(120)
             s3.fault = lambda request: ""
             there = verify_run(folder)
             assert all(not p or "is missing" in p[0] or "no manifest" in p[0] for p in there.values()), there
-        done = finished(spec_path, "s3://faults/runs", far)
+        done = completed(spec_path, "s3://faults/runs", far)
         assert done.returncode == 0, done.stderr
         assert of_shards(stored(folder)) == expected  # type: ignore[arg-type]
         tars = s3.written(".json")
@@ -328,16 +282,16 @@ def test_a_full_gpu_halves_the_batch_and_the_run_goes_on(tmp_path: Path, survive
     survived(**{"CUDA out of memory": 1})
 
 
-def test_a_soak_of_two_thousand_seeds_leaves_the_memory_flat(environment: Any, tmp_path: Path) -> None:
+def test_a_soak_of_two_thousand_seeds_leaves_the_memory_flat(environment: Environment, tmp_path: Path) -> None:
     spec_path, out = world(tmp_path / "world", seeds={"count": 2000}, shards={"seeds": 20}), tmp_path / "out"
     folder, used = folder_of(spec_path, out), []
-    with under_way(spec_path, out, environment, 20) as process:
-        while process.poll() is None:
+    with under_way(spec_path, out, environment, 20) as program:
+        while program.returncode() is None:
             with suppress(OSError, StopIteration, IndexError):
-                status = Path(f"/proc/{process.pid}/status").read_text()
+                status = Path(f"/proc/{program.pid}/status").read_text()
                 used.append(int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024)
             time.sleep(0.2)
-        assert process.returncode == 0
+        assert program.returncode() == 0
     half, end = float(np.median(used[len(used) // 4 : len(used) // 2])), float(np.median(used[-len(used) // 4 : -3]))
     assert len(list(folder.glob("shard-*.json"))) == 100 and len(used) > 10
     assert end - half < 40, f"from {half:.0f} to {end:.0f} MB"

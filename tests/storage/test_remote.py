@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import random
 import signal
@@ -39,7 +38,7 @@ from reds_core.storage.local import LocalFolder
 from reds_core.storage.places import folder_at
 from reds_core.storage.remote import RemoteFolder
 from tests.support.s3 import CREDENTIALS, Server, make_bucket, serving
-from tests.support.shards import TIME, candidates_of, computed, contents, make_run, make_run_in, spec_of
+from tests.support.shards import candidates_of, computed, contents, make_run, make_run_in, spec_of, stored
 from tests.support.worlds import world
 
 BUCKETS = itertools.count()
@@ -84,16 +83,6 @@ def put(folder: Folder, name: str, content: bytes) -> None:
     """Writes an object behind the back of this package."""
     assert isinstance(folder, RemoteFolder)
     folder.place.fs.pipe_file(f"{folder.place.path}/{name}", content)
-
-
-def stored(folder: Folder) -> dict[str, Any]:
-    """A far run's files by name; manifests without their time."""
-    found: dict[str, Any] = {}
-    for name in sorted(folder.files()):
-        found[name] = folder.read(name)
-        if name.endswith(".json"):
-            found[name] = {k: v for k, v in json.loads(found[name]).items() if k != TIME}
-    return found
 
 
 @pytest.fixture(params=["s3", "memory"])

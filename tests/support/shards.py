@@ -106,6 +106,16 @@ def contents(folder: Path) -> dict[str, Any]:
     return found
 
 
+def stored(folder: Folder) -> dict[str, Any]:
+    """A far run's files by name; manifests without their time."""
+    found: dict[str, Any] = {}
+    for name in sorted(folder.files()):
+        found[name] = folder.read(name)
+        if name.endswith(".json"):
+            found[name] = {k: v for k, v in json.loads(found[name]).items() if k != TIME}
+    return found
+
+
 def of_shards(found: dict[str, Any]) -> dict[str, Any]:
     """What must be equal: tars, tables, manifests but for their time."""
     return {name: content for name, content in found.items() if name.startswith("shard-")}
