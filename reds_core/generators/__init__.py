@@ -1,9 +1,9 @@
-"""Latent -> image. `AnyGenerator` is the table of kinds.
+"""Latent -> image. `AnyGenerator` is the table of kinds: a new one is a class and a line there.
 
 latent     what every generator has in common: the space walked, truncation, images in [0, 1]
 builtin    kind builtin: ships with the package
 own        kinds torchscript, exported, factory: a user's own network, with its options
-imported   kinds stylegan2, stylegan3, biggan: a published one, by `reds import`
+imported   kinds stylegan2, stylegan3, biggan: a published one, imported by `reds import`
 """
 
 from __future__ import annotations
@@ -29,6 +29,6 @@ AnyGenerator = Annotated[
 ]
 
 __all__ = [
-    "AnyGenerator", "BigGanGenerator", "BuiltinGenerator", "ExportedGenerator", "FactoryGenerator", "LatentOptions", "StyleGan2Generator",
-    "StyleGan3Generator", "TorchScriptGenerator", "Walkable", "check_images",
+    "AnyGenerator", "BigGanGenerator", "BuiltinGenerator", "ExportedGenerator", "FactoryGenerator", "LatentOptions",
+    "StyleGan2Generator", "StyleGan3Generator", "TorchScriptGenerator", "Walkable", "check_images",
 ]  # fmt: skip

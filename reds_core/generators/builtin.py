@@ -20,20 +20,20 @@ class BuiltinGenerator(Config):
 
     kind: Literal["builtin"]
     name: Literal["fashion-mnist", "rooms"] = Field(
-        description="Its name; rooms is a rendered test world whose true factors are known."
+        description="The generator's name; rooms is a rendered test world whose true factors are known."
     )
-    space: Literal["z", "w"] = Field("w", description="The latent space walked; rooms has z alone.")
+    space: Literal["z", "w"] = Field("w", description="The latent space walked; rooms has only z.")
 
     @model_validator(mode="before")
     @classmethod
     def _only_space(cls, given: Any) -> Any:
-        """Where there is no w, z need not be asked for."""
+        """Fills in z for the generator that has no w."""
         return {"space": "z", **given} if isinstance(given, Mapping) and given.get("name") == "rooms" else given
 
     def mistakes(self) -> list[str]:
-        return (
-            ["space: the generator rooms has no w; leave it out, or give z"] if self.name == "rooms" and self.space != "z" else []
-        )
+        if self.name == "rooms" and self.space != "z":
+            return ["space: the generator rooms has no w; leave it out, or set it to z"]
+        return []
 
     def identity(self) -> dict[str, str]:
         if self.name == "rooms":
@@ -41,6 +41,7 @@ class BuiltinGenerator(Config):
         return {"weights_sha256": weights_sha256(self.name)}
 
     def load(self, access: Access) -> Walkable:
+        """Returns the generator, ready to use."""
         return _rooms(access) if self.name == "rooms" else _fashion(self.name, self.space, access)
 
 

@@ -25,41 +25,44 @@ A = TypeVar("A", StyleGan2, StyleGan3, BigGan)
 
 
 class ImportedGenerator(Imported):
-    """What the imported kinds share."""
+    """A published generator, imported by `reds import`."""
 
     classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        None, description="The classes' names, in the network's order; numbers if absent."
+        None, description="The classes' names, in the network's order; their numbers if absent."
     )
-    output_range: tuple[Number, Number] = Field((-1.0, 1.0), description="[lo, hi] of the network's pixels.")
+    output_range: tuple[Number, Number] = Field(
+        (-1.0, 1.0), description="[lo, hi] of the network's pixel values, which become 0 and 1."
+    )
 
     def mistakes(self) -> list[str]:
         low, high = self.output_range
-        return [] if low < high else [f"output_range {list(self.output_range)} is empty: it is [lo, hi]"]
+        return [] if low < high else [f"output_range {list(self.output_range)} is empty; it is [lo, hi]"]
 
     def class_names(self, count: int) -> tuple[str, ...]:
-        """The names of a network's classes; none for one without classes."""
+        """Returns the names of a network's classes. Raises ModelError if `classes` does not name `count` of them."""
         if self.classes is not None and len(self.classes) != count:
             raise ModelError(f"generator.classes names {len(self.classes)} classes; {self.path.name} has {count or 'none'}")
         return self.classes or tuple(str(c) for c in range(count))
 
     def opened(self, access: Access, kind: type[A]) -> tuple[A, nn.Module]:
-        """The architecture and the network, if they are of the kind asked for."""
+        """Returns the architecture and the network. Raises ModelError if they are not of this kind."""
         description, network = self.open(access)
-        found, asked = description.architecture, get_args(kind.model_fields["kind"].annotation)[0]
+        found = description.architecture
         if not isinstance(found, kind):
-            raise ModelError(f"{self.path.name} is a {found.kind}; the spec says kind: {asked}")
+            (wanted,) = get_args(kind.model_fields["kind"].annotation)
+            raise ModelError(f"{self.path.name} is a {found.kind}; the spec says kind: {wanted}")
         return found, network
 
 
 class StyleBasedGenerator(ImportedGenerator):
-    """A mapping and a synthesis: `space` is z, w, or w+ with a row of w for every layer."""
+    """A published generator with a mapping and a synthesis."""
 
-    space: Literal["z", "w", "w+"] = Field("w", description="The space walked; w+ has a row of w for every layer.")
+    space: Literal["z", "w", "w+"] = Field("w", description="The latent space walked; w+ has a row of w for every layer.")
 
     def walkable(
         self, network: nn.Module, synthesis: nn.Module, architecture: StyleGan2 | StyleGan3, rows: int, access: Access
     ) -> Walkable:
-        """The generator in the space asked for, its synthesis fed `rows` rows of w."""
+        """Returns the generator in the space walked, with a synthesis that takes `rows` rows of w."""
         mapping = network.get_submodule("mapping")
         if not isinstance(mapping, Mapping):
             raise TypeError(f"an imported mapping is a {type(mapping).__name__}")
@@ -71,28 +74,33 @@ class StyleBasedGenerator(ImportedGenerator):
         return Walkable(
             name=self.path.stem, space=self.space, z_dim=architecture.z_dim,
             dim={"z": architecture.z_dim, "w": architecture.w_dim, "w+": rows * architecture.w_dim}[self.space], latent="normal",
-            class_names=names, output_range=self.output_range, synthesis=by_rows(_unlabelled(synthesis), rows, repeat=self.space != "w+"),
-            mapping=to_w, rows=rows if self.space == "w+" else 1, means=dict.fromkeys(range(max(1, len(names))), mean),
+            class_names=names, output_range=self.output_range,
+            synthesis=by_rows(_unlabelled(synthesis), rows, repeat=self.space != "w+"), mapping=to_w,
+            rows=rows if self.space == "w+" else 1, means=dict.fromkeys(range(max(1, len(names))), mean),
             style_weight=torch.cat(affine) if self.space == "w" else None, device=access.device,
         )  # fmt: skip
 
 
 class StyleGan2Generator(StyleBasedGenerator):
-    """A StyleGAN2 or StyleGAN2-ADA imported from NVIDIA's or rosinality's files."""
+    """A StyleGAN2 or StyleGAN2-ADA, imported from NVIDIA's or rosinality's files."""
 
     kind: Literal["stylegan2"]
     resolution: Size | None = Field(
         None,
-        description="Render only so far: a power of two below the network's own size, for a part of its cost. Its own if absent.",
+        description="Render images of this many pixels, a power of two below the network's own size, at a fraction of the cost; "
+        "its own size if absent.",
     )
     walk_resolution: Size | None = Field(
         None,
-        description="Walk trajectories by images of this size, for attributes that need no more; variants are rendered and checked at "
-        "`resolution`.",
+        description="Walk trajectories by images of this many pixels, for attributes that need no more; variants are still "
+        "rendered and checked at `resolution`, which is used throughout if absent.",
     )
-    noise: Literal["const", "none"] = Field("const", description="The fixed noise that the network was saved with, or none.")
+    noise: Literal["const", "none"] = Field(
+        "const", description="const: the fixed noise that the network was saved with; none: no noise."
+    )
 
     def load(self, access: Access) -> Walkable:
+        """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
         architecture, network = self.opened(access, StyleGan2)
         synthesis = network.get_submodule("synthesis")
         if not isinstance(synthesis, stylegan2.Synthesis):
@@ -108,11 +116,11 @@ class StyleGan2Generator(StyleBasedGenerator):
             return found
         coarse = self._upto("walk_resolution", self.walk_resolution, architecture, whole)
         if len(coarse.blocks) == len(whole.blocks):
-            raise ModelError(f"generator.walk_resolution: {self.walk_resolution} is what is rendered anyway; leave it out")
+            raise ModelError(f"generator.walk_resolution: {self.walk_resolution} is the size that is rendered anyway; leave it out")
         return replace(found, coarse=self.walkable(network, coarse, architecture, rows, access))
 
     def _upto(self, key: str, size: int | None, architecture: StyleGan2, synthesis: stylegan2.Synthesis) -> stylegan2.Synthesis:
-        """The synthesis without the blocks beyond a size."""
+        """Returns the synthesis without the blocks beyond a size. Raises ModelError that names `key` if it cannot end there."""
         sizes = [4 * 2**k for k in range(len(synthesis.blocks))]
         if size is None or size == architecture.resolution == sizes[-1]:
             return synthesis
@@ -120,31 +128,34 @@ class StyleGan2Generator(StyleBasedGenerator):
             raise ModelError(f"generator.{key}: {self.path.name} renders {', '.join(map(str, sizes))} pixels, not {size}")
         if architecture.form != "skip":
             raise ModelError(
-                f"generator.{key}: {self.path.name} is of the form {architecture.form}, which has colours at its end only"
+                f"generator.{key}: {self.path.name} is of the form {architecture.form}, which has colours only at its end"
             )
         return synthesis.upto(size)
 
 
 class StyleGan3Generator(StyleBasedGenerator):
-    """A StyleGAN3, configuration T or R, imported from NVIDIA's files."""
+    """A StyleGAN3 of configuration T or R, imported from NVIDIA's files."""
 
     kind: Literal["stylegan3"]
 
     def load(self, access: Access) -> Walkable:
+        """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
         architecture, network = self.opened(access, StyleGan3)
         return self.walkable(network, network.get_submodule("synthesis"), architecture, architecture.rows, access)
 
 
 class BigGanGenerator(ImportedGenerator):
-    """A BigGAN imported from BigGAN-PyTorch's files. Its space is z."""
+    """A BigGAN, imported from BigGAN-PyTorch's files. It is walked in z."""
 
     kind: Literal["biggan"]
 
     def load(self, access: Access) -> Walkable:
+        """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
         architecture, network = self.opened(access, BigGan)
         return Walkable(
             name=self.path.stem, space="z", z_dim=architecture.z_dim, dim=architecture.z_dim, latent="normal",
-            class_names=self.class_names(architecture.classes), output_range=self.output_range, synthesis=network, mapping=None, device=access.device,
+            class_names=self.class_names(architecture.classes), output_range=self.output_range, synthesis=network, mapping=None,
+            device=access.device,
         )  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""What every generator has in common: a mapping to the space walked, truncation, and images scaled to [0, 1]."""
+"""What every generator has in common: a mapping to the space walked, truncation, and images scaled to [0, 1].
+
+seed --draw--> z --latents--> a point of the space walked --images--> an image
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,17 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from reds_core.errors import ModelError
 from reds_core.types import Images, Labels, Latents
 
-# A trained network overshoots a flat background by a little; that is not a wrong range.
-OVERSHOOT = 0.02
-MOST_CLAMPED = 0.2
-MEAN_SEEDS = range(2**31, 2**31 + 4096)
+OVERSHOOT = 0.02  # of the output range: a trained network overshoots a flat background by a little, in the right range too
+MOST_CLAMPED = 0.2  # of the pixels
+MEAN_SEEDS = range(2**31, 2**31 + 4096)  # no run's own: means must not change with a run's length
 
-Layers = Callable[[Tensor, Labels], Tensor]
+Layers = Callable[[Tensor, Labels], Tensor]  # a network, or a part of one
 Truth = Callable[[Latents, Labels], dict[str, Tensor]]
 
 
@@ -26,8 +29,8 @@ Truth = Callable[[Latents, Labels], dict[str, Tensor]]
 class Walkable:
     """A generator on one device.
 
-    `mapping` is z [, class] -> w, None where there is none; `synthesis` goes from the space walked to raw images. In `w+` a point
-    is `rows` rows of w, one after the other; a mapping that gives (n, rows, w) is walked by its first row in `w`.
+    `mapping` is z [, class] -> w, or None; `synthesis` goes from the space walked to raw images. In `w+`, a point is `rows` rows of
+    w, one after the other. In `w`, a mapping that returns (n, rows, w) is walked by its first row.
     """
 
     name: str
@@ -39,21 +42,21 @@ class Walkable:
     output_range: tuple[float, float]
     synthesis: Layers
     mapping: Layers | None
-    rows: int = 1  # of w that a point has: more in w+
+    rows: int = 1  # of w in a point: more than one in w+
     image_shape: tuple[int, int, int] | None = None
     truncation: float = 1.0
-    means: dict[int, Tensor] = field(default_factory=dict)  # class -> mean output of the mapping; measured when needed
-    style_weight: Tensor | None = None  # (rows, dim): all weights that w meets first, where they are known
-    truth: Truth | None = None  # the true factors of points of the space walked, (n, k) by group, where a generator knows them
-    coarse: Walkable | None = None  # the same, of smaller images, by which trajectories are to be walked
+    means: dict[int, Tensor] = field(default_factory=dict)  # class -> the mapping's mean, (w,) or (rows, w), once it is needed
+    style_weight: Float[Tensor, "_k dim"] | None = None  # all weights that w meets first, where they are known
+    truth: Truth | None = None  # the true factors of points, (n, k) by group, where a generator knows them
+    coarse: Walkable | None = None  # the same with smaller images, by which trajectories are walked
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def truncated(self, psi: float) -> Walkable:
-        """The same generator, truncated: towards the mean w of the class where there is a mapping, else towards zero."""
+        """Returns the same generator, truncated: towards the mean w of the class where there is a mapping, otherwise towards 0."""
         return replace(self, truncation=psi, coarse=self.coarse and self.coarse.truncated(psi))
 
-    def latents(self, z: Tensor, labels: Labels) -> Latents:
-        """(n, z) -> (n, dim). Walked in z before a mapping, a latent stays as it is: its w is what gets truncated."""
+    def latents(self, z: Float[Tensor, "n z"], labels: Labels) -> Latents:
+        """Returns the points of the space walked for z. Walked in z before a mapping, z stays as it is: its w is truncated."""
         if self.mapping is None:
             return z * self.truncation if self.truncation != 1 else z
         if self.space == "z":
@@ -62,28 +65,30 @@ class Walkable:
         return w if w.ndim == 2 else w.flatten(1) if self.space == "w+" else w[:, 0]
 
     def images(self, latents: Latents, labels: Labels) -> Images:
+        """Returns the images of points of the space walked, scaled to [0, 1] and clamped."""
         low, high = self.output_range
         return ((self.raw(latents, labels) - low) / (high - low)).clamp(0, 1)
 
     def clamped(self, latents: Latents, labels: Labels) -> float:
+        """Returns the share of pixels that lie outside the output range by more than a trained network's overshoot."""
         low, high = self.output_range
         raw, margin = self.raw(latents, labels), OVERSHOOT * (high - low)
         return float(((raw < low - margin) | (raw > high + margin)).double().mean())
 
     def raw(self, latents: Latents, labels: Labels) -> Tensor:
-        """Points of the space walked -> images (n, c, h, w) as the network gives them."""
+        """Returns images (n, c, h, w) as the network makes them. Raises ModelError if they are not a tensor."""
         if self.space == "z" and self.mapping is not None:
             latents = self._mapped(latents, labels)
         out = self.synthesis(latents, labels)
         if not isinstance(out, Tensor):
-            return out
-        # Images of four axes are left as they are: reshaping (n, h, w, c) would scramble them.
+            raise ModelError(f"the generator {self.name} returns {type(out).__name__}; a tensor (n, c, h, w) is needed")
+        # Images with four axes are left as they are: reshaping (n, h, w, c) would scramble them.
         if self.image_shape and out.ndim != 4:
             out = out.reshape(len(out), *self.image_shape)
         return out.float()
 
-    def _mapped(self, z: Tensor, labels: Labels) -> Tensor:
-        """What the mapping gives, (n, w) or (n, rows, w), truncated."""
+    def _mapped(self, z: Float[Tensor, "n z"], labels: Labels) -> Float[Tensor, "n ..."]:
+        """Returns what the mapping returns, (n, w) or (n, rows, w), truncated."""
         if self.mapping is None:
             raise ModelError(f"the generator {self.name} has no mapping; its space is z")
         w = self.mapping(z, labels)
@@ -93,7 +98,7 @@ class Walkable:
         return mean + self.truncation * (w - mean)
 
     def _mean(self, label: int) -> Tensor:
-        """The mapping's mean output for a class (for all latents, where there are no classes), over fixed seeds of their own."""
+        """Returns the mapping's mean output over MEAN_SEEDS, (w,) or (rows, w), for a class where there are classes."""
         label = label if self.class_names else 0
         if label not in self.means and self.mapping is not None:
             with torch.no_grad():
@@ -104,8 +109,8 @@ class Walkable:
         return self.means[label]
 
 
-def draw(seeds: Sequence[int], size: int, latent: Literal["normal", "uniform"]) -> Tensor:
-    """The sampled latents of seeds, (n, size) float32, by the convention of the published tools.
+def draw(seeds: Sequence[int], size: int, latent: Literal["normal", "uniform"]) -> Float[Tensor, "n z"]:
+    """Returns the sampled latents of seeds, float32, by the convention of the published tools.
 
     normal: RandomState(seed).randn(size); uniform: 2 * RandomState(seed).rand(size) - 1.
     """
@@ -120,41 +125,41 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
     """Runs a generator on a few seeds and returns its images' (c, h, w).
 
     Raises:
-        ModelError: it fails, or its images have the wrong shape, hold NaN, or lie outside the output range.
+        ModelError: it fails, or its images have the wrong shape, hold NaN or infinity, or lie outside the output range.
     """
     n = 8
     z = draw(MEAN_SEEDS[:n], generator.z_dim, generator.latent).to(generator.device)
-    labels = torch.linspace(0, max(0, len(generator.class_names) - 1), n, device=generator.device).long()  # the last one too
+    labels = torch.linspace(
+        0, max(0, len(generator.class_names) - 1), n, device=generator.device
+    ).long()  # from the first class to the last
     try:
         with torch.no_grad():
             latents = generator.latents(z, labels)
             raw = generator.raw(latents, labels)
     except ModelError:
         raise
-    # Somebody else's network: whatever it raises is shown as its own.
+    # A user's network may raise anything.
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise ModelError(
             f"the generator {generator.name} failed on {n} latents of size {generator.z_dim}: {type(error).__name__}: "
             f"{reason[-1] if reason else ''}; check latent_dim, classes, space and mapping"
         ) from error
-    if not isinstance(raw, Tensor):
-        raise ModelError(f"the generator {generator.name} gives {type(raw).__name__}; a tensor (n, c, h, w) is needed")
     shape = tuple(raw.shape)
     if len(shape) != 4 or shape[0] != n or shape[1] not in (1, 3):
         raise ModelError(
-            f"the generator {generator.name} gives {shape} for {n} latents; (n, c, h, w) with 1 or 3 channels is needed"
-            + ("; give image_shape: [c, h, w] for flat outputs" if len(shape) in (2, 3) else "")
+            f"the generator {generator.name} returns {shape} for {n} latents; (n, c, h, w) with 1 or 3 channels is needed"
+            + ("; set image_shape: [c, h, w] for flat outputs" if len(shape) in (2, 3) else "")
         )
     if generator.image_shape and shape[1:] != generator.image_shape:
-        raise ModelError(f"the generator {generator.name} gives images {shape[1:]}, but image_shape is {generator.image_shape}")
+        raise ModelError(f"the generator {generator.name} returns images {shape[1:]}, but image_shape is {generator.image_shape}")
     if not bool(torch.isfinite(raw).all()):
-        raise ModelError(f"the generator {generator.name} gives images that hold NaN or infinity")
+        raise ModelError(f"the generator {generator.name} returns images that hold NaN or infinity")
     share = generator.clamped(latents, labels)
     if share > MOST_CLAMPED:
         low, high = generator.output_range
         raise ModelError(
-            f"the generator {generator.name} gives values from {float(raw.min()):.3g} to {float(raw.max()):.3g}, and {share:.0%} of its "
-            f"pixels lie outside output_range [{low:g}, {high:g}]; set output_range to what the network was trained on"
+            f"the generator {generator.name} returns values from {float(raw.min()):.3g} to {float(raw.max()):.3g}, and "
+            f"{share:.0%} of its pixels lie outside output_range [{low:g}, {high:g}]; set output_range to what the network was trained on"
         )
     return shape[1], shape[2], shape[3]

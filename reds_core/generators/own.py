@@ -19,30 +19,36 @@ Size = Annotated[Count, Field(ge=1)]
 
 
 class LatentOptions(Config):
-    """What a file cannot say of itself: the latent it takes and the images it gives."""
+    """What a network's file does not say: which latents it takes and which images it makes."""
 
-    latent_dim: Size = Field(description="Size of the sampled latent z.")
-    latent: Literal["normal", "uniform"] = Field("normal", description="normal, or uniform in [-1, 1].")
-    output_range: tuple[Number, Number] = Field(description="[lo, hi] of the network's pixels.")
+    latent_dim: Size = Field(description="How many numbers the sampled latent z has.")
+    latent: Literal["normal", "uniform"] = Field(
+        "normal", description="How z is drawn: from a normal distribution, or uniformly from [-1, 1]."
+    )
+    output_range: tuple[Number, Number] = Field(description="[lo, hi] of the network's pixel values, which become 0 and 1.")
     classes: Size | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        None, description="For a conditional generator: how many classes, or their names."
+        None, description="For a conditional generator: how many classes it has, or their names; not conditional if absent."
     )
-    image_shape: tuple[Size, Size, Size] | None = Field(None, description="[c, h, w], for a network with flat outputs.")
+    image_shape: tuple[Size, Size, Size] | None = Field(
+        None, description="[c, h, w] of the images of a network whose output is flat."
+    )
     mapping: Annotated[OwnNetwork, Field(discriminator="kind")] | None = Field(
-        None, description="A second network z [, class] -> w; the generator then takes w."
+        None, description="A second network z [, class] -> w, whose output the generator takes; the generator takes z if absent."
     )
-    space: Literal["z", "w", "w+"] | None = Field(None, description="The space walked; w with a mapping, else z.")
+    space: Literal["z", "w", "w+"] | None = Field(
+        None, description="The latent space walked; w+ has a row of w for every layer. If absent, w with a mapping and z without."
+    )
 
     def mistakes(self) -> list[str]:
         found = []
         if self.output_range[0] >= self.output_range[1]:
-            found.append(f"output_range {list(self.output_range)} is empty: it is [lo, hi]")
+            found.append(f"output_range {list(self.output_range)} is empty; it is [lo, hi]")
         if self.space in ("w", "w+") and not self.mapping:
             found.append(f"space {self.space} needs a mapping; without one the space is z")
         return found
 
     def class_names(self) -> tuple[str, ...]:
-        """The declared classes' names; numbers where only a count was given."""
+        """Returns the classes' names, which are their numbers if `classes` is a count."""
         if isinstance(self.classes, int):
             return tuple(str(c) for c in range(self.classes))
         return self.classes or ()
@@ -63,7 +69,7 @@ class ExportedGenerator(Exported, LatentOptions):
 
 
 class FactoryGenerator(Factory, LatentOptions):
-    """A generator that a Python function of yours returns; needs --allow-code."""
+    """A generator that a Python function of yours returns; it runs code of yours, which must be allowed."""
 
     def mistakes(self) -> list[str]:
         return [*Factory.mistakes(self), *LatentOptions.mistakes(self)]
@@ -73,14 +79,16 @@ class FactoryGenerator(Factory, LatentOptions):
 
 
 def assemble(name: str, network: nn.Module, kind: OwnNetwork, options: LatentOptions, access: Access) -> Walkable:
-    """A network and its options as a walkable generator. Raises ModelError where they do not fit together."""
+    """Returns a network and its options as a walkable generator. Raises ModelError where they do not fit together."""
     names = options.class_names()
-    mapping_net = options.mapping.load(access) if options.mapping else None
     conditional = kind.arity(network) >= 2 and bool(names)
-    mapping_conditional = options.mapping is not None and options.mapping.arity(mapping_net) >= 2 and bool(names)  # type: ignore[arg-type]
+    mapping, mapping_conditional = None, False
+    if options.mapping is not None:
+        mapping_network = options.mapping.load(access)
+        mapping_conditional = options.mapping.arity(mapping_network) >= 2 and bool(names)
+        mapping = _layers(mapping_network, mapping_conditional, access)
     if names and not (conditional or mapping_conditional):
-        raise ModelError(f"generator.classes are declared, but {kind.title()} takes no second input for them")
-    mapping = _layers(mapping_net, mapping_conditional, access) if mapping_net is not None else None
+        raise ModelError(f"generator.classes is set, but {kind.title()} takes no second input for them")
     synthesis = _layers(network, conditional, access)
     space = options.space or ("w" if mapping else "z")
     dim, rows = options.latent_dim, None
@@ -101,7 +109,7 @@ def _layers(network: nn.Module, conditional: bool, access: Access) -> Layers:
 
 
 def by_rows(synthesis: Layers, rows: int, repeat: bool) -> Layers:
-    """A synthesis that takes (n, rows, w), fed from one row for all of them or from all rows side by side."""
+    """Returns a synthesis of (n, rows, w) as one of (n, w), each row repeated, or of (n, rows * w), the rows side by side."""
 
     def call(x: Tensor, labels: Labels) -> Tensor:
         stacked = x[:, None].expand(-1, rows, -1) if repeat else x.unflatten(1, (rows, -1))
@@ -111,23 +119,24 @@ def by_rows(synthesis: Layers, rows: int, repeat: bool) -> Layers:
 
 
 def _mapped_shape(mapping: Layers, options: LatentOptions, access: Access, space: str) -> tuple[int, int | None]:
-    """The size of the space walked, and the rows of a mapping that gives (n, rows, w)."""
+    """Returns the size of the space walked, and the rows of w if the mapping returns (n, rows, w) and its output is walked."""
     z = draw(MEAN_SEEDS[:2], options.latent_dim, options.latent).to(access.device)
     try:
         with torch.no_grad():
             w = mapping(z, torch.zeros(2, dtype=torch.long, device=access.device))
-    # Somebody else's network: whatever it raises is shown as its own.
+    # A user's network may raise anything.
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise ModelError(
-            f"generator.mapping failed on latents of size {options.latent_dim}: {type(error).__name__}: {reason[-1] if reason else ''}"
+            f"generator.mapping failed on latents of size {options.latent_dim}: {type(error).__name__}: "
+            f"{reason[-1] if reason else ''}"
         ) from error
     if not isinstance(w, Tensor) or w.ndim not in (2, 3) or len(w) != 2:
         seen = tuple(w.shape) if isinstance(w, Tensor) else type(w).__name__
-        raise ModelError(f"generator.mapping gives {seen} for 2 latents; (n, w) or (n, rows, w) is needed")
+        raise ModelError(f"generator.mapping returns {seen} for 2 latents; (n, w) or (n, rows, w) is needed")
     if w.ndim == 2:
         if space == "w+":
-            raise ModelError("space w+ needs a mapping that gives (n, rows, w); this one gives (n, w)")
+            raise ModelError("space w+ needs a mapping that returns (n, rows, w); this one returns (n, w)")
         return (w.shape[1] if space == "w" else options.latent_dim), None
     if space == "w" and not torch.equal(w, w[:, :1].expand_as(w)):
         raise ModelError("space w needs a mapping whose rows are equal; these differ: choose space w+")

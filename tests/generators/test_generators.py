@@ -40,7 +40,7 @@ def own(folder: Path, net: nn.Module, mapping: nn.Module | None = None, **more: 
 
 
 def walkable(raw: Callable[[Tensor], Tensor], low: float = 0.0, high: float = 1.0, **more: Any) -> Walkable:
-    return Walkable("made", "z", D, D, "normal", (), (low, high), lambda z, labels: raw(z), None, **more)
+    return Walkable("made", "z", D, D, "normal", (), (float(low), float(high)), lambda z, labels: raw(z), None, **more)
 
 
 def mean_of(mapping: Callable[[Tensor], Tensor]) -> Tensor:
@@ -143,7 +143,7 @@ def test_classes_have_the_names_given_or_their_numbers(tmp_path: Path) -> None:
 
 
 def test_classes_that_no_network_takes_are_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"classes are declared, but the TorchScript network g\.pt takes no second input"):
+    with pytest.raises(ModelError, match=r"classes is set, but the TorchScript network g\.pt takes no second input"):
         own(tmp_path, TinyGenerator(), TinyMapping(), classes=3)
 
 
@@ -242,20 +242,20 @@ def test_more_than_a_fifth_of_the_pixels_clamped_is_a_wrong_range(bright: int, r
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (lambda z: z[:, 0], r"gives \(8,\) for 8 latents"),
-        (lambda z: z[:, :4], r"gives \(8, 4\) for 8 latents.*image_shape"),
-        (lambda z: raw_ramp(z)[:3], r"gives \(3, 1, 2, 2\) for 8 latents"),
+        (lambda z: z[:, 0], r"returns \(8,\) for 8 latents"),
+        (lambda z: z[:, :4], r"returns \(8, 4\) for 8 latents.*image_shape"),
+        (lambda z: raw_ramp(z)[:3], r"returns \(3, 1, 2, 2\) for 8 latents"),
         (lambda z: raw_ramp(z).repeat(1, 4, 1, 1), "1 or 3 channels"),
         (lambda z: raw_ramp(z)[None], "needed"),
         (lambda z: raw_ramp(z) * torch.nan, "NaN or infinity"),
         (lambda z: raw_ramp(z) / 0, "NaN or infinity"),
-        (lambda z: {"image": raw_ramp(z)}, "gives dict; a tensor"),
-        (lambda z: (raw_ramp(z),), "gives tuple; a tensor"),
-        (lambda z: None, "gives NoneType; a tensor"),
+        (lambda z: {"image": raw_ramp(z)}, "returns dict; a tensor"),
+        (lambda z: (raw_ramp(z),), "returns tuple; a tensor"),
+        (lambda z: None, "returns NoneType; a tensor"),
         (lambda z: z.reshape(7, -1), "failed on 8 latents of size 6: RuntimeError"),
     ],
 )
-def test_images_that_are_none_are_refused_with_what_was_seen(raw: Callable[[Tensor], Tensor], message: str) -> None:
+def test_images_that_are_not_images_are_refused_with_what_was_seen(raw: Callable[[Tensor], Tensor], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         check_images(walkable(raw))
 
@@ -267,13 +267,13 @@ def test_a_shape_that_flat_outputs_do_not_fill_is_a_mistake() -> None:
 
 def test_images_with_their_channels_last_are_not_scrambled_into_shape() -> None:
     g = walkable(lambda z: torch.zeros(len(z), 4, 5, 3), image_shape=(3, 4, 5))
-    with pytest.raises(ModelError, match=r"gives \(8, 4, 5, 3\)"):
+    with pytest.raises(ModelError, match=r"returns \(8, 4, 5, 3\)"):
         check_images(g)
-    with pytest.raises(ModelError, match=r"gives images \(1, 2, 2\), but image_shape is \(1, 4, 1\)"):
+    with pytest.raises(ModelError, match=r"returns images \(1, 2, 2\), but image_shape is \(1, 4, 1\)"):
         check_images(walkable(raw_ramp, -9, 9, image_shape=(1, 4, 1)))
 
 
-def test_images_are_single_precision_whatever_the_network_gives() -> None:
+def test_images_are_single_precision_whatever_the_network_returns() -> None:
     g = walkable(lambda z: raw_ramp(z).double(), -9, 9)
     assert g.images(torch.zeros(2, D), NO_CLASS[:2]).dtype == torch.float32
 
@@ -301,7 +301,7 @@ class Wrong(nn.Module):
 
 @pytest.mark.parametrize(("how", "seen"), [("flat", r"\(12,\)"), ("deep", r"\(2, 1, 1, 6\)"), ("batch", r"\(1, 6\)")])
 def test_a_mapping_of_another_shape_is_named(tmp_path: Path, how: str, seen: str) -> None:
-    with pytest.raises(ModelError, match=rf"generator\.mapping gives {seen} for 2 latents; \(n, w\) or \(n, rows, w\)"):
+    with pytest.raises(ModelError, match=rf"generator\.mapping returns {seen} for 2 latents; \(n, w\) or \(n, rows, w\)"):
         own(tmp_path, TinyGenerator(), Wrong(how))
 
 
@@ -311,7 +311,7 @@ def test_a_mapping_of_another_latent_size_is_named(tmp_path: Path) -> None:
 
 
 def test_w_plus_needs_rows(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"w\+ needs a mapping that gives \(n, rows, w\)"):
+    with pytest.raises(ModelError, match=r"w\+ needs a mapping that returns \(n, rows, w\)"):
         own(tmp_path, TinyGenerator(), TinyMapping(), space="w+")
 
 
