@@ -74,7 +74,7 @@ def totals_row(s: Summary) -> dict[str, Any]:
     """A run's figures by name: how much, how well, how fast, at what cost."""
     t = s.totals
     return {
-        "shards": t.shards, "seeds": t.seeds, "samples": t.samples, "accepted": t.accepted, "accepted share": round(s.share, 4),
+        "shards": t.shards, "seeds": t.seeds, "samples": t.samples, "accepted": t.accepted, "accepted share": round(t.share, 4),
         **{f"{a.name}, {_what(a.role)} (median)": round(a.accepted.quantile(0.5), 4) for a in s.attributes if a.accepted.counts.any()},
         "accepted a second": round(t.accepted / t.seconds, 2) if t.seconds else 0.0,
         "equivalents per accepted": round(t.passes.equivalents / max(1, t.accepted), 1),

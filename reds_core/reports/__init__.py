@@ -1,4 +1,4 @@
-"""What people and programs read about a run: the report, the dataset card, Croissant.
+"""What people and programs read about a run: the report, the dataset card, and its description as Croissant.
 
 render      texts from templates
 charts      small charts, placed

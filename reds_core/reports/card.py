@@ -1,4 +1,4 @@
-"""The dataset card: README.md of a run's folder, with the front matter that the Hugging Face hub reads."""
+"""The dataset card: the README.md of a run's folder, with the front matter that the Hugging Face hub reads."""
 
 from __future__ import annotations
 

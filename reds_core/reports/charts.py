@@ -1,7 +1,7 @@
-"""Small charts: where each line, mark and label goes. `templates/charts.html.j2` draws them as SVG, without a library or a script.
+"""Small charts: where each line, mark and label goes. `templates/charts.html.j2` draws them as SVG, without a script.
 
-Horizontally, waypoint i of n lies in the middle of the i-th of n equal columns. Vertically, 0 lies on the lowest line of the grid and
-the least round number above all that is shown on the highest.
+Horizontally, waypoint i of n lies in the middle of the i-th of n equal columns. Vertically, the lowest line of the grid is 0, and
+the highest is the least round number above all that is shown.
 """
 
 from __future__ import annotations

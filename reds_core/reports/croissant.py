@@ -1,7 +1,8 @@
-"""croissant.json and samples.parquet: a run's folder as a data set that machines understand (Croissant 1.0, MLCommons).
+"""croissant.json and samples.parquet: a run's folder as a data set that programs understand (Croissant 1.0, MLCommons).
 
-Every tar is a file object with its hash; the images in all of them are one file set. Labels and figures are joined to images by their
-keys from samples.parquet, a row for every sample of the finished shards: the JSON files inside the tars could not be read by the format's own tools.
+Every tar is a file object with its hash; the images in all of them are one file set. Labels and figures come from samples.parquet,
+which has a row for every sample of the finished shards and is joined to the images by key: the format's own tools cannot read the
+JSON files inside the tars.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ TABLE = "samples.parquet"
 NAME = "croissant.json"
 MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 TYPES = {"i": "sc:Integer", "f": "sc:Float", "b": "sc:Boolean"}
-# The terms of the format, by which its readers find them.
+# The format's terms, which a reader looks up in the context.
 TERMS = (
-    "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "includes", "key", "path", "recordSet", "references", "regex",
-    "source", "transform",
+    "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "includes", "key", "path", "recordSet", "references",
+    "regex", "source", "transform",
 )  # fmt: skip
 CONTEXT = {
     "@language": "en",
@@ -42,7 +43,7 @@ CONTEXT = {
 
 
 def write_croissant(s: Summary) -> None:
-    """Writes both files into a run's folder; neither, if no shard is finished."""
+    """Writes both files into a run's folder, or neither if no shard is finished."""
     columns = _write_table(s)
     if columns:
         text = json.dumps(described(s, columns, hash_of(s.folder.path / TABLE)), indent=1, ensure_ascii=False)
@@ -50,7 +51,7 @@ def write_croissant(s: Summary) -> None:
 
 
 def _write_table(s: Summary) -> dict[str, str]:
-    """samples.parquet, a shard at a time; the Croissant types of its columns by name."""
+    """Writes samples.parquet, a shard at a time, and returns the Croissant types of its columns by name."""
     part, writer, columns = s.folder.path / f"{PART}{TABLE}", None, {}
     try:
         for manifest in read_manifests(s.folder):
@@ -68,15 +69,20 @@ def _write_table(s: Summary) -> dict[str, str]:
 
 
 def _samples(candidates: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a shard's table that are samples, without what only rejected ones have; with the group that a split must not cut."""
+    """Returns the samples of a shard's table, with the group that a split must not cut and without the columns of the verdict."""
     rows = candidates[candidates.accepted].drop(columns=["accepted", "reason"])
-    # The type is given, for pandas would guess that of no samples at all.
+    # Without a type, pandas would take the groups of no samples at all for numbers.
     rows.insert(1, "group", pd.Series([key_of(int(seed)) for seed in rows.seed], rows.index, rows.key.dtype))
     return rows
 
 
 def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[str, Any]:
-    """The description, with the hash of the table that labels are joined from."""
+    """Returns the description as JSON-LD.
+
+    Args:
+        columns: the Croissant types of the columns of samples.parquet, by name.
+        table_sha256: the hash of samples.parquet.
+    """
     image = s.spec.shards.image
     tars = [{"name": f"{m.stem}.tar", "sha256": m.sha256, "bytes": m.bytes} for m in read_manifests(s.folder)]
     joined = [name for name in columns if name != "key"]
@@ -85,7 +91,8 @@ def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[st
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": s.spec.name,
-        "description": f"{s.totals.accepted:,} verified variants of {s.seeds:,} generated seeds; README.md beside this file says how they were made.",
+        "description": f"{s.totals.accepted:,} verified variants of {s.seeds:,} generated seeds; "
+        "README.md beside this file says how they were made.",
         "license": "other",
         "version": "1.0.0",
         "distribution": [*_files(tars, image), _file(TABLE, "application/x-parquet", table_sha256)],

@@ -1,6 +1,7 @@
-"""What a person reads about a run: `report.html`, self-contained, and `README.md`, the dataset card.
+"""What a person reads about a run: `report.html`, which is self-contained, and `README.md`, the dataset card.
 
-Both are made from the folder alone, so that they can be made again at any time; equal folders give equal bytes.
+Both are made from the folder alone, so they can be made again at any time; equal folders give equal bytes. This file chooses what
+the report shows; `templates/report.html.j2` says it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from reds_core.storage.folder import Folder
 REASONS = {
     "held": "drifted further from its seed than the tolerance allows",
     "varied": "changed less than the smallest effect wanted",
-    "judge": "the independent judge sees another label than the seed's",
-    "seed_label": "the judge already contradicts the seed's own label, so nothing of that seed is used",
+    "judge": "the independent judge sees a label other than the seed's",
+    "seed_label": "the judge contradicts the label of the seed itself, so nothing of that seed is used",
     "duplicate": "nearly the same as an earlier accepted variant of its seed",
-    "not_finite": "an image or a feature could not be measured there",
+    "not_finite": "an image or a feature was not a finite number there",
     "turned": "the held attributes left the trajectory nowhere to go",
     "step_underflow": "no step was small enough to hold what must hold",
     "implausible": "further out than where the generator was trained",
@@ -31,17 +32,18 @@ REASONS = {
 
 
 def write_report(folder: Folder) -> str:
-    """Writes report.html, README.md, and what machines read into a run's folder, and returns the report's path.
+    """Writes report.html, README.md and the files for programs into a run's folder, and returns the report's path.
 
     Raises:
-        OutputError: the folder is no run, or cannot be written. ShardDamaged: a shard differs from its manifest.
+        OutputError: the folder is not a run, or cannot be written.
+        ShardDamaged: a shard differs from its manifest.
     """
     with summarised(folder) as summary:
         return write_pages(summary)
 
 
 def write_pages(s: Summary) -> str:
-    """The same, of a folder that is summed up already."""
+    """Does what `write_report` does for a folder that is already summed up."""
     s.folder.write("README.md", card(s).encode())
     s.folder.write("report.html", page(s).encode())
     write_croissant(s)
@@ -63,7 +65,7 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
     """Returns a run's most telling figures, each with its meaning."""
     t = s.totals
     figures = [
-        (f"{s.share:.0%}", f"accepted of {t.candidates:,} candidates"),
+        (f"{t.share:.0%}", f"accepted of {t.candidates:,} candidates"),
         (f"{t.samples:,}", "samples, seeds' own images included"),
         (f"{t.shards:,}", f"shards, {t.bytes / 1e6:,.1f} MB"),
         (number(s.equivalents, ".0f"), "forward passes or equivalents per accepted variant"),

@@ -1,4 +1,4 @@
-"""The contact sheet: a block for a seed, a row for a trajectory, a cell for a waypoint; as HTML, and as one PNG."""
+"""The contact sheet: a card for each seed, with a row for each trajectory and a cell for each waypoint. A smaller one is a PNG."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from reds_core.runs.verify import samples
 from reds_core.storage.folder import hash_of
 
 MOST_SEEDS = 24
-LARGEST = 192  # pixels, of an image in a report
+LARGEST = 192  # pixels, the longer side of an image in a report
 MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
-SMALL = 128  # pixels of width, below which an image is shown with hard pixels
+SMALL = 128  # pixels; a narrower image is enlarged without smoothing
 MINUS = "\N{MINUS SIGN}"
 SHORT = {"not_finite": "not finite", "seed_label": "seed's label", "step_underflow": "no step"}
 
 
 @dataclass(frozen=True)
 class SeedBlock:
-    """A seed's row of the table, its candidates' rows, and the images of its samples by key: (extension, bytes)."""
+    """What a run's folder has about a seed."""
 
-    own: pd.Series
-    rows: pd.DataFrame
-    files: dict[str, tuple[str, bytes]]
+    own: pd.Series  # the seed's row of the table
+    rows: pd.DataFrame  # its candidates' rows
+    files: dict[str, tuple[str, bytes]]  # its samples' images, as extension and content, by key
 
 
 def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
-    """At most `most` seeds, spread evenly over the run's finished shards; one shard is in memory at a time."""
+    """Yields at most `most` seeds, spread evenly over the run's finished shards, with one shard in memory at a time."""
     finished = list(read_manifests(s.folder))
     total = sum(m.seeds for m in finished)
     chosen = {int((i + 0.5) * total / min(most, total)) for i in range(min(most, total))} if total else set()
@@ -62,7 +62,7 @@ def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
 
 
 def _shown(extension: str, content: bytes) -> tuple[str, bytes]:
-    """An image as people are shown it: itself, or a smaller one, for a report holds hundreds."""
+    """Returns an image as a report shows it: as it is, or smaller if it is large, since a report holds hundreds."""
     image = Image.open(io.BytesIO(content))
     if max(image.size) <= LARGEST:
         return extension, content
@@ -74,7 +74,7 @@ def _shown(extension: str, content: bytes) -> tuple[str, bytes]:
 
 @contextlib.contextmanager
 def _whole_tar(s: Summary, manifest: Manifest) -> Iterator[Path]:
-    """A shard's tar. Raises ShardDamaged if it is not that of its manifest."""
+    """Yields the path of a shard's tar. Raises ShardDamaged if it differs from its manifest."""
     with contextlib.ExitStack() as stack:
         try:
             tar = stack.enter_context(s.origin.fetched(f"{manifest.stem}.tar"))
@@ -88,11 +88,11 @@ def _whole_tar(s: Summary, manifest: Manifest) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Cell:
-    """A candidate on the sheet: its image as a data URL, or a short reason where it was rejected."""
+    """A candidate on the sheet."""
 
     title: str
-    reason: str
-    source: str
+    reason: str  # in a word or two; "" if it was accepted
+    source: str  # its image as a data URL; "" if it was rejected
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Card:
-    """A seed on the sheet; without rows if it was dropped, for nothing was tried from it."""
+    """A seed on the sheet."""
 
     seed: int
     label: str
@@ -113,20 +113,20 @@ class Card:
     accepted: int
     tried: int
     rows: list[Row]
-    dropped: bool
+    dropped: bool  # rejected itself, with all of its candidates: it has no rows
 
 
 @dataclass(frozen=True)
 class ContactSheet:
-    """The values of `templates/sheet.html.j2`. `small` images are shown with hard pixels."""
+    """What `templates/sheet.html.j2` draws."""
 
     seeds: list[Card]
     waypoints: int
-    small: bool
+    small: bool  # whether images are enlarged without smoothing
 
 
 def contact_sheet(s: Summary) -> ContactSheet:
-    """Returns the contact sheet of at most 24 seeds."""
+    """Returns the contact sheet of at most MOST_SEEDS seeds."""
     cards, width = [], 0
     for block in blocks(s, MOST_SEEDS):
         if block.files and not width:
@@ -162,7 +162,7 @@ def _source(block: SeedBlock, key: str) -> str:
 
 
 def short(reason: str) -> str:
-    """A reason in a word or two, to fit a cell."""
+    """Returns a reason in a word or two, to fit a cell."""
     kind, _, name = reason.partition(":")
     if name:
         return f"{name} {'moved' if kind == 'held' else 'same'}"
@@ -204,7 +204,7 @@ def _fullest(s: Summary, seeds: int, cells: int) -> list[SeedBlock]:
 
 
 def _spread(block: SeedBlock, count: int) -> list[str]:
-    """Accepted variants of largest waypoint first, one a trajectory, then the next ones."""
+    """Returns the keys of `count` accepted variants: the farthest of each trajectory first, then the second farthest, and so on."""
     accepted = block.rows[block.rows.accepted].copy()
     accepted["turn"] = accepted.sort_values("waypoint", ascending=False).groupby(["direction", "sign"]).cumcount()
     chosen = accepted.sort_values(["turn", "direction", "sign"], ascending=[True, True, False]).key.head(count)

@@ -1,7 +1,7 @@
-"""A run's tables, summed up in constant memory: what a report and a dataset card say about it.
+"""A run's tables, summed up in constant memory for its report and its dataset card.
 
-Quantiles come from histograms with bins of 0.005 spreads, shard by shard, so that a run of a million candidates takes no more
-memory than one of a hundred.
+Shards are read one at a time, and quantiles come from histograms with bins of 0.005 spreads: a run of a million candidates takes no
+more memory than one of a hundred.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from reds_core.storage.local import LocalFolder
 from reds_core.storage.places import near
 
 BIN = 0.005
-BINS = 800  # up to 4 spreads; what lies beyond counts in the last bin
+BINS = 800  # up to 4 spreads; larger values count in the last bin
 
 
 class Histogram:
-    """Counts of values >= 0, and the largest."""
+    """Counts of values >= 0 by bin, and the largest value."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(BINS, np.int64)
         self.largest = 0.0
 
     def add(self, values: np.ndarray) -> None:
-        """Adds values; NaN is left out."""
+        """Adds values, (n,), except those that are NaN."""
         values = values[np.isfinite(values)]
         if len(values):
             self.counts += np.bincount(np.minimum(values / BIN, BINS - 1).astype(np.int64), minlength=BINS)
             self.largest = max(self.largest, float(values.max()))
 
     def quantile(self, q: float) -> float:
-        """The q-quantile, to within a bin; NaN if nothing was added."""
+        """Returns the q-quantile to within a bin; NaN if there are no values."""
         total = int(self.counts.sum())
         if not total:
             return float("nan")
@@ -59,7 +59,7 @@ class Attribute:
     limit: float
     spread: float = float("nan")
     accepted: Histogram = field(default_factory=Histogram)
-    by_waypoint: dict[int, Histogram] = field(default_factory=lambda: defaultdict(Histogram))  # all candidates measured
+    by_waypoint: dict[int, Histogram] = field(default_factory=lambda: defaultdict(Histogram))  # of all measured candidates
 
 
 @dataclass
@@ -72,28 +72,23 @@ class Summary:
     totals: Totals
     progress: str  # "1 of 2 shards"; "" if the run is complete
     attributes: list[Attribute]
-    manifest: Manifest | None = None  # the last one, for versions and device
+    manifest: Manifest | None = None  # the last shard's, for versions and device
     tried_by_waypoint: Counter[int] = field(default_factory=Counter)
     accepted_by_waypoint: Counter[int] = field(default_factory=Counter)
     accepted_labels: Counter[str] = field(default_factory=Counter)
     judged: int = 0  # candidates that the judge saw
-    agreed: int = 0
+    agreed: int = 0  # those that it gave their seed's label
     seeds: int = 0
-    seeds_dropped: int = 0
-    seeds_short: int = 0  # that had fewer directions than the spec asks for
-
-    @property
-    def share(self) -> float:
-        return self.totals.share
+    seeds_short: int = 0  # those with fewer directions than the spec asks for
 
     @property
     def versions(self) -> dict[str, str]:
-        """What made the last shard."""
+        """The versions of the libraries that made the last shard."""
         return self.manifest.versions if self.manifest else {}
 
     @property
     def device(self) -> str:
-        """What the last shard was made on."""
+        """The device that made the last shard."""
         return self.manifest.device if self.manifest else ""
 
     @property
@@ -104,10 +99,11 @@ class Summary:
 
 @contextlib.contextmanager
 def summarised(origin: Folder) -> Iterator[Summary]:
-    """Reads a run's manifests and tables, and keeps others from writing its pages meanwhile.
+    """Yields a run's summary; until it is left, no other process writes the run's pages.
 
     Raises:
-        OutputError: the folder is no run, or cannot be written. ShardDamaged: a shard differs from its manifest.
+        OutputError: the folder is not a run, or cannot be written.
+        ShardDamaged: a shard differs from its manifest.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(origin.pages_locked())
@@ -137,10 +133,9 @@ def _summary(folder: LocalFolder, origin: Folder) -> Summary:
 
 
 def _add(s: Summary, table: pd.DataFrame) -> None:
-    """Adds one shard's rows."""
+    """Adds one shard's rows to a summary."""
     seeds, rows = table[table.role == "seed"], table[table.role == "variant"]
     s.seeds += len(seeds)
-    s.seeds_dropped += int((~seeds.accepted).sum())
     trajectories = rows[rows.waypoint == 1].groupby("seed").size().reindex(seeds.seed, fill_value=0)
     s.seeds_short += int((trajectories < 2 * s.spec.trajectory.directions).sum())
     s.tried_by_waypoint.update(rows.waypoint.tolist())

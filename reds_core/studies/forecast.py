@@ -1,4 +1,7 @@
-"""What a spec would do, found out on a few of its seeds without writing anything: spreads, drifts, acceptance, cost."""
+"""What a spec would do, from a few of its seeds and without writing anything: spreads, drifts, acceptance, cost.
+
+Seeds are alike in what they cost and yield, so what n of them took is scaled by `seeds.count` / n.
+"""
 
 from __future__ import annotations
 
@@ -10,57 +13,53 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reds_core.runs.plan import plan
 from reds_core.types import Candidate
 from reds_core.variants.images import file_of
 from reds_core.variants.job import Job
 from reds_core.variants.run_seeds import run_seeds
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
+RECORD = 1100  # bytes of a sample's .json and .cls, about
 
 
 @dataclass(frozen=True)
 class AttributeCheck:
-    """An attribute's spread in its own units, and what the tried variants did to it, in spreads.
+    """An attribute's spread in its own units, and what the variants that were tried did to it, in spreads.
 
-    `quantiles` belong to QUANTILES: of drifts, tolerances that this share of candidates would meet; of effects, minima that the
-    others would.
+    `quantiles` are those at QUANTILES. A share q of the candidates would meet a tolerance that is the q-quantile of their drifts;
+    1 - q would meet a minimum that is the q-quantile of their effects.
     """
 
     name: str
-    role: str
-    limit: float
+    role: str  # "held" or "varied"
+    limit: float  # the tolerance or the minimum
     spread: float
     unit: str
     quantiles: tuple[float, ...]
-    passed: float
+    passed: float  # the share of measured candidates within the limit
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a whole run would cost and give, by the seeds that were tried."""
+    """What a few seeds gave, and what the whole run would cost and give by them."""
 
     attributes: list[AttributeCheck]
-    tried: int
+    tried: int  # candidates
     tried_seeds: int
-    short_seeds: int  # that had fewer directions than the spec asks for
+    short_seeds: int  # those with fewer directions than the spec asks for
     accepted: int
     rejected: Counter[str]
     by_waypoint: list[tuple[int, float]]  # waypoint, accepted share
-    shards: int
+    # From here on, the whole run.
     seeds: int
     samples: int
     equivalents: int
     seconds: float
     bytes: int
 
-    @property
-    def share(self) -> float:
-        return self.accepted / self.tried if self.tried else 0.0
-
 
 def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
-    """Runs `seeds` end to end, in memory, and scales what they cost to the whole spec."""
+    """Runs `seeds` end to end, in memory, and returns what the whole spec would cost and give."""
     began = time.monotonic()
     candidates, passes = run_seeds(job, seeds)
     seconds = time.monotonic() - began
@@ -69,10 +68,10 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
     scale = job.spec.seeds.count / len(seeds)
     asked = 2 * job.spec.trajectory.directions * job.spec.trajectory.waypoints
     waypoints = range(1, job.spec.trajectory.waypoints + 1)
-    # A tar rounds every member up to 512 bytes and gives it a header of as much: four members a sample.
+    # A sample has four members; a tar gives each a header of 512 bytes and pads it to a multiple of as many, by 256 on average.
     shards = job.spec.shards
     files = [file_of(c, shards.image, shards.quality) for c in accepted]
-    size = sum(len(f) + c.latent.nbytes + 4 * 512 + 4 * 256 + 1100 for c, f in zip(accepted, files, strict=True))
+    size = sum(len(f) + c.latent.nbytes + 4 * (512 + 256) + RECORD for c, f in zip(accepted, files, strict=True))
     return Forecast(
         attributes=_attributes(job, variants),
         tried=len(variants),
@@ -81,7 +80,6 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
         accepted=sum(c.accepted for c in variants),
         rejected=Counter(c.reason for c in variants if c.reason),
         by_waypoint=[(w, _share([c for c in variants if c.waypoint == w])) for w in waypoints],
-        shards=len(plan(job.spec)),
         seeds=job.spec.seeds.count,
         samples=round(len(accepted) * scale),
         equivalents=round(passes.equivalents * scale),
@@ -91,7 +89,7 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
 
 
 def _is_short(variants: list[Candidate], asked: int) -> bool:
-    """Whether what is held left a seed fewer directions than were asked for, or none: then all of its candidates say so."""
+    """Returns whether what is held left a seed fewer directions than asked for; with none left, all candidates are `turned`."""
     return len(variants) < asked or all(c.reason == "turned" and not len(c.latent) for c in variants)
 
 

@@ -16,7 +16,7 @@ from reds_core.reports.croissant import NAME, TABLE
 from reds_core.reports.page import write_report
 from reds_core.runs.verify import samples
 from reds_core.storage.places import folder_at
-from tests.reports.test_page import run
+from tests.reports.test_page import other_judge, run
 
 # The reader's own libraries', and files that it leaves open.
 pytestmark = pytest.mark.filterwarnings(
@@ -74,3 +74,10 @@ def test_made_again_it_is_the_same_and_a_run_without_shards_has_none(tmp_path: P
     empty = run(tmp_path / "b", first=0)
     write_report(folder_at(empty))
     assert not (empty / NAME).exists() and not (empty / TABLE).exists()
+
+
+def test_a_shard_without_samples_is_in_no_ones_way(tmp_path: Path) -> None:
+    """The judge contradicts both seeds of the first shard."""
+    folder = run(tmp_path, seeds={"first": 0, "count": 8}, judge=other_judge(tmp_path))
+    counts = [len(list(samples(tar))) for tar in sorted(folder.glob("*.tar"))]
+    assert counts[0] == 0 and sum(counts) == len(read(folder)) > 0

@@ -26,7 +26,7 @@ from reds_core.variants.images import encode
 from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.shards import path_of
-from tests.support.worlds import world
+from tests.support.worlds import TinyClassifier, torchscript, world
 
 
 def run(tmp_path: Path, first: int | None = None, **changes: object) -> Path:
@@ -37,6 +37,12 @@ def run(tmp_path: Path, first: int | None = None, **changes: object) -> Path:
             write_shard(folder, digest(spec), ComputedShard(job, k, seeds, *run_seeds(job, seeds), 1.0))
     write_report(folder)
     return path_of(folder)
+
+
+def other_judge(tmp_path: Path) -> dict[str, object]:
+    """A judge that contradicts some seeds, both of the first shard among them."""
+    tmp_path.mkdir(exist_ok=True)
+    return {"model": {"kind": "torchscript", "path": str(torchscript(TinyClassifier(seed=9), tmp_path / "other.pt"))}}
 
 
 def text(folder: Path) -> str:
@@ -88,14 +94,27 @@ def test_fewer_directions_than_asked_for_are_said(tmp_path: Path) -> None:
     assert "directions that the spec asks" not in text(run(tmp_path / "few"))
 
 
-def test_users_text_is_escaped(tmp_path: Path) -> None:
-    path = "<b>&x"
+def test_hostile_class_names_are_shown_as_text_and_break_no_table(tmp_path: Path) -> None:
+    names = ["<script>alert(1)</script>&x", "a|b\\", "two\nlines"]
     attributes = {
-        "class": {"kind": "classifier", "model": {"kind": "torchscript", "path": "c.pt"}, "names": [path, path, path]},
+        "class": {"kind": "classifier", "model": {"kind": "torchscript", "path": "c.pt"}, "names": names},
         "look": {"kind": "pixels"},
     }
-    html = text(run(tmp_path, attributes=attributes))
-    assert path not in html and "&lt;b&gt;&amp;x" in html
+    folder = run(tmp_path, attributes=attributes, seeds={"first": 0, "count": 8})
+    html, card = text(folder), (folder / "README.md").read_text()
+    assert "<script" not in html and "&lt;script&gt;alert(1)&lt;/script&gt;&amp;x" in html and "<td>a|b\\</td>" in html
+    rows = card.partition("| label | samples |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    labels = [re.fullmatch(r"\| ((?:[^|\\]|\\.)*) \| [\d,]+ \|", row)[1] for row in rows]  # type: ignore[index]
+    assert labels == [r"\<script>alert(1)\</script>&x", r"a\|b\\", "two lines"]
+
+
+def test_seeds_that_were_rejected_come_last_and_take_no_rows(tmp_path: Path) -> None:
+    folder = run(tmp_path, seeds={"first": 0, "count": 8}, judge=other_judge(tmp_path))
+    with summarised(folder_at(folder)) as summary:
+        cards = sheet.contact_sheet(summary).seeds
+    assert {bool(c.rows) for c in cards if c.dropped} == {False} and {len(c.rows) for c in cards if not c.dropped} == {4}
+    shown = [int(seed) for seed in re.findall(r"<span>seed (\d+):", text(folder))]
+    assert shown == [c.seed for c in cards if not c.dropped] + [c.seed for c in cards if c.dropped] != sorted(shown)
 
 
 def test_at_most_24_seeds_are_shown(tmp_path: Path) -> None:
@@ -138,8 +157,6 @@ def test_a_damaged_shard_is_named_before_anything_is_written(tmp_path: Path, kin
 
 
 def test_quantiles_of_a_histogram_are_right_to_a_bin() -> None:
-    import numpy as np
-
     values = np.random.RandomState(0).rand(1000) * 2
     h = Histogram()
     h.add(values[:300])

@@ -16,7 +16,8 @@ from reds_core import load_spec
 from reds_core.directions.cloud import cloud_of
 from reds_core.directions.fitted import fit
 from reds_core.errors import UserError
-from reds_core.studies.compare import COMPARED, compare, over_seeds
+from reds_core.studies.compare import COMPARED, compare
+from reds_core.studies.estimates import over_seeds
 from reds_core.variants.prepare import prepare
 from tests.support.worlds import TinyClassifier, torchscript, world
 
@@ -64,7 +65,7 @@ def test_corrected_holds_better_at_equal_effect(small: Path) -> None:
         a = found.at_equal_effect(ours, ours.drift["class"], bins)
         b = found.at_equal_effect(other, other.drift["class"], bins)
         assert a.high < b.low
-    assert ours.passes.equivalents / ours.each < local.passes.equivalents / local.each
+    assert ours.passes_each < local.passes_each
 
 
 def test_steps_are_chosen_so_that_methods_get_as_far(small: Path) -> None:
@@ -129,7 +130,7 @@ def test_without_a_judge_flips_are_unknown_and_it_says_so(small: Path, tmp_path:
 
 
 def test_a_method_that_does_not_exist_is_named_with_those_that_do(small: Path) -> None:
-    with pytest.raises(UserError, match=r"no ganspace; there are: corrected, local"):
+    with pytest.raises(UserError, match=r"unknown method ganspace; there are: corrected, local"):
         compare(load_spec(small), ["corrected", "ganspace"], "cpu")
     assert len(COMPARED) == 8
 
