@@ -32,7 +32,7 @@ def _environment(package: str) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "thousands": thousands, "inline": inline, "fence": fence}
+    environment.filters |= {"number": number, "thousands": thousands, "of": of, "inline": inline, "fence": fence}
     return environment
 
 
@@ -44,6 +44,11 @@ def number(value: float, form: str = ".3f") -> str:
 def thousands(count: int) -> str:
     """Formats a count with commas between thousands."""
     return f"{count:,}"
+
+
+def of(count: int, noun: str) -> str:
+    """Formats a count of what a noun in the singular names."""
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
 def inline(text: str) -> str:

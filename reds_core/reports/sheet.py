@@ -6,7 +6,7 @@ import base64
 import contextlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,20 +140,19 @@ def _card(block: SeedBlock) -> Card:
     if own.accepted:
         for (direction, sign), candidates in block.rows.groupby(["direction", "sign"], sort=False):
             name = f"d{direction} {'+' if int(str(sign)) > 0 else MINUS}"
-            rows.append(Row(name, [_cell(block, c) for c in candidates.itertuples()]))
+            rows.append(Row(name, [_cell(block, row) for row in candidates.to_dict("records")]))
     title, source = f"seed {own.seed}", _source(block, own.key) if own.accepted else ""
     cell = Cell(title, short(own.reason), source)
     accepted = int(block.rows.accepted.sum())
     return Card(own.seed, own.label_name, cell, accepted, len(block.rows), rows, dropped=not own.accepted)
 
 
-def _cell(block: SeedBlock, row: Any) -> Cell:
-    """Returns the cell of a row of `block.rows`, a named tuple."""
-    reason = short(row.reason)
-    measured = {k: v for k, v in row._asdict().items() if k.startswith(("drift_", "effect_")) and not math.isnan(v)}
+def _cell(block: SeedBlock, row: Mapping[Hashable, Any]) -> Cell:
+    reason = short(row["reason"])
+    measured = {str(k): v for k, v in row.items() if str(k).startswith(("drift_", "effect_")) and not math.isnan(v)}
     figures = "".join(f", {k.replace('_', ' ', 1)} {v:.3f}" for k, v in measured.items())
-    title = f"waypoint {row.waypoint}: {reason or 'accepted'}{figures}"
-    return Cell(title, reason, _source(block, row.key) if row.accepted else "")
+    title = f"waypoint {row['waypoint']}: {reason or 'accepted'}{figures}"
+    return Cell(title, reason, _source(block, row["key"]) if row["accepted"] else "")
 
 
 def _source(block: SeedBlock, key: str) -> str:

@@ -117,6 +117,13 @@ def test_seeds_that_were_rejected_come_last_and_take_no_rows(tmp_path: Path) -> 
     assert shown == [c.seed for c in cards if not c.dropped] + [c.seed for c in cards if c.dropped] != sorted(shown)
 
 
+def test_figures_of_a_name_with_a_dash_are_shown(tmp_path: Path) -> None:
+    folder = run(tmp_path, attributes={
+        "class": {"kind": "classifier", "model": {"kind": "torchscript", "path": "c.pt"}}, "all-pixels": {"kind": "pixels"},
+    }, varied={"all-pixels": 0.05})  # fmt: skip
+    assert re.search(r'title="waypoint 1: accepted, drift class 0\.\d{3}, effect all-pixels 0\.\d{3}"', text(folder))
+
+
 def test_at_most_24_seeds_are_shown(tmp_path: Path) -> None:
     folder = run(
         tmp_path, seeds={"count": 60}, shards={"seeds": 20}, trajectory={"method": "linear", "directions": 1, "waypoints": 1}
