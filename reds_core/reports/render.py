@@ -1,7 +1,7 @@
-"""Pages from templates: what a page says stands in `templates/`, what it is about comes as values.
+"""Pages from templates: the words of a page stand in a file of `templates/`, its figures come as values.
 
 A template whose name ends in `.html.j2` escapes every value; only `Markup` passes as it is. A Markdown template escapes a value
-where it says `|inline`. A value that is missing is an error, never an empty place.
+that goes through `|inline`. A missing value is an error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def thousands(count: int) -> str:
 
 
 def of(count: int, noun: str) -> str:
-    """Formats a count of what a noun in the singular names."""
+    """Formats a count with its noun, which is given in the singular: "1 shard", "2 shards"."""
     return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
