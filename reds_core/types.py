@@ -1,45 +1,56 @@
-"""The words of the method as types. Axes: n images or points, d latent size, p feature size, c h w channels and pixels."""
+"""The words of the method as types.
+
+Axes: n images or points, t trajectories, w waypoints, d latent size, k tangent coordinates, p feature size, m columns or residuals,
+c h w channels and pixels. An axis whose name starts with an underscore may differ between the items of a list.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped, UInt8
 from torch import Tensor
 
 Latents = Float[Tensor, "n d"]
 Images = Float[Tensor, "n c h w"]  # in [0, 1]
-Features = Float[Tensor, "n _p"]  # attributes in one call may differ in size
+Levels = UInt8[Tensor, "n c h w"]  # the same, rounded to bytes
+Features = Float[Tensor, "n _p"]
 Labels = Int[Tensor, " n"]
-Jacobian = Float[Tensor, "_p d"]
+Rows = Int[Tensor, " n"]  # which seed or trajectory each of n points belongs to
+Mask = Bool[Tensor, " n"]
+Bound = Shaped[Tensor, "n ..."]  # what a feature remembers of the seeds' images
+Jacobians = Float[Tensor, "n _p d"]
 Grams = Float64[Tensor, "n d d"]
+Columns = Float64[Tensor, "n d _m"]  # directions at n points, best first
+Counts = Int[Tensor, " n"]  # how many of the columns at each point are directions
 
 Owner = tuple[int, int, int]  # whose a trajectory is: the seed's row, the direction, the sign
 Reason = str  # "" for an accepted candidate, else a reason of the contract, such as "held:class" or "judge"
 
 
+@runtime_checkable
 class Feature(Protocol):
     """What measures an attribute: images -> vectors.
 
-    Some attributes are defined by a seed's own image, such as the pixels of an object found in it. `bind` is given the
-    seeds' images, (n, c, h, w), once, and returns what the feature has to remember of each, (n, ...), or None. Calls then
-    get the rows of it that belong to the images measured.
+    Some attributes are defined by a seed's own image, such as the pixels of an object found in it. `bind` is given the seeds' images
+    once and returns what the feature has to remember of each, or None. Calls then get the rows of it that belong to the images
+    measured.
     """
 
     names: tuple[str, ...]  # class names of a classifier, else empty
     unit: str  # the unit of a distance between two of its vectors, for people
 
-    def bind(self, images: Images) -> Tensor | None: ...
+    def bind(self, images: Images) -> Bound | None: ...
 
-    def __call__(self, images: Images, bound: Tensor | None) -> Features: ...
+    def __call__(self, images: Images, bound: Bound | None) -> Features: ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class Passes:
-    """Work, counted per image: evaluations of the generator, Jacobian-vector and vector-Jacobian products."""
+    """Work, counted per image: evaluations of the generator, Jacobian-vector products and vector-Jacobian products."""
 
     forward: int = 0
     forward_mode: int = 0
@@ -47,20 +58,33 @@ class Passes:
 
     @property
     def equivalents(self) -> int:
-        """Forward passes that would cost the same: a product of either mode counts two."""
+        """The forward passes that would cost the same: a product of either mode counts as two."""
         return self.forward + 2 * self.forward_mode + 2 * self.reverse
+
+    def __add__(self, other: Passes) -> Passes:
+        return Passes(self.forward + other.forward, self.forward_mode + other.forward_mode, self.reverse + other.reverse)
 
     def as_dict(self) -> dict[str, int]:
         return {"forward": self.forward, "forward_mode": self.forward_mode, "reverse": self.reverse}
+
+
+@dataclass
+class PassCounter:
+    """Counts the passes of whoever evaluates the generator."""
+
+    total: Passes = Passes()
+
+    def add(self, *, forward: int = 0, forward_mode: int = 0, reverse: int = 0) -> None:
+        self.total += Passes(forward, forward_mode, reverse)
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One image that was tried: a seed's own (role "seed") or a waypoint of a trajectory (role "variant").
 
-    `label` and `condition` are -1 where there is none. Drifts and effects are in spreads, NaN where nothing could be
-    measured. `latent` is the (d,) float32 point, empty if it was never reached. An accepted one has its `pixels`, (h, w, c), and
-    `image`, the encoded file, once it is made (`reds_core.variants.images.file_of`).
+    `label` and `condition` are -1 where there is none. Drifts and effects are in spreads, NaN where nothing could be measured.
+    `latent` is empty if the point was never reached. An accepted candidate has its `pixels`, and `image`, the encoded file, once it
+    is made (`reds_core.variants.images.file_of`).
     """
 
     key: str
@@ -78,9 +102,9 @@ class Candidate:
     judge_label: int
     judge_confidence: float
     judge_agrees: bool
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
+    pixels: UInt8[np.ndarray, "h w c"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
     image: bytes = b""
-    latent: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    latent: Float32[np.ndarray, " d"] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def accepted(self) -> bool:
@@ -88,14 +112,14 @@ class Candidate:
 
 
 def key_of(seed: int, direction: int = -1, sign: int = 0, waypoint: int = 0) -> str:
-    """A sample's key: s00000123 for a seed's own image, s00000123-d02p-w03 for a variant."""
+    """Returns a sample's key: s00000123 for a seed's own image, s00000123-d02p-w03 for a variant."""
     if direction < 0:
         return f"s{seed:08d}"
     return f"s{seed:08d}-d{direction:02d}{'p' if sign > 0 else 'n'}-w{waypoint:02d}"
 
 
 def name_of(label: int, names: Sequence[str]) -> str:
-    """A label's name, its number where it has no name, and nothing for no label."""
+    """Returns a label's name, its number if it has no name, and "" for no label."""
     if label < 0:
         return ""
     return names[label] if label < len(names) else str(label)

@@ -39,13 +39,13 @@ def _table(title: str, *columns: str) -> Table:
 
 def show_forecast(job: Job, f: Forecast, shards: int) -> None:
     """What `reds check` found."""
-    c, h, w = job.image_shape
-    gen = job.generator
+    c, h, w = job.networks.image_shape
+    gen = job.networks.generator
     classes = f", {len(gen.class_names)} classes" if gen.class_names else ""
     console.print(f"[bold]{escape(job.spec.name)}[/bold]: the spec, its files and its networks are fine")
     console.print(
         f"generator {escape(gen.name)}: {gen.space} space of {gen.dim} dimensions{classes}, images {c}x{h}x{w}; "
-        f"Jacobians by {job.mode}; on {job.device}, {job.batch} images at a time\n"
+        f"Jacobians by {job.derivatives.mode}; on {job.device}, {job.batch} images at a time\n"
     )
     quantiles = [f">{q:.0%} below" for q in QUANTILES]
     table = _table(

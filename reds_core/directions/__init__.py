@@ -3,7 +3,9 @@
 precision   the precision that a GPU computes in
 batched     Gram, null space, REDs and the ablations, for many points at once
 at_point    the same for one point: the public functions
+evaluator   attributes at many points, in batches, with every pass counted
 jacobian    Jacobians and Grams by reverse mode, forward mode or differences
+modes       which of the three the networks allow, and which costs least
 cloud       how sampled latents lie: their mean, their principal components, what is plausible
 fitted      directions fitted once for all seeds: pca, sefa, interfacegan
 """

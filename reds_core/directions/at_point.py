@@ -1,34 +1,38 @@
-"""TODO."""
+"""Directions at one point, from plain lists of Jacobians: the public functions. `reds_core.directions.batched` has the mathematics.
+
+    reds         what changes the varied attributes most and leaves every held one still
+    null_space   all that leaves every held attribute still; `minf` is the same, and says in its name that it is an ablation
+    maxc         what changes the varied attributes most, holding nothing
+    rayleigh     the soft form: much varied change for little held change
+
+Columns are orthonormal, best first, in float64. An eigenvector has no sign of its own: `reds_core.directions.batched.oriented` gives it one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from reds_core.directions.batched import (
-    gram,
-    maxc_batched,
-    minf_batched,
-    normalised,
-    rayleigh_batched,
-    reds_batched,
-)
+from reds_core.directions.batched import gram, maxc_batched, minf_batched, normalised, rayleigh_batched, reds_batched
 from reds_core.errors import NoDirectionsError
-from reds_core.types import Grams, Jacobian
+from reds_core.types import Columns, Counts, Grams
+
+Jacobian = Float[Tensor, "_p _d"]  # of another size than the others: an error that says so
+Directions = Float64[Tensor, "d m"]
 
 
-def reds(held: Sequence[Jacobian], varied: Sequence[Jacobian], beta_held: float | Sequence[float], beta_varied: float) -> Tensor:
-    """Directions that change the varied attributes most among those that leave every held one still.
+def reds(
+    held: Sequence[Jacobian], varied: Sequence[Jacobian], beta_held: float | Sequence[float], beta_varied: float
+) -> Directions:
+    """Returns the directions that change the varied attributes most, among those that leave every held one still.
 
     Args:
         held, varied: Jacobians (p_i, d) at one point; at least one of each.
-        beta_held: share of squared eigenvalues that is held, in (0, 1]; one number, or one for each held attribute.
-        beta_varied: likewise, how many varied directions are returned.
-
-    Returns:
-        (d, m) float64, orthonormal columns, best first.
+        beta_held: the share of a held Gram's squared eigenvalues that is held, in (0, 1]; one number, or one for each held attribute.
+        beta_varied: the share of the varied Gram's squared eigenvalues that the directions explain.
 
     Raises:
         NoDirectionsError: the held spaces together fill the latent space.
@@ -38,33 +42,34 @@ def reds(held: Sequence[Jacobian], varied: Sequence[Jacobian], beta_held: float 
     return _one(columns, count, len(held), beta_held)
 
 
-def null_space(held: Sequence[Jacobian], beta_held: float | Sequence[float]) -> Tensor:
-    """The complement of the held space: (d, m) orthonormal columns. Arguments and errors as for `reds`."""
+def null_space(held: Sequence[Jacobian], beta_held: float | Sequence[float]) -> Directions:
+    """Returns a basis of the complement of the held space. Arguments and errors as for `reds`."""
     return minf(held, beta_held)
 
 
-def minf(held: Sequence[Jacobian], beta_held: float | Sequence[float]) -> Tensor:
-    """The null space alone, least held movement first: (d, m). Arguments and errors as for `reds`."""
+def minf(held: Sequence[Jacobian], beta_held: float | Sequence[float]) -> Directions:
+    """Returns a basis of the null space alone, least held movement first. Arguments and errors as for `reds`."""
     columns, count = minf_batched(_grams(held, "held"), _betas(beta_held, len(held)))
     return _one(columns, count, len(held), beta_held)
 
 
-def maxc(varied: Sequence[Jacobian], beta_varied: float) -> Tensor:
-    """The directions of largest varied change, holding nothing: (d, m). Arguments and errors as for `reds`."""
+def maxc(varied: Sequence[Jacobian], beta_varied: float) -> Directions:
+    """Returns the directions of largest varied change, holding nothing. Arguments and errors as for `reds`."""
     columns, count = maxc_batched(_total(varied), beta_varied)
     return columns[0, :, : int(count)]
 
 
-def rayleigh(held: Sequence[Jacobian], varied: Sequence[Jacobian], tau: float) -> Tensor:
-    """The soft form: generalised eigenvectors of varied over held change, made orthonormal in order: (d, d).
+def rayleigh(held: Sequence[Jacobian], varied: Sequence[Jacobian], tau: float) -> Directions:
+    """Returns the generalised eigenvectors of varied over held change, made orthonormal in order: all d of them.
 
-    `tau` > 0 is the ridge, in units of the held Grams' trace: small values hold harder. Errors as for `reds`.
+    `tau` > 0 is the ridge, as a fraction of the held Grams' trace: small values hold harder. Errors as for `reds`.
     """
     columns, _ = rayleigh_batched(_grams(held, "held"), _total(varied), tau)
     return columns[0]
 
 
 def _grams(jacobians: Sequence[Jacobian], role: str) -> list[Grams]:
+    """Returns the Gram of every Jacobian, (1, d, d)."""
     if not jacobians:
         raise ValueError(f"no {role} Jacobian was given; at least one is needed")
     for j in jacobians:
@@ -78,18 +83,20 @@ def _grams(jacobians: Sequence[Jacobian], role: str) -> list[Grams]:
 
 
 def _total(varied: Sequence[Jacobian]) -> Grams:
-    """The sum of the normalised varied Grams of one point: (1, d, d)."""
+    """Returns the sum of the normalised varied Grams, (1, d, d)."""
     return torch.stack([normalised(a) for a in _grams(varied, "varied")]).sum(0)
 
 
 def _betas(beta: float | Sequence[float], count: int) -> list[float]:
+    """Returns a beta for each held attribute."""
     betas = [float(beta)] * count if isinstance(beta, int | float) else [float(b) for b in beta]
     if len(betas) != count:
         raise ValueError(f"{len(betas)} betas were given for {count} held attributes; give one, or one for each")
     return betas
 
 
-def _one(columns: Tensor, count: Tensor, held: int, beta: float | Sequence[float]) -> Tensor:
+def _one(columns: Columns, count: Counts, held: int, beta: float | Sequence[float]) -> Directions:
+    """Returns the directions of the one point in a batch. Raises NoDirectionsError if there are none."""
     if not int(count):
         raise NoDirectionsError(
             f"{held} held attribute(s) fill all {columns.shape[1]} latent directions at beta {beta}; "

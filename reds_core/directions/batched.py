@@ -1,4 +1,4 @@
-r"""Which way to step: Rayleigh EigenDirections and their ablations, from Jacobians.
+r"""Rayleigh EigenDirections and their ablations, from Grams, for many points at once.
 
 Balakrishnan, Gadde, Martinez, Perona, "Rayleigh EigenDirections (REDs)", ECCV 2022 (arXiv 2201.10423), section 3.
 
@@ -11,9 +11,8 @@ Balakrishnan, Gadde, Martinez, Perona, "Rayleigh EigenDirections (REDs)", ECCV 2
 V are the closed-form maximisers of the Rayleigh quotient x^T A_v x / x^T x over all x that leave the held attributes alone
 to first order. The soft form `rayleigh` has no hard null space: A_v x = lambda (A_h + tau tr(A_h) I) x.
 
-Everything is symmetric, in float64: a Gram squares the condition number of a Jacobian. The public functions take one point
-and plain lists. Under them lie batched forms on (n, d, d) Grams and *masks* in place of ranks, since the points of a batch
-have null spaces of different sizes: columns (n, d, d), best first, of which the first `count` (n,) are meant.
+Everything is symmetric, in float64: a Gram squares the condition number of a Jacobian. The points of a batch have null spaces of
+different sizes, so each gets d columns, best first, and a count of how many of them are its directions.
 """
 
 from __future__ import annotations
@@ -21,30 +20,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from reds_core.types import Grams
+from reds_core.types import Columns, Counts, Grams
 
 # Two held attributes share a direction when they differ there by no more than the rounding of float32 Jacobians.
 SAME_DIRECTION = 1e-6
 LEAST_TAU = 1e-12  # below it, rounding leaves a singular Gram singular
 
 
-def gram(jacobian: Tensor) -> Tensor:
-    """Jacobians (..., p, d) -> J^T J in float64 (..., d, d), not normalised."""
+def gram(jacobian: Float[Tensor, "*n p d"]) -> Float64[Tensor, "*n d d"]:
+    """Returns J^T J of Jacobians, in float64, not normalised."""
     # In blocks of rows: in float64 at once, the Jacobian of a whole image's pixels would take twice its memory.
     blocks = (rows.double() for rows in jacobian.split(65_536, -2))
     return sum((rows.mT @ rows for rows in blocks), jacobian.new_zeros((), dtype=torch.float64))
 
 
 def normalised(grams: Grams) -> Grams:
-    """Grams divided by their Frobenius norms, so that attributes in different units compare. A zero Gram stays zero."""
+    """Returns Grams divided by their Frobenius norms, so that attributes in different units compare. A zero Gram stays zero."""
     norm = torch.linalg.matrix_norm(grams)[:, None, None]
     return grams / torch.where(norm > 0, norm, 1.0)
 
 
-def reds_batched(held: Sequence[Grams], varied: Grams, beta_held: Sequence[float], beta_varied: float) -> tuple[Tensor, Tensor]:
-    """`reds` for n points: columns (n, d, d), best first, and how many of them are directions (n,). None is no error here."""
+def reds_batched(held: Sequence[Grams], varied: Grams, beta_held: Sequence[float], beta_varied: float) -> tuple[Columns, Counts]:
+    """Returns for n points the columns of `reds`, best first, and how many of them are directions: 0 where nothing is left."""
     null, inside = _null_basis(held, beta_held)
     # Inside the null space, N^T A_v N; the coordinates outside it get a negative eigenvalue, so that they sort last.
     values, vectors = _eigh(null.mT @ normalised(varied) @ null - torch.diag_embed((~inside).double()))
@@ -53,8 +53,8 @@ def reds_batched(held: Sequence[Grams], varied: Grams, beta_held: Sequence[float
     return null @ vectors, torch.minimum(_rank(values, beta_varied), size)
 
 
-def minf_batched(held: Sequence[Grams], beta_held: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """`minf` for n points: columns (n, d, d), least held movement first, and how many of them are meant (n,)."""
+def minf_batched(held: Sequence[Grams], beta_held: Sequence[float]) -> tuple[Columns, Counts]:
+    """Returns for n points the columns of `minf`, least held movement first, and how many of them are directions."""
     null, inside = _null_basis(held, beta_held)
     moved = sum((normalised(a) for a in held), torch.zeros_like(null))
     # Descending order of the negated movement; outside the null space, far below any of it.
@@ -62,14 +62,14 @@ def minf_batched(held: Sequence[Grams], beta_held: Sequence[float]) -> tuple[Ten
     return null @ vectors, inside.sum(1)
 
 
-def maxc_batched(varied: Grams, beta_varied: float) -> tuple[Tensor, Tensor]:
-    """`maxc` for n points: columns (n, d, d), best first, and how many of them are meant (n,)."""
+def maxc_batched(varied: Grams, beta_varied: float) -> tuple[Columns, Counts]:
+    """Returns for n points the columns of `maxc`, best first, and how many of them are directions."""
     values, vectors = _eigh(normalised(varied))
     return vectors, _rank(values, beta_varied)
 
 
-def rayleigh_batched(held: Sequence[Grams], varied: Grams, tau: float | Tensor) -> tuple[Tensor, Tensor]:
-    """`rayleigh` for n points, with one `tau` or one for each (n,): columns (n, d, d), best first; all d of them are meant."""
+def rayleigh_batched(held: Sequence[Grams], varied: Grams, tau: float | Float64[Tensor, " n"]) -> tuple[Columns, Counts]:
+    """Returns for n points, with one `tau` or one for each, the columns of `rayleigh`, best first; all d of them are directions."""
     total = sum((normalised(a) for a in held), torch.zeros_like(varied))
     d = total.shape[1]
     trace = total.diagonal(dim1=1, dim2=2).sum(1)
@@ -84,19 +84,19 @@ def rayleigh_batched(held: Sequence[Grams], varied: Grams, tau: float | Tensor) 
     return q * torch.where(signs == 0, 1.0, signs)[:, None, :], torch.full((len(q),), d, device=q.device)
 
 
-def oriented(columns: Tensor) -> Tensor:
-    """Columns (..., d, m) with the component of largest magnitude made positive: an eigenvector has no sign of its own."""
+def oriented(columns: Float64[Tensor, "*n d m"]) -> Float64[Tensor, "*n d m"]:
+    """Returns columns with the component of largest magnitude made positive: an eigenvector has no sign of its own."""
     return columns * signs_of(columns)
 
 
-def signs_of(columns: Tensor) -> Tensor:
-    """The sign of each column's component of largest magnitude: (..., d, m) -> (..., 1, m)."""
+def signs_of(columns: Float64[Tensor, "*n d m"]) -> Float64[Tensor, "*n 1 m"]:
+    """Returns the sign of each column's component of largest magnitude."""
     signs = columns.gather(-2, columns.abs().argmax(-2, keepdim=True)).sign()
     return torch.where(signs == 0, 1.0, signs)
 
 
-def _null_basis(held: Sequence[Grams], betas: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """An orthonormal basis (n, d, d) whose columns marked in (n, d) span the null space; the others are zero."""
+def _null_basis(held: Sequence[Grams], betas: Sequence[float]) -> tuple[Grams, Bool[Tensor, "n d"]]:
+    """Returns orthonormal columns, and which of them span the null space; the others are zero."""
     spans = []
     for a, beta in zip(held, betas, strict=True):
         values, vectors = _eigh(normalised(a))
@@ -114,14 +114,14 @@ def _null_basis(held: Sequence[Grams], betas: Sequence[float]) -> tuple[Tensor, 
     return vectors * inside[:, None, :], inside
 
 
-def _eigh(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (n, d) in descending order, and eigenvectors (n, d, d) as columns."""
+def _eigh(a: Grams) -> tuple[Float64[Tensor, "n d"], Grams]:
+    """Returns eigenvalues in descending order, and eigenvectors as columns."""
     values, vectors = torch.linalg.eigh((a + a.mT) / 2)
     return values.flip(-1), vectors.flip(-1)
 
 
-def _rank(values: Tensor, beta: float) -> Tensor:
-    """How many of the descending eigenvalues (n, d) it takes to explain more than `beta` of their squares: (n,)."""
+def _rank(values: Float64[Tensor, "n d"], beta: float) -> Int[Tensor, " n"]:
+    """Returns how many of the descending eigenvalues it takes to explain more than `beta` of their squares."""
     squares = values.square()
     total = squares.sum(1, keepdim=True)
     share = squares / torch.where(total > 0, total, 1.0)

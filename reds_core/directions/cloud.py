@@ -1,4 +1,9 @@
-"""TODO."""
+"""How sampled latents lie: the mean of each class, the principal components around it, and how far out is still plausible.
+
+A component is as long as the standard deviation of sampled latents along it, so that a point's coordinates tell how rare it is: plausible is
+what lies within the radius that holds 99.9 % of sampled latents. Where a class is given, latents are taken relative to the mean of their
+class: what differs between classes is not a variation of one.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +11,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from reds_core.types import Labels, Latents
+from reds_core.types import Labels, Latents, Mask
 
-PLAUSIBLE_SHARE = 0.999
+Deviations = Float[Tensor, "s d"]  # of s sampled latents from the mean
+Basis = Float[Tensor, "1 d k"]  # orthogonal columns, the same for every point
 
-
+PLAUSIBLE_SHARE = 0.999  # of sampled latents
 MOST_COMPONENTS = 64
-
-
 BORDER = 1e-3  # of the radius: this near is on the border
-
-
-NEGLIGIBLE = 1e-4  # of the largest standard deviation: no component
+NEGLIGIBLE = 1e-4  # of the largest standard deviation: too short for a component
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """How sampled latents lie: the mean of every class that a run uses (c, d), or one for all, and deviations from it (s, d)."""
+    """How sampled latents lie: the mean of every class that a run uses, or one for all, and deviations from it."""
 
-    means: Latents
-    deviations: Latents
+    means: Float[Tensor, "c d"]
+    deviations: Deviations
     row_of: dict[int, int]  # class -> row of `means`; empty if there is one for all
 
     def mean(self, conditions: Labels) -> Latents:
-        """The mean that latents of these classes (n,) lie around: (n, d)."""
+        """Returns the mean that latents of each of these classes lie around."""
         return self.means[[self.row_of.get(c, 0) for c in conditions.tolist()]]
 
-    def plausible(self, latents: Latents, conditions: Labels, tangent: Tensor | None) -> Tensor:
-        """Which latents (n, d) lie within the radius that holds 99.9 % of sampled ones, or on it: (n,).
+    def plausible(self, latents: Latents, conditions: Labels, tangent: Basis | None) -> Mask:
+        """Returns a mask of the latents that are plausible.
 
-        In the coordinates of the tangent basis (1, d, k), in which trajectories are kept within it; where every seed has a basis of its
-        own, in the leading components.
+        They are measured in the coordinates of the tangent basis, in which trajectories are kept plausible, or in the leading components
+        if every seed has a basis of its own.
         """
         basis = (components(self.deviations, MOST_COMPONENTS) if tangent is None else tangent)[0].double()
         dual = basis / basis.square().sum(0)
@@ -48,7 +51,7 @@ class Cloud:
 
 
 def cloud_of(latents: Latents, conditions: Labels, by_class: Sequence[int]) -> Cloud:
-    """The distribution of sampled latents (s, d); `by_class` are the classes that have a mean of their own, if any."""
+    """Returns how sampled latents lie; `by_class` are the classes that get a mean of their own, if any."""
     if not by_class:
         mean = latents.mean(0, keepdim=True)
         return Cloud(mean, latents - mean, {})
@@ -61,8 +64,8 @@ def cloud_of(latents: Latents, conditions: Labels, by_class: Sequence[int]) -> C
     return Cloud(means, latents - means[rows], row_of)
 
 
-def components(deviations: Latents, size: int) -> Tensor:
-    """The leading principal components of deviations (s, d), each as long as its standard deviation: (1, d, k), k at most `size`."""
+def components(deviations: Deviations, size: int) -> Basis:
+    """Returns the leading principal components, at most `size` of them, each as long as its standard deviation."""
     centred = deviations.double() / len(deviations) ** 0.5
     if centred.shape[0] >= centred.shape[1]:
         variances, columns = torch.linalg.eigh(centred.mT @ centred)
@@ -75,12 +78,12 @@ def components(deviations: Latents, size: int) -> Tensor:
     return leading
 
 
-def components_by_row(deviations: Latents, rows: int, size: int) -> Tensor:
-    """The leading components of each of the `rows` parts of deviations (s, d), about `size` in all: (1, d, k), a block for every row."""
+def components_by_row(deviations: Deviations, rows: int, size: int) -> Basis:
+    """Returns the leading components of each of the `rows` rows of a point in W+, about `size` in all: a block for every row."""
     blocks: Tensor = torch.block_diag(*(components(part, max(1, size // rows))[0] for part in deviations.chunk(rows, 1)))
     return blocks[None]
 
 
-def axes(deviations: Latents) -> Tensor:
-    """All latent axes: (1, d, d)."""
+def axes(deviations: Deviations) -> Float[Tensor, "1 d d"]:
+    """Returns all latent axes."""
     return torch.eye(deviations.shape[1], dtype=deviations.dtype, device=deviations.device)[None]

@@ -5,7 +5,7 @@ r"""The straight-line methods that users know: directions fitted once to a gener
     sefa          Shen and Zhou, CVPR 2021: eigenvectors of A^T A, A the weights that first meet the latent; where a generator does not
                   expose them, A is the Jacobian of its pixels at the mean latent
     interfacegan  Shen et al., CVPR 2020: the normal of a linear classifier in latent space for what varies, with the normals of what is
-                  held projected out. A feature of many numbers is told apart along its leading principal components
+                  held projected out. A feature of many numbers is split along its leading principal components
 
 All are fitted on reference seeds, never on a run's.
 """
@@ -15,42 +15,47 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from reds_core.directions.cloud import Cloud, components
 from reds_core.generators.latent import Walkable
 from reds_core.types import Features, Images, Latents
 
-METHODS = ("pca", "sefa", "interfacegan")
+FITTED = ("pca", "sefa", "interfacegan")
 MOST = 20  # directions fitted
 HELD_NORMALS = 10  # of each held attribute
 SAMPLES = 2048
 RIDGE = 1e-3  # of the latents' variance
 
-# The number of samples -> latents (n, d) and images (n, c, h, w) of as many reference seeds.
+# How many -> the latents and images of that many reference seeds.
 Sample = Callable[[int], tuple[Latents, Images]]
-Measure = Callable[[str, Images], Features]
+
+# An attribute's name and images -> its features of them.
+FeatureOf = Callable[[str, Images], Features]
+
+Directions = Float64[Tensor, "d m"]  # unit columns, best first, at most MOST of them
 
 
 def fit(
-    by: str, generator: Walkable, cloud: Cloud, sample: Sample, measure: Measure, held: Sequence[str], varied: Sequence[str]
-) -> Tensor:
-    """Unit directions (d, m) float64, best first, m at most `MOST`."""
+    by: str, generator: Walkable, cloud: Cloud, sample: Sample, feature_of: FeatureOf, held: Sequence[str], varied: Sequence[str]
+) -> Directions:
+    """Returns the directions of a method in `FITTED`."""
     if by == "pca":
         return _pca(generator, cloud, sample)
     if by == "sefa":
-        return _sefa(generator, cloud, sample)
-    return _interfacegan(sample, measure, held, varied)
+        return _sefa(generator, cloud)
+    return _interfacegan(sample, feature_of, held, varied)
 
 
-def _pca(generator: Walkable, cloud: Cloud, sample: Sample) -> Tensor:
+def _pca(generator: Walkable, cloud: Cloud, sample: Sample) -> Directions:
     if generator.space != "z":
         return _unit(components(cloud.deviations, MOST)[0].double())
     latents, images = sample(SAMPLES)
     return _unit(_slopes(_leading(images.flatten(1), MOST), latents).mT)
 
 
-def _sefa(generator: Walkable, cloud: Cloud, sample: Sample) -> Tensor:
+def _sefa(generator: Walkable, cloud: Cloud) -> Directions:
     weight = generator.style_weight
     if weight is None:
         weight = _pixel_jacobian(generator, cloud)
@@ -59,8 +64,8 @@ def _sefa(generator: Walkable, cloud: Cloud, sample: Sample) -> Tensor:
     return leading
 
 
-def _pixel_jacobian(generator: Walkable, cloud: Cloud) -> Tensor:
-    """Of the images at the mean latent of every class, one below the other: (classes p, d), by differences."""
+def _pixel_jacobian(generator: Walkable, cloud: Cloud) -> Float[Tensor, "p d"]:
+    """Returns the Jacobians of the images at the mean latent of every class, one below the other, by two-sided differences."""
     d = generator.dim
     h = 0.01 * float(cloud.deviations.std()) * d**0.5
     axes = h * torch.eye(d, dtype=cloud.means.dtype, device=cloud.means.device)
@@ -76,19 +81,19 @@ def _pixel_jacobian(generator: Walkable, cloud: Cloud) -> Tensor:
     return torch.cat(parts)
 
 
-def _interfacegan(sample: Sample, measure: Measure, held: Sequence[str], varied: Sequence[str]) -> Tensor:
+def _interfacegan(sample: Sample, feature_of: FeatureOf, held: Sequence[str], varied: Sequence[str]) -> Directions:
     latents, images = sample(SAMPLES)
-    normals = torch.cat([_slopes(latents, _leading(measure(name, images), HELD_NORMALS)) for name in held], 1)
+    normals = torch.cat([_slopes(latents, _leading(feature_of(name, images), HELD_NORMALS)) for name in held], 1)
     keep = torch.linalg.qr(normals)[0]
     each = MOST // len(varied)
     # Which side of its middle a sample lies on, along each leading component of what varies: two classes, told apart linearly.
-    sides = torch.cat([_leading(measure(name, images), each).sign() for name in varied], 1)
+    sides = torch.cat([_leading(feature_of(name, images), each).sign() for name in varied], 1)
     found = _slopes(latents, sides)
     return _unit(found - keep @ (keep.mT @ found))
 
 
-def _leading(vectors: Tensor, size: int) -> Tensor:
-    """Rows (n, p) in their leading principal components: (n, <= size), float64. Rows that are no numbers count as the mean."""
+def _leading(vectors: Float[Tensor, "n p"], size: int) -> Float64[Tensor, "n k"]:
+    """Returns vectors in their leading principal components, at most `size` of them. A vector that is not finite counts as the mean."""
     rows = vectors.double()
     spoilt = ~torch.isfinite(rows).all(1, keepdim=True)
     rows = torch.where(spoilt, rows[~spoilt[:, 0]].mean(0), rows)
@@ -101,8 +106,8 @@ def _leading(vectors: Tensor, size: int) -> Tensor:
     return centred @ axes
 
 
-def _slopes(inputs: Tensor, targets: Tensor) -> Tensor:
-    """Least squares from inputs (n, a) to targets (n, b): (a, b)."""
+def _slopes(inputs: Float[Tensor, "n a"], targets: Float[Tensor, "n b"]) -> Float64[Tensor, "a b"]:
+    """Returns the least-squares map from inputs to targets, both centred."""
     x, y = inputs.double() - inputs.double().mean(0), targets.double() - targets.double().mean(0)
     gram = x.mT @ x
     ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
@@ -110,8 +115,8 @@ def _slopes(inputs: Tensor, targets: Tensor) -> Tensor:
     return solved
 
 
-def _unit(columns: Tensor) -> Tensor:
-    """Columns of length 1; those of no length are left out."""
+def _unit(columns: Float64[Tensor, "d m"]) -> Float64[Tensor, "d _m"]:
+    """Returns columns scaled to length 1, without those that have none."""
     lengths = torch.linalg.vector_norm(columns, dim=0)
     kept = lengths > 1e-9 * lengths.max()
     unit: Tensor = columns[:, kept] / lengths[kept]

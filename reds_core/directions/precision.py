@@ -1,7 +1,7 @@
-"""On a GPU, float32 where images and features are measured, and TF32 where a product only chooses a direction.
+"""The precision of GPUs: float32 where images and features are measured, TF32 where a product only chooses a direction.
 
-torch's own default runs convolutions in TF32, with 10 bits of mantissa: enough for the row of a Jacobian, but a drift measured so would
-be off by more than an image loses when it is rounded to bytes, and a small difference would be nothing but rounding.
+torch's own default runs convolutions in TF32, with 10 bits of mantissa. That is enough for the row of a Jacobian, but a drift measured
+with it would be off by more than an image loses when it is rounded to bytes, and a small difference would be nothing but rounding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 @contextmanager
 def float32_as(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
-    """Computes float32 convolutions and matrix products on GPUs in this precision; afterwards all is as it was."""
+    """Computes float32 convolutions and matrix products on GPUs in this precision, and restores the settings afterwards."""
     places = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [place.fp32_precision for place in places]
     try:

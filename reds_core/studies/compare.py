@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -198,7 +198,7 @@ def measure(name: str, job: Job, seeds: Sequence[int]) -> Measured:
     seconds = time.monotonic() - began
     weights = np.array([goal.weight for goal in spec.varied.values()])
     effects = np.array([list(c.effects.values()) for c in kept]).reshape(len(kept), len(weights))
-    flipped = np.array([not c.judge_agrees if job.judge else math.nan for c in kept], dtype=float)
+    flipped = np.array([not c.judge_agrees if job.networks.judge else math.nan for c in kept], dtype=float)
     return Measured(
         name, np.array([c.seed for c in kept], dtype=np.int64), effects @ weights / weights.sum(),
         {n: np.array([c.drifts[n] for c in kept]) for n in spec.held}, flipped, _implausible(job, kept), max(1, asked),
@@ -217,17 +217,17 @@ def _implausible(job: Job, kept: Sequence[Candidate]) -> np.ndarray:
         return np.zeros(0)
     latents = torch.from_numpy(np.stack([c.latent for c in kept])).to(job.device)
     conditions = torch.tensor([c.condition for c in kept], device=job.device)
-    return (~job.cloud.plausible(latents, conditions, job.tangent)).double().cpu().numpy()
+    return (~job.networks.cloud.plausible(latents, conditions, job.tangent)).double().cpu().numpy()
 
 
 def _changed(job: Job, kept: Sequence[Candidate], starts: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns how far the true factors moved from the seed's, (n,) by group: the RMS change, in their own standard deviations."""
-    if job.generator.truth is None or not kept:
+    if job.networks.generator.truth is None or not kept:
         return {}
     here, start = (torch.from_numpy(np.stack(x)).to(job.device) for x in ([c.latent for c in kept], [starts[c.seed] for c in kept]))
     conditions = torch.tensor([c.condition for c in kept], device=job.device)
     with torch.no_grad():
-        now, before = job.generator.truth(here, conditions), job.generator.truth(start, conditions)
+        now, before = job.networks.generator.truth(here, conditions), job.networks.generator.truth(start, conditions)
     return {group: (now[group] - before[group]).square().mean(1).sqrt().double().cpu().numpy() for group in now}
 
 
@@ -239,4 +239,4 @@ def _with_method(spec: Spec, name: str) -> Spec:
 
 def _with_step(job: Job, step: float) -> Job:
     changed = job.spec.trajectory.model_copy(update={"step": step})
-    return replace(job, spec=job.spec.model_copy(update={"trajectory": changed}))
+    return job.with_spec(job.spec.model_copy(update={"trajectory": changed}))

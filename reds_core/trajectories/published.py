@@ -11,38 +11,39 @@ from __future__ import annotations
 import torch
 
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, FindDirections, Trajectories
-from reds_core.types import Latents
+from reds_core.types import Latents, Reason
 
 
 def linear(start: Latents, first: Latents, step: float, waypoints: int, find: FindDirections) -> Trajectories:
-    """Straight on: `start` and unit vectors `first` are (t, d), `step` in latent units. `find` is not asked."""
+    """Goes straight on, from latents `start` along unit vectors `first`; `step` is in latent units, and `find` is not asked."""
     lengths = step * torch.arange(1, waypoints + 1, device=start.device, dtype=start.dtype)
     latents = start[:, None] + lengths[:, None] * first[:, None]
     return Trajectories(latents, [waypoints] * len(start), [""] * len(start))
 
 
 def local(start: Latents, first: Latents, step: float, waypoints: int, find: FindDirections) -> Trajectories:
-    """Curved: at every waypoint the direction is projected on what is found there. Arguments as for `linear`."""
-    walk = Trajectories(start[:, None].repeat(1, waypoints, 1), [1] * len(start), [""] * len(start))
-    walk.latents[:, 0] = start + step * first
+    """Curves: at every waypoint the direction is projected on the span of what is found there. Arguments as for `linear`."""
+    latents = start[:, None].repeat(1, waypoints, 1)
+    latents[:, 0] = start + step * first
+    reached, ended = [1] * len(start), [""] * len(start)
     going = torch.arange(len(start), device=start.device)
     direction = first
     for j in range(1, waypoints):
-        here = walk.latents[going, j - 1]
+        here = latents[going, j - 1]
         columns, count, reasons = find(here, going)
         meant = torch.arange(columns.shape[2], device=columns.device) < count[:, None]
         weights = (columns.mT @ direction.double()[:, :, None]).squeeze(2) * meant
         projected = (columns @ weights[:, :, None]).squeeze(2)
         length = projected.norm(dim=1)
         too_short = (length < SHORTEST_PROJECTION).tolist()
-        ends = [reason or ("turned" if short else "") for reason, short in zip(reasons, too_short, strict=True)]
+        ends: list[Reason] = [reason or ("turned" if short else "") for reason, short in zip(reasons, too_short, strict=True)]
         for t, end in zip(going.tolist(), ends, strict=True):
-            walk.ended[t] = end
-            walk.reached[t] += not end
+            ended[t] = end
+            reached[t] += not end
         keep = torch.tensor([not end for end in ends], device=start.device)
         direction = (projected[keep] / length[keep, None]).to(start.dtype)
         going = going[keep]
-        walk.latents[going, j] = here[keep] + step * direction
+        latents[going, j] = here[keep] + step * direction
         if not len(going):
             break
-    return walk
+    return Trajectories(latents, reached, ended)

@@ -4,14 +4,13 @@ r"""Where a corrected trajectory may go: coordinates y around every seed, z = z_
                  the generator was trained, and what is rare there is far away
     axes         the latent axes, where they are few
     jacobian     in a large isotropic space, which has no principal components: what the seed's image reacts to at all, the range of
-                 its transposed Jacobian, found with random cotangents (reds_core.variants.level_set)
+                 its transposed Jacobian, found with random cotangents (`Evaluator.pullbacks`)
 
 In W+ sampled latents have equal rows, so that their components would move all layers alike. There, components are those of every row
 for itself, and the range of the Jacobian is taken in them: steps move layers apart, each by as much as its row varies.
 
-Where a class is given, latents are taken relative to the mean of their class: what differs between classes is no variation of one.
-Plausible is a latent within the radius, in these coordinates, that holds 99.9 % of sampled latents, or the seed's own radius if that
-is larger. All of it comes from latents of reference seeds, which cost no image.
+A point is plausible within the radius, in these coordinates from the mean, that holds 99.9 % of sampled latents, or the seed's own
+radius if that is larger.
 """
 
 from __future__ import annotations
@@ -19,49 +18,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from reds_core.directions.cloud import (
-    BORDER,
-    MOST_COMPONENTS,
-    PLAUSIBLE_SHARE,
-    components,
-)
-from reds_core.types import Latents
+from reds_core.directions.cloud import BORDER, MOST_COMPONENTS, PLAUSIBLE_SHARE, Deviations, components
+from reds_core.types import Latents, Rows
+
+COTANGENTS = 24  # of every attribute, for the basis of a seed in a large isotropic space
 
 
 @dataclass(frozen=True)
 class Tangent:
-    """The coordinates of n seeds: bases (n, d, k) with orthogonal columns at latents (n, d)."""
+    """The coordinates of n seeds, each with its own latent as the origin.
+
+    Methods take the coordinates y of any number of points, and in `rows` the seed that each belongs to.
+    """
 
     origin: Latents
-    basis: Tensor
-    scale: Tensor  # (k,): the lengths of the columns
-    centre: Tensor  # (n, k): the seed's own coordinates from the mean
-    radius: Tensor  # (n,)
+    basis: Float[Tensor, "n d k"]  # orthogonal columns
+    scale: Float64[Tensor, " k"]  # their lengths
+    centre: Float64[Tensor, "n k"]  # the seed's own coordinates from the mean
+    radius: Float64[Tensor, " n"]
 
-    def latents(self, y: Tensor, rows: Tensor) -> Latents:
-        """Coordinates (m, k) of the seeds `rows` -> latents (m, d)."""
+    def latents(self, y: Float[Tensor, "n k"], rows: Rows) -> Latents:
+        """Returns the latents of points."""
         return self.origin[rows] + (self.basis[rows] @ y.to(self.origin.dtype)[:, :, None]).squeeze(2)
 
-    def inside(self, y: Tensor, rows: Tensor) -> Tensor:
-        """The plausible coordinates nearest to those (m, k) of the seeds `rows`: (m, k)."""
+    def inside(self, y: Float64[Tensor, "n k"], rows: Rows) -> Float64[Tensor, "n k"]:
+        """Returns the plausible points nearest to these."""
         out, share = self._out(y, rows)
         return torch.where(share > 1, out / share - self.centre[rows], y)
 
-    def outward(self, y: Tensor, rows: Tensor) -> Tensor:
-        """Unit normals (m, k), outward, at coordinates (m, k) on the border of what is plausible, or beyond it; else 0."""
+    def outward(self, y: Float64[Tensor, "n k"], rows: Rows) -> Float64[Tensor, "n k"]:
+        """Returns unit normals, outward, at points on the border of what is plausible, or beyond it; else 0."""
         out, share = self._out(y, rows)
         return torch.where(share > 1 - BORDER, torch.nn.functional.normalize(out, dim=1), 0.0)
 
-    def _out(self, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates from the mean (m, k), and how much of the radius they take (m, 1)."""
+    def _out(self, y: Float64[Tensor, "n k"], rows: Rows) -> tuple[Float64[Tensor, "n k"], Float64[Tensor, "n 1"]]:
+        """Returns coordinates from the mean, and their length as a share of the radius."""
         out = y + self.centre[rows]
         return out, torch.linalg.vector_norm(out, dim=1, keepdim=True) / self.radius[rows][:, None]
 
 
-def tangent_at(origin: Latents, means: Latents, basis: Tensor, deviations: Latents) -> Tangent:
-    """Coordinates at n latents that lie around `means` (n, d), by bases (n, d, k), or one for all (1, d, k)."""
+def tangent_at(origin: Latents, means: Latents, basis: Float[Tensor, "#n d k"], deviations: Deviations) -> Tangent:
+    """Returns coordinates at latents that lie around `means`, by a basis for each or one for all, with sampled `deviations`."""
     n = len(origin)
     columns = basis.double()
     squares = columns.square().sum(1, keepdim=True)
@@ -73,8 +73,8 @@ def tangent_at(origin: Latents, means: Latents, basis: Tensor, deviations: Laten
     return Tangent(origin, basis.expand(n, -1, -1), squares[0, 0].sqrt(), centre, radius)
 
 
-def jacobian_range(pulled: Tensor, deviations: Latents, rows: int) -> Tensor:
-    """Orthogonal columns (n, d, k) that span J^T c for cotangents c, pulled (n, d, k); in W+ of `rows` rows in their components."""
+def jacobian_range(pulled: Float[Tensor, "n d m"], deviations: Deviations, rows: int) -> Float[Tensor, "n d k"]:
+    """Returns orthogonal columns that span J^T c for m cotangents c; in W+ of `rows` rows, in the components of each row."""
     if rows == 1:
         columns: Tensor = torch.linalg.qr(pulled.double())[0]
         return columns.to(pulled.dtype)

@@ -1,14 +1,15 @@
 """Seeds -> variants and rejects, in memory: no disk, no scheduler.
 
-seeds           integer -> latent and class
-images          images as stored: rounded to bytes, encoded, decoded
-verdicts        drift, effect and judge -> accepted, or rejected with a reason
-job             a spec with its networks loaded and its spreads measured
-spreads         how far apart unrelated images are in each attribute
-prepare         spec -> job: everything that a run measures once
-origins         a shard's seeds: what their variants are compared with
-directions_at   the directions at a seed, as the spec chooses them
-level_set       what corrected trajectories hold, as a residual and its Jacobian
-walks           a shard's seeds -> its trajectories
-run_seeds       one shard's worth of seeds -> candidates with verdicts
+seeds               integer -> latent and class
+images              images as stored: rounded to bytes, encoded, decoded
+verdicts            drift, effect and judge -> accepted, or rejected with a reason
+job                 a spec with its networks loaded, and with all that a run measures once
+spreads             distances in an attribute's units, and how far apart unrelated images are
+prepare             spec -> job
+work                one shard's work: a job, and the count of its passes
+origins             a shard's seeds: what their variants are compared with
+directions_at       the directions at a seed, as the spec chooses them
+level_set           corrected trajectories: what they hold, as a residual and its Jacobian
+trajectories_from   a shard's seeds -> its trajectories
+run_seeds           one shard's worth of seeds -> candidates with verdicts
 """

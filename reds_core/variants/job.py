@@ -1,105 +1,147 @@
-"""A spec with its networks loaded and its spreads measured, and what every room asks of it."""
+"""What a run computes with: `Networks` are what a spec loads, a `Job` is these and all that is measured once, before the first seed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from reds_core.directions import fitted as straight
-from reds_core.directions.cloud import Cloud
+from reds_core.directions.cloud import Basis, Cloud
+from reds_core.directions.fitted import FITTED
 from reds_core.directions.jacobian import Mode
 from reds_core.errors import ModelError
 from reds_core.generators import Walkable
 from reds_core.spec.fields import Spec
-from reds_core.types import Feature, Images, Passes
+from reds_core.types import Bound, Feature, Features, Images, Mask, Passes
 
-Network = Callable[[Images], Tensor]
-T = TypeVar("T")
+Network = Callable[[Images], Features]
 
-UNASKED = ("rand", *straight.METHODS)  # ways to choose directions that look at no Gram
+WITHOUT_GRAMS = ("rand", *FITTED)  # ways to choose directions that look at no Gram
 
 
 @dataclass(frozen=True)
-class Job:
-    """A spec with its networks loaded and its spreads measured: all that `run_seeds` needs."""
+class Networks:
+    """A spec with its networks loaded on a device, and how its generator's latents lie."""
 
     spec: Spec
     device: torch.device
-    batch: int
+    batch: int  # images per evaluation
     generator: Walkable
     features: Mapping[str, Feature]  # of the attributes that are held, varied or the label
     judge: Network | None
     classes: Sequence[int]
     label_names: Sequence[str]
     image_shape: tuple[int, int, int]
-    latent_spread: float
-    spreads: Mapping[str, float]
-    noise: Mapping[str, float]  # of held attributes: how much two measurements of one image differ at most, in spreads
+    cloud: Cloud
+
+    def halved(self) -> Networks:
+        """Returns the same with half the batch."""
+        return replace(self, batch=max(1, self.batch // 2))
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """How the features of a job are derived."""
+
     mode: Mode
-    smooth: bool  # whether the features have derivatives at all
+    smooth: bool  # whether they have derivatives at all
     reverse: bool  # whether vector-Jacobian products may be used
-    cloud: Cloud  # how sampled latents lie
-    fixed: Tensor | None  # (d, m), the directions of a straight-line method
-    tangent: Tensor | None  # (1, d, k), the basis that corrected trajectories move in; None: one for each seed
-    walk: Job | None = None  # the same for a generator of smaller images, if trajectories are walked by those
-    passes_once: Passes = field(default_factory=Passes)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Networks, and what was measured with them on reference seeds: all that any number of shards needs."""
+
+    networks: Networks
+    latent_spread: float
+    spreads: Mapping[str, float]  # in each attribute's own units
+    noise: Mapping[str, float]  # of held attributes: how much two measurements of one image differ at most, in spreads
+    derivatives: Derivatives
+    fixed: Float64[Tensor, "d m"] | None  # the directions of a straight-line method
+    tangent: Basis | None  # what corrected trajectories move in; None: a basis for each seed
+    passes_once: Passes
+    coarse: Job | None = None  # the same for a generator of smaller images, if those are what trajectories are walked by
+
+    @property
+    def spec(self) -> Spec:
+        return self.networks.spec
+
+    @property
+    def device(self) -> torch.device:
+        return self.networks.device
+
+    @property
+    def batch(self) -> int:
+        return self.networks.batch
 
     @property
     def units(self) -> dict[str, str]:
         """The unit of every attribute's spread."""
-        return {name: f.unit for name, f in self.features.items()}
+        return {name: f.unit for name, f in self.networks.features.items()}
+
+    @property
+    def step(self) -> float:
+        """The distance between waypoints, in latent units."""
+        return self.spec.trajectory.step * self.latent_spread
+
+    def with_spec(self, spec: Spec) -> Job:
+        """Returns the same for a spec with the same networks and attributes, which may follow its trajectories in another way."""
+        coarse = self.coarse and self.coarse.with_spec(spec.model_copy(update={"judge": None}))
+        return replace(self, networks=replace(self.networks, spec=spec), coarse=coarse)
+
+    def halved(self) -> Job:
+        """Returns the same with half the batch."""
+        return replace(self, networks=self.networks.halved(), coarse=self.coarse and self.coarse.halved())
 
 
-def in_memory(job: Job, call: Callable[[Job], T]) -> tuple[T, Job]:
-    """A call on a job; where the device's memory does not suffice, again with half the batch. Also returns the job that did.
+T = TypeVar("T")
+Batched = TypeVar("Batched", Networks, Job)
+
+
+def in_memory(batched: Batched, call: Callable[[Batched], T]) -> tuple[T, Batched]:
+    """Calls on networks or a job, and if the device runs out of memory, again with half the batch. Also returns what it took.
 
     Raises:
         ModelError: even one image at a time is too much.
     """
     while True:
         try:
-            return call(job), job
+            return call(batched), batched
         except torch.OutOfMemoryError as error:
-            if job.batch == 1:
+            if batched.batch == 1:
                 raise ModelError(
-                    f"the memory of {job.device} does not suffice for one image at a time; take a smaller network or another device"
+                    f"the memory of {batched.device} does not suffice for one image at a time; take a smaller network or another device"
                 ) from error
-        # Out of the handler, whose traceback holds on to the tensors of the attempt.
+        # Outside the handler, whose traceback holds on to the tensors of the attempt.
         torch.cuda.empty_cache()
-        job = _halved(job)
-
-
-def _halved(job: Job) -> Job:
-    return replace(job, batch=max(1, job.batch // 2), walk=job.walk and _halved(job.walk))
+        batched = batched.halved()
 
 
 def role_names(spec: Spec) -> tuple[list[str], list[str]]:
-    """The held and the varied attributes that `directions_by` asks about."""
+    """Returns the held and the varied attributes whose Grams `directions_by` looks at."""
     by = spec.trajectory.directions_by
-    held = [] if by in ("maxc", *UNASKED) else list(spec.held)
-    varied = [] if by in ("minf", *UNASKED) else list(spec.varied)
+    held = [] if by in ("maxc", *WITHOUT_GRAMS) else list(spec.held)
+    varied = [] if by in ("minf", *WITHOUT_GRAMS) else list(spec.varied)
     return held, varied
 
 
-def features_of(job: Job, images: Images, finite: Tensor, bound: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-    """Every attribute's features of images as stored, {name: (n, p)}; rows of images that are not `finite` (n,) are NaN."""
-    found = {}
+def features_of(networks: Networks, images: Images, finite: Mask, bound: Mapping[str, Bound | None]) -> dict[str, Features]:
+    """Returns every attribute's features of images as stored; those of images that are not `finite` are NaN."""
+    return {
+        name: feature_of(networks, name, images, bound[name]).masked_fill(~finite[:, None], float("nan"))
+        for name in networks.features
+    }
+
+
+def feature_of(networks: Networks, name: str, images: Images, bound: Bound | None) -> Float[Tensor, "n p"]:
+    """Returns one attribute's features of images, a batch at a time."""
+    parts = []
     with torch.no_grad():
-        for name, feature in job.features.items():
-            kept = bound[name]
-            parts = []
-            for at in range(0, len(images), job.batch):
-                rows = slice(at, at + job.batch)
-                parts.append(feature(images[rows], None if kept is None else kept[rows]))
-            found[name] = torch.cat(parts).masked_fill(~finite[:, None], float("nan"))
-    return found
-
-
-def feature_of(job: Job, name: str, images: Images, bound: Tensor | None) -> Tensor:
-    """One attribute's features (n, p) of images that are numbers throughout."""
-    one = replace(job, features={name: job.features[name]})
-    return features_of(one, images, torch.ones(len(images), dtype=torch.bool, device=images.device), {name: bound})[name]
+        for at in range(0, len(images), networks.batch):
+            rows = slice(at, at + networks.batch)
+            parts.append(networks.features[name](images[rows], None if bound is None else bound[rows]))
+    return torch.cat(parts)

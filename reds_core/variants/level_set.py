@@ -1,190 +1,230 @@
-"""What `corrected` trajectories hold, at every seed: the residual, its Jacobian, the directions inside its null space.
+"""Corrected trajectories from a shard's seeds: what they hold, as a residual and its Jacobian, and the directions that leave it alone.
 
-Everything happens in the coordinates of a tangent basis (reds_core.trajectories.tangent), and in units of the tolerances: a residual of length 1
-is a drift at its limit. The features of a wide attribute, such as the pixels of a region, are compressed to the k numbers that a
+Everything happens in the coordinates of a tangent basis (`reds_core.trajectories.tangent`), and in units of the tolerances: a residual of
+length 1 is a drift at its limit. The features of a wide attribute, such as the pixels of a region, are compressed to the k numbers that a
 move in the basis can change to first order; whether it is within its tolerance is measured on all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from reds_core.directions import batched
 from reds_core.directions.batched import gram
-from reds_core.directions.jacobian import Measure, evaluate, features_jacobians_and_grams, pullbacks, pulled
-from reds_core.trajectories.corrected import DAMPING, Held, Residual, back, corrected
-from reds_core.trajectories.tangent import Tangent, jacobian_range, tangent_at
-from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, Trajectories, nowhere
-from reds_core.types import Latents, Owner, Passes, Reason
-from reds_core.variants.directions_at import both_ways, columns_by, features_at, given_at, measure_of, unusable, varied_gram
+from reds_core.directions.jacobian import derive_by, features_jacobians_and_grams, one_sided
+from reds_core.trajectories.corrected import corrected
+from reds_core.trajectories.held import DAMPING, Held, Points, Residual, Residuals, back_all
+from reds_core.trajectories.tangent import COTANGENTS, Tangent, jacobian_range, tangent_at
+from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, DirectionsAt, nowhere
+from reds_core.types import Columns, Counts, Features, Grams, Jacobians, Latents, Reason, Rows
+from reds_core.variants.directions_at import (
+    FromSeeds,
+    both_ways,
+    columns_by,
+    features_at,
+    given_at,
+    measure_of,
+    unusable,
+    varied_gram,
+)
 from reds_core.variants.images import to_levels
-from reds_core.variants.job import UNASKED, Job, role_names
+from reds_core.variants.job import WITHOUT_GRAMS, Job, role_names
 from reds_core.variants.origins import Origins
-from reds_core.variants.prepare import COTANGENTS
+from reds_core.variants.work import Work
 
 # Differences are taken over this share of a step: far above rounding and well within curvature; further where features round.
 DIFFERENCE, ROUGH_DIFFERENCE = 0.02, 0.25
 ROWS_AT_ONCE = 8  # of a wide attribute's compression: (8, p, k) numbers
 
+# Tangent coordinates, and for each point the seed that it belongs to, as a row of `Setting.rows` -> features.
+MeasureAlong = Callable[[Float[Tensor, "n k"], Rows], list[Features]]
+
 
 @dataclass(frozen=True)
-class Level:
-    """The held level sets of n seeds. Lists have an entry per held attribute."""
+class Setting:
+    """The seeds of a shard that trajectories start from, and the coordinates in which they do."""
 
-    start: list[Tensor]  # features (n, p_i) at the seeds, not rounded
+    work: Work
+    origins: Origins
+    rows: Rows  # of `origins`
+    tangent: Tangent  # at each of them
+
+    @property
+    def job(self) -> Job:
+        return self.work.job
+
+    @property
+    def difference(self) -> float:
+        """The share of a step over which differences are taken."""
+        return DIFFERENCE if self.job.derivatives.smooth else ROUGH_DIFFERENCE
+
+    def along(self, names: Sequence[str]) -> MeasureAlong:
+        """Returns what measures the named features in tangent coordinates, differentiable."""
+        measure = measure_of(self.work.networks, self.origins, names)
+        return lambda y, i: measure(self.tangent.latents(y, i), self.rows[i])
+
+
+@dataclass(frozen=True)
+class LevelSets:
+    """The level sets that n seeds lie on. Lists have an entry for each held attribute; `i` are rows of the seeds."""
+
+    start: list[Features]  # at the seeds, not rounded
     scale: list[float]  # feature units -> tolerances
-    compress: list[Tensor | None]  # (n, p_i, k) orthonormal columns
-    jacobian: Tensor  # (n, m, k), all attributes' rows one after another
+    compress: list[Float[Tensor, "n _p _k"] | None]  # orthonormal columns
+    jacobian: Float64[Tensor, "n m k"]  # of the residual, all attributes' rows one after another
+    varied: list[Grams]  # of the varied attributes that `directions_by` looks at
+    reasons: list[Reason]  # why a seed has no directions, or ""
+
+    def changes(self, features: Sequence[Features], i: Rows) -> list[Features]:
+        """Returns the changes of features since the seed, in tolerances."""
+        return [(f - start[i]) * scale for f, start, scale in zip(features, self.start, self.scale, strict=True)]
+
+    def compressed(self, changes: Sequence[Features], i: Rows) -> list[Features]:
+        """Returns what a move in the basis can change of each attribute."""
+        return [c if basis is None else _compressed(c, basis, i) for c, basis in zip(changes, self.compress, strict=True)]
 
 
-def hold(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> tuple[list[Owner], Trajectories, list[Reason]]:
-    """Corrected trajectories of the seeds in `rows`: whose they are, their waypoints as latents, and for every seed in `rows` the
-    reason why it has none, or ""."""
-    spec = job.spec.trajectory
-    step = spec.step * job.latent_spread
-    where = _tangent(job, origins, rows, passes)
-    level, varied, reasons = _at_seeds(job, origins, rows, where, step, passes)
-    columns, count, reasons = _columns(job, origins, rows, where, level, varied, reasons)
-    owners, first = both_ways(columns, count, reasons, spec.directions)
-    if not owners:
-        return [], nowhere(origins.latents, spec.waypoints), reasons
-    seeds = torch.tensor([i for i, _, _ in owners], dtype=torch.long, device=job.device)
-    change = _change(job, origins, rows, where, level, seeds)
-
-    def pull(y: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        return pulled(change, y.to(where.origin.dtype), t, c, job.batch, passes).double()
-
-    held = Held(
-        _residual(job, origins, rows, where, level, seeds, passes),
-        pull if job.reverse else None,
-        lambda y, t: where.inside(y, seeds[t]),
-        lambda y, t: where.outward(y, seeds[t]),
-        varied_gram(job.spec, varied)[seeds] if varied else None,
-        where.scale,
-        DIFFERENCE if job.smooth else ROUGH_DIFFERENCE,
-    )
-    walk = corrected(first, level.jacobian[seeds], held, step, spec.waypoints)
-    walk.latents = torch.stack([where.latents(walk.latents[:, j], seeds) for j in range(spec.waypoints)], 1)
-    return [(int(rows[i]), k, sign) for i, k, sign in owners], walk, reasons
+def hold(work: Work, origins: Origins, rows: Rows) -> FromSeeds:
+    """Returns corrected trajectories of the seeds in `rows`."""
+    spec = work.job.spec.trajectory
+    setting = Setting(work, origins, rows, _tangent(work, origins, rows))
+    level = _at_seeds(setting)
+    found = _directions(setting, level)
+    owned, first = both_ways(found, spec.directions)
+    if not owned:
+        return FromSeeds([], nowhere(origins.latents, spec.waypoints), found.reasons)
+    seeds = torch.tensor([i for i, _, _ in owned], dtype=torch.long, device=work.job.device)
+    trajectories = corrected(first, level.jacobian[seeds], _held(setting, level, seeds), work.job.step, spec.waypoints)
+    latents = torch.stack([setting.tangent.latents(trajectories.latents[:, j], seeds) for j in range(spec.waypoints)], 1)
+    owners = [(int(rows[i]), k, sign) for i, k, sign in owned]
+    return FromSeeds(owners, replace(trajectories, latents=latents), found.reasons)
 
 
-def _tangent(job: Job, origins: Origins, rows: Tensor, passes: Passes) -> Tangent:
-    latents = origins.latents[rows]
+def _tangent(work: Work, origins: Origins, rows: Rows) -> Tangent:
+    """Returns the coordinates of the seeds in `rows`."""
+    job, networks, latents = work.job, work.networks, origins.latents[rows]
     basis = job.tangent
     if basis is None:
-        measure = measure_of(job, origins, [*job.spec.held, *job.spec.varied])
-        pulled_back = pullbacks(measure, latents, rows, COTANGENTS, job.batch, passes)
-        basis = jacobian_range(pulled_back, job.cloud.deviations, job.generator.rows)
-    return tangent_at(latents, job.cloud.mean(origins.conditions[rows]), basis, job.cloud.deviations)
+        measure = measure_of(networks, origins, [*job.spec.held, *job.spec.varied])
+        pulled_back = work.evaluator(measure).pullbacks(latents, rows, COTANGENTS)
+        basis = jacobian_range(pulled_back, networks.cloud.deviations, networks.generator.rows)
+    return tangent_at(latents, networks.cloud.mean(origins.conditions[rows]), basis, networks.cloud.deviations)
 
 
-def _at_seeds(
-    job: Job, origins: Origins, rows: Tensor, where: Tangent, step: float, passes: Passes
-) -> tuple[Level, list[Tensor], list[Reason]]:
-    """The level sets of the seeds, the Grams of the varied attributes, and for every seed the reason why it has none of it."""
+def _at_seeds(setting: Setting) -> LevelSets:
+    """Measures what is held at the seeds, and how it and what varies react there."""
+    job, tangent = setting.job, setting.tangent
     held, varied = list(job.spec.held), role_names(job.spec)[1]
-    measure = measure_of(job, origins, [*held, *varied])
-    own = torch.arange(len(rows), device=job.device)
-    k = where.basis.shape[2]
-
-    def along(y: Tensor, i: Tensor) -> list[Tensor]:
-        return measure(where.latents(y, i), rows[i])
-
-    zero = where.origin.new_zeros(len(rows), k)
-    h = (DIFFERENCE if job.smooth else ROUGH_DIFFERENCE) * step / float(where.scale.square().mean().sqrt())
-    start, jacobians, grams = features_jacobians_and_grams(along, zero, own, job.mode, h, len(held), job.batch, passes)
-    names = [*(f"held:{n}" for n in held), *(f"varied:{n}" for n in varied)]
-    reasons = unusable([*(gram(j) for j in jacobians), *grams], names)
+    n, _, k = tangent.basis.shape
+    h = setting.difference * job.step / float(tangent.scale.square().mean().sqrt())
+    start, jacobians, grams = features_jacobians_and_grams(
+        setting.work.evaluator(setting.along([*held, *varied])), tangent.origin.new_zeros(n, k), torch.arange(n, device=job.device),
+        derive_by(job.derivatives.mode, one_sided(h)), kept=len(held),
+    )  # fmt: skip
+    reasons = unusable([*(gram(j) for j in jacobians), *grams], held, varied)
     bad = torch.tensor([bool(r) for r in reasons], device=job.device)[:, None, None]
-    scale = [1 / (job.spec.held[n] * job.spreads[n]) for n in held]
-    compress, parts = [], []
-    for j, s in zip(jacobians, scale, strict=True):
-        j = torch.where(bad, 0.0, j.double() * s)
+    scale = [1 / (job.spec.held[name] * job.spreads[name]) for name in held]
+    compress: list[Jacobians | None] = []
+    parts = []
+    for jacobian, s in zip(jacobians, scale, strict=True):
+        j = torch.where(bad, 0.0, jacobian.double() * s)
         basis = None
         if j.shape[1] > k:
             q, j = torch.linalg.qr(j)
-            basis = q.to(where.origin.dtype)
+            basis = q.to(tangent.origin.dtype)
         compress.append(basis)
         parts.append(j)
-    level = Level(start, scale, compress, torch.cat(parts, 1))
     eye = torch.eye(k, dtype=torch.float64, device=job.device)
-    return level, [torch.where(bad, eye, a) for a in grams], reasons
+    return LevelSets(start, scale, compress, torch.cat(parts, 1), [torch.where(bad, eye, a) for a in grams], reasons)
 
 
-def _columns(
-    job: Job, origins: Origins, rows: Tensor, where: Tangent, level: Level, varied: list[Tensor], reasons: Sequence[Reason]
-) -> tuple[Tensor, Tensor, list[Reason]]:
-    """Directions (n, k, m) in tangent coordinates, that leave what is held alone, how many are meant (n,), and why there are none."""
-    j, by = level.jacobian, job.spec.trajectory.directions_by
-    k = j.shape[2]
-    if by in UNASKED:
-        dual = where.basis.double() / where.basis.double().square().sum(1, keepdim=True)
-        columns = dual.mT @ given_at(job, origins, rows)
-        count = torch.full((len(rows),), columns.shape[2], device=job.device)
-    else:
-        bad = torch.tensor([bool(r) for r in reasons], device=job.device)[:, None, None]
-        moves = torch.where(bad, torch.eye(k, dtype=j.dtype, device=job.device), j.mT @ j)
-        if by == "reds":
-            # The Rayleigh quotient of varied over held change, which damping keeps finite where nothing held moves.
-            tau = DAMPING / moves.diagonal(dim1=1, dim2=2).sum(1)
-            columns, count = batched.rayleigh_batched([moves], varied_gram(job.spec, varied), tau)
-        else:
-            columns, count = columns_by(job.spec, [moves], varied, [max(job.spec.beta(n) for n in job.spec.held)])
-    free = columns + back(j, j @ columns)
+def _directions(setting: Setting, level: LevelSets) -> DirectionsAt:
+    """Returns directions at the seeds, in tangent coordinates, that leave what is held alone."""
+    job, basis = setting.job, setting.tangent.basis.double()
+    columns, count = _columns(setting, level)
+    free = columns + back_all(level.jacobian, level.jacobian @ columns)
     # Directions that were not chosen inside the null space may have little left there; the others move up.
     shares = torch.linalg.vector_norm(free, dim=1) / torch.linalg.vector_norm(columns, dim=1)
     meant = torch.arange(columns.shape[2], device=job.device) < count[:, None]
     kept = meant & (shares >= SHORTEST_PROJECTION)
     order = (~kept).int().argsort(dim=1, stable=True)
     free, count = free.gather(2, order[:, None, :].expand_as(free)), kept.sum(1)
-    found = [reason or ("turned" if not n else "") for reason, n in zip(reasons, count.tolist(), strict=True)]
+    reasons = [reason or ("turned" if not n else "") for reason, n in zip(level.reasons, count.tolist(), strict=True)]
     # The sign that makes the largest component of the latent, not of its coordinates, positive.
-    return free * batched.signs_of(where.basis.double() @ free), count, found
+    return DirectionsAt(free * batched.signs_of(basis @ free), count, reasons)
 
 
-def _residual(job: Job, origins: Origins, rows: Tensor, where: Tangent, level: Level, seeds: Tensor, passes: Passes) -> Residual:
-    """The residual of trajectories whose seeds (indices into `rows`) are given."""
+def _columns(setting: Setting, level: LevelSets) -> tuple[Columns, Counts]:
+    """Returns directions as the spec chooses them, in tangent coordinates, and how many they are."""
+    job, j = setting.job, level.jacobian
+    by = job.spec.trajectory.directions_by
+    if by in WITHOUT_GRAMS:
+        basis = setting.tangent.basis.double()
+        dual = basis / basis.square().sum(1, keepdim=True)
+        columns = dual.mT @ given_at(job, setting.origins, setting.rows)
+        return columns, torch.full((len(columns),), columns.shape[2], device=job.device)
+    bad = torch.tensor([bool(r) for r in level.reasons], device=job.device)[:, None, None]
+    moves = torch.where(bad, torch.eye(j.shape[2], dtype=j.dtype, device=job.device), j.mT @ j)
+    if by == "reds":
+        # The Rayleigh quotient of varied over held change, which damping keeps finite where nothing held moves.
+        tau = DAMPING / moves.diagonal(dim1=1, dim2=2).sum(1)
+        return batched.rayleigh_batched([moves], varied_gram(job.spec, level.varied), tau)
+    return columns_by(job.spec, [moves], level.varied, [max(job.spec.beta(name) for name in job.spec.held)])
 
-    def shown(points: Latents, at: Tensor) -> list[Tensor]:
-        images = job.generator.images(points, origins.conditions[at])
+
+def _held(setting: Setting, level: LevelSets, seeds: Rows) -> Held:
+    """Returns what trajectories hold that start from `seeds`, a row of the setting for each."""
+    job, tangent = setting.job, setting.tangent
+    measure = setting.along(list(job.spec.held))
+
+    def change(y: Float[Tensor, "n k"], index: Rows) -> list[Features]:
+        i = seeds[index]
+        return level.compressed(level.changes(measure(y, i), i), i)
+
+    evaluator = setting.work.evaluator(change)
+
+    def pull(y: Points, index: Rows, cotangents: Float64[Tensor, "n m"]) -> Points:
+        return evaluator.pulled(y.to(tangent.origin.dtype), index, cotangents).double()
+
+    return Held(
+        residual=_residual(setting, level, seeds),
+        pull=pull if job.derivatives.reverse else None,
+        inside=lambda y, index: tangent.inside(y, seeds[index]),
+        outward=lambda y, index: tangent.outward(y, seeds[index]),
+        varied=varied_gram(job.spec, level.varied)[seeds] if level.varied else None,
+        scale=tangent.scale,
+        difference=setting.difference,
+    )
+
+
+def _residual(setting: Setting, level: LevelSets, seeds: Rows) -> Residual:
+    """Returns the residual of trajectories that start from `seeds`, on images that are kept."""
+    networks, origins = setting.work.networks, setting.origins
+
+    def shown(points: Latents, rows: Rows) -> list[Shaped[Tensor, "n ..."]]:
+        images = networks.generator.images(points, origins.conditions[rows])
         spoilt = ~torch.isfinite(images).flatten(1).all(1)
-        found = features_at(job, origins, list(job.spec.held), images, at)
+        found = features_at(networks, origins, list(networks.spec.held), images, rows)
         return [*(f.masked_fill(spoilt[:, None], torch.nan) for f in found), to_levels(torch.nan_to_num(images))]
 
-    def residual(y: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    evaluator = setting.work.evaluator(shown)
+
+    def residual(y: Points, index: Rows) -> Residuals:
         i = seeds[index]
-        *found, images = evaluate(shown, where.latents(y, i), rows[i], job.batch, passes)
-        changes = _scaled(found, level, i)
+        *found, images = evaluator.evaluate(setting.tangent.latents(y, i), setting.rows[i])
+        changes = level.changes(found, i)
         worst = torch.stack([torch.linalg.vector_norm(change, dim=1) for change in changes]).amax(0)
-        return torch.cat(_all_compressed(changes, level, i), 1), worst, images
+        return Residuals(torch.cat(level.compressed(changes, i), 1), worst, images)
 
     return residual
 
 
-def _change(job: Job, origins: Origins, rows: Tensor, where: Tangent, level: Level, seeds: Tensor) -> Measure:
-    """The residual alone, differentiable."""
-    measure = measure_of(job, origins, list(job.spec.held))
-
-    def change(y: Tensor, index: Tensor) -> list[Tensor]:
-        i = seeds[index]
-        return _all_compressed(_scaled(measure(where.latents(y, i), rows[i]), level, i), level, i)
-
-    return change
-
-
-def _scaled(found: Sequence[Tensor], level: Level, i: Tensor) -> list[Tensor]:
-    """Features (n, p) at the seeds `i`'s trajectories -> their changes since the seed, in tolerances."""
-    return [(f - start[i]) * scale for f, start, scale in zip(found, level.start, level.scale, strict=True)]
-
-
-def _all_compressed(changes: Sequence[Tensor], level: Level, i: Tensor) -> list[Tensor]:
-    return [c if basis is None else _compressed(c, basis, i) for c, basis in zip(changes, level.compress, strict=True)]
-
-
-def _compressed(change: Tensor, basis: Tensor, i: Tensor) -> Tensor:
+def _compressed(change: Float[Tensor, "n p"], basis: Float[Tensor, "s p k"], i: Rows) -> Float[Tensor, "n k"]:
+    """Returns changes in the columns of their seeds' bases."""
     pairs = zip(change.split(ROWS_AT_ONCE), i.split(ROWS_AT_ONCE), strict=True)
     return torch.cat([(basis[at].mT @ c[:, :, None]).squeeze(2) for c, at in pairs])

@@ -3,8 +3,8 @@
     z = np.random.RandomState(seed).randn(d)             uniform: 2 * RandomState(seed).rand(d) - 1
     condition = classes[seed % len(classes)]
 
-Spreads and bases are measured on reference seeds of their own, from 2**31 up, never on a run's: else a verdict would change
-with the length of the run.
+Spreads and bases are measured on reference seeds of their own, from 2**31 up, never on a run's: otherwise a verdict would change with the
+length of the run.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from reds_core.errors import ModelError
@@ -23,13 +24,13 @@ from reds_core.types import Labels
 REFERENCE_SEEDS = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + 256)
 
 
-def latents_of(seeds: Sequence[int], generator: Walkable, device: torch.device) -> Tensor:
-    """The sampled latents of seeds, (n, z) float32."""
+def latents_of(seeds: Sequence[int], generator: Walkable, device: torch.device) -> Float32[Tensor, "n z"]:
+    """Returns the sampled latents of seeds."""
     return draw(seeds, generator.z_dim, generator.latent).to(device)
 
 
-def random_directions(seed: int, generator: Walkable, count: int) -> Tensor:
-    """`count` random unit directions of a seed, (dim, count) float64.
+def random_directions(seed: int, generator: Walkable, count: int) -> Float64[Tensor, "d m"]:
+    """Returns `count` random unit directions of a seed.
 
     Drawn from the seed's own stream, after its latent: the first numbers of the stream are the latent itself.
     """
@@ -41,7 +42,7 @@ def random_directions(seed: int, generator: Walkable, count: int) -> Tensor:
 
 
 def classes_of(seeds: Seeds, names: Sequence[str]) -> list[int]:
-    """The class indices that a run uses; none for an unconditional generator.
+    """Returns the class indices that a run uses; none for an unconditional generator.
 
     Raises:
         ModelError: `seeds.classes` names a class that the generator does not have.
@@ -60,5 +61,5 @@ def classes_of(seeds: Seeds, names: Sequence[str]) -> list[int]:
 
 
 def conditions_of(seeds: Sequence[int], classes: Sequence[int], device: torch.device) -> Labels:
-    """The class index given to the generator for every seed, (n,); zeros for an unconditional generator."""
+    """Returns the class index given to the generator for every seed; zeros for an unconditional generator."""
     return torch.tensor([classes[s % len(classes)] if classes else 0 for s in seeds], dtype=torch.long, device=device)

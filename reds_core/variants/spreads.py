@@ -1,31 +1,63 @@
-"""How far apart unrelated images are in each attribute, and how exactly each can be measured: on reference images, once per run."""
+"""Distances in an attribute's own units, and what is measured with them once per run, on reference images.
+
+spread   the median distance between the features of unrelated images
+noise    the largest distance between two measurements of one image, in spreads: 0 but for a random feature
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.types import Feature, Images
-from reds_core.variants.job import Job, feature_of
-from reds_core.variants.verdicts import median_distance
+from reds_core.spec.fields import Spec
+from reds_core.types import Bound, Feature, Features, Images
+from reds_core.variants.job import Networks, feature_of
 
 NOISE_IMAGES = 16
 
 
-def spread_of(job: Job, name: str, images: Images) -> float:
-    """The median distance of an attribute between unrelated seeds, in its own units."""
-    feature = job.features[name]
-    kept = bound_to(feature, images, job.batch)
-    if kept is None:
-        spread = median_distance(feature_of(job, name, images, None))
+def distances(vectors: Features, seed: Float[Tensor, "*_n _p"], spread: float) -> list[float]:
+    """Returns the distances between rows and the seed's one row, or row by row, in spreads."""
+    return [float(v) for v in ((vectors - seed).double().norm(dim=1) / spread).tolist()]
+
+
+def all_distances(rows: Features) -> Float[Tensor, "n n"]:
+    """Returns the distances between all rows, in their own units."""
+    # The exact form: the faster one by inner products loses all digits of close pairs.
+    return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def median_distance(vectors: Features) -> float:
+    """Returns the median distance between all pairs of rows. NaN rows count for nothing; NaN if fewer than two are left."""
+    rows = vectors[torch.isfinite(vectors).all(1)]
+    if len(rows) < 2:
+        return float("nan")
+    apart = all_distances(rows)
+    i, j = torch.triu_indices(len(rows), len(rows), 1, device=rows.device)
+    return float(apart[i, j].double().quantile(0.5))
+
+
+def spread_of(networks: Networks, name: str, images: Images) -> float:
+    """Returns the median distance of an attribute between unrelated seeds, in its own units.
+
+    Raises:
+        ModelError: it could hardly be measured, or is the same on most images.
+    """
+    feature = networks.features[name]
+    bound = bound_to(feature, images, networks.batch)
+    if bound is None:
+        spread = median_distance(feature_of(networks, name, images, None))
     else:
         # Bound to a seed's own image: the distance from a to b is measured on a's terms.
         rows = []
         for a in range(len(images)):
-            vectors = feature_of(job, name, images, kept[a : a + 1].expand(len(images), *kept.shape[1:]))
-            distances = (vectors - vectors[a]).norm(dim=1)
-            rows.append(torch.cat([distances[:a], distances[a + 1 :]]))
+            vectors = feature_of(networks, name, images, bound[a : a + 1].expand(len(images), *bound.shape[1:]))
+            apart = (vectors - vectors[a]).norm(dim=1)
+            rows.append(torch.cat([apart[:a], apart[a + 1 :]]))
         spread = float(torch.cat(rows).double().nanquantile(0.5))
     if not spread < float("inf"):
         raise ModelError(f"attributes.{name}: could be measured on hardly any of the {len(images)} reference images")
@@ -37,40 +69,45 @@ def spread_of(job: Job, name: str, images: Images) -> float:
     return spread
 
 
-def noise_of(job: Job, name: str, images: Images) -> float:
-    """The largest distance between two measurements of one image, in the attribute's own units: 0 but for a random feature."""
-    first, second = (feature_of(job, name, images, job.features[name].bind(images)) for _ in range(2))
+def noise_of(networks: Networks, name: str, images: Images) -> float:
+    """Returns the largest distance between two measurements of one image, in the attribute's own units."""
+    feature = networks.features[name]
+    first, second = (feature_of(networks, name, images, feature.bind(images)) for _ in range(2))
     return float(torch.linalg.vector_norm((first - second).double(), dim=1).nan_to_num().max())
 
 
-def check_noise(job: Job) -> None:
-    """Nothing can be held more closely than it can be measured."""
-    for name, noise in job.noise.items():
-        if noise > job.spec.held[name]:
+def check_noise(spec: Spec, noise: Mapping[str, float]) -> None:
+    """Raises ModelError if a held attribute's noise, in spreads, is larger than its tolerance."""
+    for name, value in noise.items():
+        if value > spec.held[name]:
             raise ModelError(
-                f"held.{name}: two measurements of one image differ by up to {noise:.2g} spreads, more than the tolerance of "
-                f"{job.spec.held[name]:g}; nothing can be held that closely by a feature with such noise"
+                f"held.{name}: two measurements of one image differ by up to {value:.2g} spreads, more than the tolerance of "
+                f"{spec.held[name]:g}; nothing can be held more closely than it can be measured"
             )
 
 
-def bound_to(feature: Feature, images: Images, batch: int) -> Tensor | None:
-    """What a feature remembers of images, `batch` at a time."""
+def bound_to(feature: Feature, images: Images, batch: int) -> Bound | None:
+    """Returns what a feature remembers of images, `batch` at a time."""
     parts = [feature.bind(x) for x in images.split(batch)]
     return None if parts[0] is None else torch.cat([p for p in parts if p is not None])
 
 
-def measured_rows(job: Job, images: Images) -> Tensor:
-    """Rows of images, two at least if there are, of which every attribute is a number: derivatives of NaN would tell nothing."""
+def measured_rows(networks: Networks, images: Images) -> Int[Tensor, " m"]:
+    """Returns rows of images on which every attribute is finite, at least two if there are: derivatives of NaN would tell nothing.
+
+    Raises:
+        ModelError: there are none.
+    """
     rows = torch.zeros(0, dtype=torch.long, device=images.device)
     for at in range(0, len(images), NOISE_IMAGES):
         some = images[at : at + NOISE_IMAGES]
-        features = [feature_of(job, name, some, f.bind(some)) for name, f in job.features.items()]
+        features = [feature_of(networks, name, some, f.bind(some)) for name, f in networks.features.items()]
         known = torch.stack([torch.isfinite(f).all(1) for f in features]).all(0)
         rows = torch.cat([rows, at + known.nonzero().squeeze(1)])
         if len(rows) > 1:
             return rows
     if not len(rows):
         raise ModelError(
-            f"attributes {', '.join(job.features)}: none of {len(images)} reference images could be measured by all of them"
+            f"attributes {', '.join(networks.features)}: none of {len(images)} reference images could be measured by all of them"
         )
     return rows

@@ -25,7 +25,6 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from reds_core.directions import jacobian
 from reds_core.runs.shards import ComputedShard, write_shard
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
@@ -46,11 +45,11 @@ class Clock:
         self.seconds, self.depth = 0.0, 0
 
     def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any) -> Any:
+        def timed(*args: Any, **options: Any) -> Any:
             began = time.perf_counter()
             self.depth += 1
             try:
-                return call(*args)
+                return call(*args, **options)
             finally:
                 self.depth -= 1
                 if not self.depth:
@@ -78,7 +77,7 @@ def main() -> None:
     spec = load_spec(path, sys.argv[3:])
     began = time.perf_counter()
     job = prepare(spec, allow_code=True)
-    print(f"preparing: {time.perf_counter() - began:.1f} s, Jacobians by {job.mode}")
+    print(f"preparing: {time.perf_counter() - began:.1f} s, Jacobians by {job.derivatives.mode}")
     seeds = range(spec.seeds.first, spec.seeds.first + count)
     raw = _raw(job)
     print(f"{spec.name} on {job.device}, {torch.get_num_threads()} threads, {count} seeds, batches of {job.batch}\n")
@@ -97,14 +96,14 @@ def _raw(job: Job) -> float:
     best = float("inf")
     for batch in (job.batch // 4, job.batch // 2, job.batch, 2 * job.batch):
         seeds = range(max(1, batch))
-        conditions = conditions_of(seeds, job.classes, job.device)
+        conditions = conditions_of(seeds, job.networks.classes, job.device)
         with torch.no_grad():
-            latents = job.generator.latents(latents_of(seeds, job.generator, job.device), conditions)
+            latents = job.networks.generator.latents(latents_of(seeds, job.networks.generator, job.device), conditions)
             for _ in range(2):
-                job.generator.images(latents, conditions)
+                job.networks.generator.images(latents, conditions)
             began, rounds = time.perf_counter(), max(2, 512 // batch)
             for _ in range(rounds):
-                job.generator.images(latents, conditions)
+                job.networks.generator.images(latents, conditions)
             _wait()
         each = (time.perf_counter() - began) / rounds / len(seeds)
         print(f"raw generator, batch {batch}: {1 / each:.0f} images/s")
@@ -115,19 +114,18 @@ def _raw(job: Job) -> float:
 def _published(job: Job, seeds: range) -> tuple[int, int, float, int, float]:
     """The article's algorithm, for the first direction of each seed both ways: variants, accepted (unknown: 0), seconds,
     equivalents, share in networks (unknown: NaN)."""
-    spec, walk = job.spec, job.spec.trajectory
-    step = walk.step * job.latent_spread
+    spec, trajectory, step = job.spec, job.spec.trajectory, job.step
     began, passes, made = time.perf_counter(), 0, 0
-    conditions = conditions_of(seeds, job.classes, job.device)
-    start = job.generator.latents(latents_of(seeds, job.generator, job.device), conditions)
+    conditions = conditions_of(seeds, job.networks.classes, job.device)
+    start = job.networks.generator.latents(latents_of(seeds, job.networks.generator, job.device), conditions)
 
     def features(points: np.ndarray, condition: torch.Tensor) -> list[np.ndarray]:
         parts: list[list[np.ndarray]] = []
         for at in range(0, len(points), PUBLISHED_BATCH):
             z = torch.from_numpy(points[at : at + PUBLISHED_BATCH]).to(job.device)
             with torch.no_grad():
-                images = job.generator.images(z, condition.expand(len(z)))
-                found = [job.features[n](images, None).cpu().numpy() for n in (*spec.held, *spec.varied)]
+                images = job.networks.generator.images(z, condition.expand(len(z)))
+                found = [job.networks.features[n](images, None).cpu().numpy() for n in (*spec.held, *spec.varied)]
             parts.append(found)
         return [np.concatenate(p) for p in zip(*parts, strict=True)]
 
@@ -142,14 +140,14 @@ def _published(job: Job, seeds: range) -> tuple[int, int, float, int, float]:
         held = [_top(a, spec.beta(n)) for a, n in zip(grams, spec.held, strict=False)]
         null = scipy.linalg.null_space(np.hstack(held).T)
         total = sum(grams[len(spec.held) :])
-        return null @ _top(null.T @ total @ null, walk.beta_varied), (2 if two_sided else 1) * len(z)
+        return null @ _top(null.T @ total @ null, trajectory.beta_varied), (2 if two_sided else 1) * len(z)
 
     for z0, condition in zip(start.cpu().numpy(), conditions, strict=True):
         first, cost = span(z0, condition, True)
         passes += cost
         for sign in (1, -1):
             z, v = z0, sign * first[:, 0]
-            for j in range(walk.waypoints):
+            for j in range(trajectory.waypoints):
                 if j:
                     columns, cost = span(z, condition, False)
                     passes += cost + 1
@@ -174,12 +172,13 @@ def _ours(spec: Spec, seeds: range) -> tuple[int, int, float, int, float]:
     """Whole shards, written to a disk."""
     job = prepare(spec, allow_code=True)
     clock = Clock()
-    job.generator.images = clock.wrap(job.generator.images)  # type: ignore[method-assign]
-    features: dict[str, Any] = {name: TimedFeature(f, clock) for name, f in job.features.items()}
-    job = replace(job, features=features, judge=clock.wrap(job.judge) if job.judge else None)
+    job.networks.generator.images = clock.wrap(job.networks.generator.images)  # type: ignore[method-assign]
+    features: dict[str, Any] = {name: TimedFeature(f, clock) for name, f in job.networks.features.items()}
+    judge = job.networks.judge and clock.wrap(job.networks.judge)
+    job = replace(job, networks=replace(job.networks, features=features, judge=judge))
     began, total = time.perf_counter(), Passes()
     made = accepted = 0
-    product = patch.object(jacobian, "_product", clock.wrap(jacobian._product))
+    product = patch.object(torch.autograd, "grad", clock.wrap(torch.autograd.grad))
     with tempfile.TemporaryDirectory() as folder, product:
         for index, at in enumerate(range(0, len(seeds), spec.shards.seeds)):
             part = seeds[at : at + spec.shards.seeds]
@@ -187,9 +186,7 @@ def _ours(spec: Spec, seeds: range) -> tuple[int, int, float, int, float]:
             manifest = write_shard(folder_at(folder), "0" * 16, ComputedShard(job, index, part, candidates, passes, 0.0))
             made += sum(bool(len(c.latent)) and c.role == "variant" for c in candidates)
             accepted += manifest.accepted
-            total.forward, total.forward_mode, total.reverse = (
-                total.forward + passes.forward, total.forward_mode + passes.forward_mode, total.reverse + passes.reverse
-            )  # fmt: skip
+            total += passes
     _wait()
     seconds = time.perf_counter() - began
     return made, accepted, seconds, total.equivalents, clock.seconds / seconds

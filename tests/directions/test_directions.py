@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from reds_core import directions
+from reds_core.directions.batched import gram, normalised, oriented, reds_batched
 from reds_core.errors import NoDirectionsError
 from tests.support.problems import published_null_space, published_reds, subspace_angle
 
@@ -20,7 +21,7 @@ def jacobians(seed: int, sizes: list[int], d: int = 12, decay: float = 0.7) -> l
 
 def test_the_best_direction_is_the_varied_axis_that_nothing_holds() -> None:
     held, varied = torch.eye(4)[:2], torch.diag(torch.tensor([9.0, 5.0, 1.0, 2.0]))
-    found = directions.oriented(directions.reds([held], [varied], 0.999999, 0.999999))
+    found = oriented(directions.reds([held], [varied], 0.999999, 0.999999))
     assert found.shape == (4, 2)
     torch.testing.assert_close(found, torch.eye(4, dtype=torch.float64)[:, [3, 2]], atol=1e-12, rtol=0)
 
@@ -74,13 +75,13 @@ def test_columns_are_orthonormal(name: str) -> None:
 
 def test_minf_moves_what_is_held_least_first() -> None:
     held = [torch.diag(torch.tensor([5.0, 0.3, 0.1, 0.2]))]
-    v = directions.oriented(directions.minf(held, 0.9))
+    v = oriented(directions.minf(held, 0.9))
     torch.testing.assert_close(v, torch.eye(4, dtype=torch.float64)[:, [2, 3, 1]], atol=1e-10, rtol=0)
 
 
 def test_rayleigh_maximises_the_quotient() -> None:
     held, varied = jacobians(6, [4]), jacobians(7, [15])
-    a_h, a_v = (directions.normalised(directions.gram(j)[None])[0] for j in (held[0], varied[0]))
+    a_h, a_v = (normalised(gram(j)[None])[0] for j in (held[0], varied[0]))
     ridged = a_h + 1e-3 * a_h.trace() * torch.eye(12, dtype=torch.float64)
 
     def quotient(x: torch.Tensor) -> float:
@@ -94,12 +95,12 @@ def test_rayleigh_maximises_the_quotient() -> None:
 def test_a_batch_gives_each_point_what_it_would_get_alone() -> None:
     held = [[jacobians(s, [2, 3 + s % 3])[i] for s in range(6)] for i in (0, 1)]
     varied = [jacobians(s + 50, [20])[0] for s in range(6)]
-    grams = [torch.stack([directions.gram(j) for j in js]) for js in held]
-    columns, count = directions.reds_batched(grams, torch.stack([directions.gram(j) for j in varied]), [0.99, 0.99], 0.999)
+    grams = [torch.stack([gram(j) for j in js]) for js in held]
+    columns, count = reds_batched(grams, torch.stack([gram(j) for j in varied]), [0.99, 0.99], 0.999)
     for s in range(6):
         alone = directions.reds([held[0][s], held[1][s]], [varied[s]], 0.99, 0.999)
         assert alone.shape[1] == int(count[s])
-        torch.testing.assert_close(directions.oriented(columns[s, :, : alone.shape[1]]), directions.oriented(alone))
+        torch.testing.assert_close(oriented(columns[s, :, : alone.shape[1]]), oriented(alone))
 
 
 def test_a_full_held_space_says_that_nothing_is_left() -> None:

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from reds_core.directions.jacobian import Mode, allowed_modes, cheapest, evaluate, grams, pulled
+from reds_core.directions.evaluator import Evaluator, Measure
+from reds_core.directions.jacobian import Derive, Mode, by_forward, by_reverse, derive_by, grams, one_sided, two_sided
+from reds_core.directions.modes import allowed_modes, cheapest
 from reds_core.directions.precision import float32_as
-from reds_core.types import Passes
+from reds_core.types import PassCounter, Passes
 from tests.support.problems import published_differences
 
 D = 5
@@ -28,45 +30,58 @@ def exact(z: Tensor, row: int) -> list[Tensor]:
     return [(row + 1) * WEIGHTS, (row + 1) * curved]
 
 
+def evaluator(measured: Measure = measure, batch: int = 100) -> Evaluator:
+    return Evaluator(measured, batch, PassCounter())
+
+
 @pytest.mark.parametrize("mode", ["reverse", "forward", "differences"])
 @pytest.mark.parametrize("batch", [1, 3, 100])
 def test_every_mode_gives_the_exact_gram_at_any_batch_size(mode: Mode, batch: int) -> None:
     z, rows = torch.randn(4, D, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 0, 2])
-    found = grams(measure, z, rows, mode, 1e-2, True, batch, Passes())
+    found = grams(evaluator(batch=batch), z, rows, derive_by(mode, two_sided(1e-2)))
     for i in range(4):
         for a, j in zip(found, exact(z[i], int(rows[i])), strict=True):
             torch.testing.assert_close(a[i], j.double().T @ j.double(), atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize("two_sided", [True, False])
-def test_differences_are_the_published_ones(two_sided: bool) -> None:
+@pytest.mark.parametrize("both", [True, False])
+def test_differences_are_the_published_ones(both: bool) -> None:
     z = torch.tensor([[0.3, -0.2, 0.5, 1.0, 0.1]])
-    (_, a) = grams(measure, z, torch.zeros(1, dtype=torch.long), "differences", 0.4, two_sided, 100, Passes())
-    j = published_differences(lambda x: np.sin(x[:2]), z[0].double().numpy(), 0.4, two_sided)
+    (_, a) = grams(evaluator(), z, torch.zeros(1, dtype=torch.long), (two_sided if both else one_sided)(0.4))
+    j = published_differences(lambda x: np.sin(x[:2]), z[0].double().numpy(), 0.4, both)
     torch.testing.assert_close(a[0], torch.from_numpy(j.T @ j), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("mode", "two_sided", "expected"),
+    ("derive", "expected"),
     [
-        ("reverse", True, Passes(forward=3, reverse=3 * 9)),
-        ("forward", True, Passes(forward=3, forward_mode=3 * D)),
-        ("differences", True, Passes(forward=3 * 2 * D)),
-        ("differences", False, Passes(forward=3 * (D + 1))),
+        (by_reverse, Passes(forward=3, reverse=3 * 9)),
+        (by_forward, Passes(forward=3, forward_mode=3 * D)),
+        (two_sided(0.1), Passes(forward=3 * 2 * D)),
+        (one_sided(0.1), Passes(forward=3 * (D + 1))),
     ],
 )
-def test_passes_are_counted_per_image(mode: Mode, two_sided: bool, expected: Passes) -> None:
-    passes = Passes()
-    grams(measure, torch.randn(3, D), torch.zeros(3, dtype=torch.long), mode, 0.1, two_sided, 2, passes)
-    assert passes == expected
+def test_passes_are_counted_per_image(derive: Derive, expected: Passes) -> None:
+    counted = evaluator(batch=2)
+    grams(counted, torch.randn(3, D), torch.zeros(3, dtype=torch.long), derive)
+    assert counted.counter.total == expected
+
+
+def test_passes_add_up() -> None:
+    counter = PassCounter()
+    counter.add(forward=2, reverse=3)
+    before = counter.total
+    counter.add(forward=1, forward_mode=4)
+    assert counter.total == Passes(3, 4, 3) == before + Passes(1, 4, 0) and before == Passes(2, 0, 3)
+    assert counter.total.equivalents == 3 + 2 * 4 + 2 * 3
 
 
 def test_the_cheapest_mode_is_chosen() -> None:
     every: list[Mode] = ["reverse", "forward", "differences"]
-    assert cheapest([10], 512, False, every) == "reverse"
-    assert cheapest([1024, 10], 128, False, every) == "differences"
-    assert cheapest([1024], 128, True, every) == "forward"
-    assert cheapest([10], 512, False, ["differences"]) == "differences"
+    assert cheapest([10], 512, every, two_sided=False) == "reverse"
+    assert cheapest([1024, 10], 128, every, two_sided=False) == "differences"
+    assert cheapest([1024], 128, every, two_sided=True) == "forward"
+    assert cheapest([10], 512, ["differences"], two_sided=False) == "differences"
 
 
 def test_a_feature_without_derivatives_is_left_to_differences() -> None:
@@ -88,7 +103,7 @@ def test_a_feature_that_cannot_be_measured_makes_its_gram_not_finite() -> None:
         return [torch.where(points > 0.5, torch.nan, points)]
 
     z = torch.tensor([[0.45, 0, 0, 0, 0], [0.0, 0, 0, 0, 0]])
-    (a,) = grams(sometimes, z, torch.zeros(2, dtype=torch.long), "differences", 0.1, False, 10, Passes())
+    (a,) = grams(evaluator(sometimes, 10), z, torch.zeros(2, dtype=torch.long), one_sided(0.1))
     assert not torch.isfinite(a[0]).all() and torch.isfinite(a[1]).all()
 
 
@@ -108,9 +123,10 @@ def test_only_products_run_in_reduced_precision() -> None:
 
     before = conv.fp32_precision, matmul.fp32_precision
     points, rows = torch.randn(2, 3), torch.arange(2)
+    watching = evaluator(watched, 4)
     with float32_as("ieee"):
-        grams(watched, points, rows, "reverse", 0.1, False, 4, Passes())
-        pulled(watched, points, rows, torch.ones(2, 3), 4, Passes())
-        evaluate(watched, points, rows, 4, Passes())
+        grams(watching, points, rows, by_reverse)
+        watching.pulled(points, rows, torch.ones(2, 3))
+        watching.evaluate(points, rows)
     assert seen == {"forward": {("ieee", "ieee")}, "backward": {("tf32", "tf32")}}
     assert (conv.fp32_precision, matmul.fp32_precision) == before

@@ -301,7 +301,7 @@ def attributes_of(folder: Path, **attributes: Any) -> Path:
 def test_a_trajectory_rejects_faces_that_are_lost_and_holds_the_others_within_tolerance(tmp_path: Path) -> None:
     face = {"kind": "landmarks", "target": "tests.features.test_attributes:dark_face"}
     job = prepare(load_spec(attributes_of(tmp_path, face=face)), "cpu", allow_code=True)
-    assert job.mode == "differences"
+    assert job.derivatives.mode == "differences"
     candidates, _ = run_seeds(job, range(12))
     pixels = {c.seed: c.pixels for c in candidates if c.role == "seed" and c.accepted}
 
@@ -325,7 +325,7 @@ def test_an_objects_place_is_held_by_its_derivatives_though_some_reference_image
 ) -> None:
     path = attributes_of(tmp_path, thing=config | {"model": {"kind": "torchscript", "path": "rare.pt"}, "classes": [1]})
     job = prepare(load_spec(path), "cpu")
-    assert job.smooth and job.reverse
+    assert job.derivatives.smooth and job.derivatives.reverse
     candidates, _ = run_seeds(job, range(8))
     reasons = Counter(c.reason for c in candidates if c.role == "seed")
     assert 0 < reasons["not_finite"] < 8

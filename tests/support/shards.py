@@ -39,7 +39,13 @@ def job_of(spec: Spec) -> Job:
     """As much of a job as a shard needs."""
     generator = SimpleNamespace(name="g", space="z")
     return cast(
-        Job, SimpleNamespace(spec=spec, device=torch.device("cpu"), generator=generator, spreads={"class": 1.5, "look": 4.0})
+        Job,
+        SimpleNamespace(
+            spec=spec,
+            device=torch.device("cpu"),
+            networks=SimpleNamespace(generator=generator),
+            spreads={"class": 1.5, "look": 4.0},
+        ),
     )
 
 

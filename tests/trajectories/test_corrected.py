@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from reds_core import load_spec
-from reds_core.trajectories.corrected import Held, back, corrected
+from reds_core.trajectories.corrected import corrected
+from reds_core.trajectories.held import Held, Residuals, back, back_all
 from reds_core.trajectories.trajectory import Trajectories
 from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
@@ -44,9 +45,9 @@ class Walker:
         return torch.stack(columns, 2)
 
     def walk(self, first: Tensor, step: float, waypoints: int, jacobian: Tensor | None = None) -> Trajectories:
-        def residual(y: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def residual(y: Tensor, index: Tensor) -> Residuals:
             self.points += len(y)
-            return *self.residual(y), torch.zeros(len(y), 1, dtype=torch.uint8)
+            return Residuals(*self.residual(y), torch.zeros(len(y), 1, dtype=torch.uint8))
 
         def inside(y: Tensor, index: Tensor) -> Tensor:
             out = y - self.centre
@@ -83,18 +84,18 @@ def test_a_trajectory_stays_on_its_level_set_ten_times_beyond_its_linearisation(
 ) -> None:
     walker = Walker(problem)
     step = 10 * reach / waypoints
-    walk = walker.walk(torch.tensor(np.array(directions)), step, waypoints)
-    assert walk.ended == [""] * len(directions) and walk.reached == [waypoints] * len(directions)
+    trajectories = walker.walk(torch.tensor(np.array(directions)), step, waypoints)
+    assert trajectories.ended == [""] * len(directions) and trajectories.reached == [waypoints] * len(directions)
     for t in range(len(directions)):
-        assert float(walker.residual(walk.latents[t])[1].max()) <= 1
+        assert float(walker.residual(trajectories.latents[t])[1].max()) <= 1
         # It gets ahead: waypoints are a step apart along the curve, so nearly that as the crow flies.
-        path = torch.cat([torch.zeros(1, problem.k), walk.latents[t]]).diff(dim=0).norm(dim=1)
+        path = torch.cat([torch.zeros(1, problem.k), trajectories.latents[t]]).diff(dim=0).norm(dim=1)
         assert float(path.max()) < 1.1 * step and float(path.min()) > 0.7 * step
 
 
 def test_a_corrected_trajectory_on_a_sphere_is_its_great_circle() -> None:
-    walk = Walker(Sphere(3, tolerance=1e-4)).walk(torch.tensor([[0.0, 1, 0]]), 0.1, 15)
-    end = walk.latents[0, -1] + torch.tensor([1.0, 0, 0])
+    trajectories = Walker(Sphere(3, tolerance=1e-4)).walk(torch.tensor([[0.0, 1, 0]]), 0.1, 15)
+    end = trajectories.latents[0, -1] + torch.tensor([1.0, 0, 0])
     assert abs(float(end[2])) < 1e-6
     assert abs(float(torch.atan2(end[1], end[0])) - 1.5) < 0.02
 
@@ -109,9 +110,9 @@ def test_a_wrong_jacobian_is_found_out_and_measured_anew() -> None:
     problem = Sphere(5)
     wrong = torch.tensor([[[30.0, 0, 80, 0, 0]]]).double()
     walker = Walker(problem)
-    walk = walker.walk(torch.tensor([[0.0, 1, 0, 0, 0]]), 0.2, 5, jacobian=wrong)
-    assert walk.reached == [5]
-    assert float(walker.residual(walk.latents[0])[1].max()) <= 1
+    trajectories = walker.walk(torch.tensor([[0.0, 1, 0, 0, 0]]), 0.2, 5, jacobian=wrong)
+    assert trajectories.reached == [5]
+    assert float(walker.residual(trajectories.latents[0])[1].max()) <= 1
 
 
 class Folded(LevelSet):
@@ -131,11 +132,11 @@ def test_products_with_what_a_correction_left_lead_further_where_the_level_set_f
     for derivatives in (False, True):
         walker = Walker(Folded(), derivatives=derivatives)
         start = walker.jacobian(torch.zeros(1, 12).double())[0]
-        walk = walker.walk(torch.linalg.svd(start, full_matrices=True)[2][4:], 0.2, 6)
+        trajectories = walker.walk(torch.linalg.svd(start, full_matrices=True)[2][4:], 0.2, 6)
         assert (walker.products > 0) == derivatives
-        for t, count in enumerate(walk.reached):
-            assert not count or float(walker.residual(walk.latents[t, :count])[1].max()) <= 1
-        reached[derivatives] = sum(walk.reached)
+        for t, count in enumerate(trajectories.reached):
+            assert not count or float(walker.residual(trajectories.latents[t, :count])[1].max()) <= 1
+        reached[derivatives] = sum(trajectories.reached)
     assert reached[True] == 48 > reached[False]
 
 
@@ -166,10 +167,10 @@ def test_a_trajectory_ends_where_it_is_no_longer_plausible_and_the_others_go_on(
         def features(self, y: np.ndarray) -> list[np.ndarray]:
             return [y[:, :1]]
 
-    walk = Walker(Flat(3, [0.1]), radius=0.35).walk(torch.tensor([[0.0, 1, 0], [0, 0, 0.1]]), 0.1, 3)
-    assert walk.reached == [3, 3]
-    walk = Walker(Flat(3, [0.1]), radius=0.25).walk(torch.tensor([[0.0, 1, 0]]), 0.1, 3)
-    assert (walk.reached, walk.ended) == ([2], ["implausible"])
+    trajectories = Walker(Flat(3, [0.1]), radius=0.35).walk(torch.tensor([[0.0, 1, 0], [0, 0, 0.1]]), 0.1, 3)
+    assert trajectories.reached == [3, 3]
+    trajectories = Walker(Flat(3, [0.1]), radius=0.25).walk(torch.tensor([[0.0, 1, 0]]), 0.1, 3)
+    assert (trajectories.reached, trajectories.ended) == ([2], ["implausible"])
 
 
 def test_a_trajectory_that_meets_the_border_of_what_is_plausible_goes_on_along_it() -> None:
@@ -179,11 +180,11 @@ def test_a_trajectory_that_meets_the_border_of_what_is_plausible_goes_on_along_i
 
     walker = Walker(Flat(3, [0.01]), radius=0.5)
     walker.centre[2] = -0.3
-    walk = walker.walk(torch.tensor([[0.5, 1, 0.4]]), 0.1, 8)
-    lengths = (walk.latents[0] - walker.centre).norm(dim=1)
-    assert walk.reached[0] == 8 and float(lengths.max()) <= 0.5 + 1e-6 and int((lengths > 0.499).sum()) >= 4
-    assert float(walker.residual(walk.latents[0])[1].max()) <= 1
-    gaps = walk.latents[0].diff(dim=0).norm(dim=1)
+    trajectories = walker.walk(torch.tensor([[0.5, 1, 0.4]]), 0.1, 8)
+    lengths = (trajectories.latents[0] - walker.centre).norm(dim=1)
+    assert trajectories.reached[0] == 8 and float(lengths.max()) <= 0.5 + 1e-6 and int((lengths > 0.499).sum()) >= 4
+    assert float(walker.residual(trajectories.latents[0])[1].max()) <= 1
+    gaps = trajectories.latents[0].diff(dim=0).norm(dim=1)
     assert float(gaps.min()) > 0.08 and float(gaps.max()) < 0.11
 
 
@@ -195,8 +196,8 @@ def test_a_tolerance_that_no_step_can_meet_ends_in_an_underflow() -> None:
             return [(np.linalg.norm(y, axis=1, keepdims=True) > 1e-3).astype(float)]
 
     flat = torch.zeros(1, 1, 3).double()
-    walk = Walker(Wall(3, [0.01])).walk(torch.tensor([[0.0, 1, 0]]), 0.1, 3, jacobian=flat)
-    assert (walk.reached, walk.ended) == ([0], ["step_underflow"])
+    trajectories = Walker(Wall(3, [0.01])).walk(torch.tensor([[0.0, 1, 0]]), 0.1, 3, jacobian=flat)
+    assert (trajectories.reached, trajectories.ended) == ([0], ["step_underflow"])
 
 
 def test_a_feature_that_cannot_be_measured_ends_the_trajectory_with_its_reason() -> None:
@@ -204,8 +205,8 @@ def test_a_feature_that_cannot_be_measured_ends_the_trajectory_with_its_reason()
         def features(self, y: np.ndarray) -> list[np.ndarray]:
             return [np.where(y[:, 1:2] > 0.15, np.nan, y[:, :1])]
 
-    walk = Walker(Cliff(3, [0.1])).walk(torch.tensor([[0.0, 1, 0], [0, 0, 1]]), 0.1, 3)
-    assert (walk.reached, walk.ended) == ([1, 3], ["not_finite", ""])
+    trajectories = Walker(Cliff(3, [0.1])).walk(torch.tensor([[0.0, 1, 0], [0, 0, 1]]), 0.1, 3)
+    assert (trajectories.reached, trajectories.ended) == ([1, 3], ["not_finite", ""])
 
 
 def test_a_direction_that_is_held_has_nowhere_to_go() -> None:
@@ -215,8 +216,8 @@ def test_a_direction_that_is_held_has_nowhere_to_go() -> None:
         def features(self, y: np.ndarray) -> list[np.ndarray]:
             return [np.hstack([y[:, :1], 100 * np.maximum(y[:, 1:] - 0.15, 0)])]
 
-    walk = Walker(Bend(2, [0.01])).walk(torch.tensor([[0.0, 1]]), 0.1, 4)
-    assert walk.reached == [1] and walk.ended[0] in ("turned", "step_underflow")
+    trajectories = Walker(Bend(2, [0.01])).walk(torch.tensor([[0.0, 1]]), 0.1, 4)
+    assert trajectories.reached == [1] and trajectories.ended[0] in ("turned", "step_underflow")
 
 
 @pytest.mark.parametrize(("m", "k"), [(3, 7), (7, 3)])
@@ -224,12 +225,12 @@ def test_a_correction_takes_away_what_it_can_reach(m: int, k: int) -> None:
     draw = torch.Generator().manual_seed(0)
     j = 1e4 * torch.randn(2, m, k, generator=draw).double()
     move = torch.randn(2, k, 1, generator=draw).double()
-    torch.testing.assert_close(j @ back(j, j @ move), -(j @ move), rtol=1e-6, atol=1e-3)
+    torch.testing.assert_close(j @ back_all(j, j @ move), -(j @ move), rtol=1e-6, atol=1e-3)
 
 
 def test_a_correction_does_not_go_far_for_little() -> None:
     j = torch.tensor([[[100.0, 0], [0, 1e-3]]]).double()
-    move = back(j, torch.ones(1, 2, 1).double())[0, :, 0]
+    move = back(j, torch.ones(1, 2).double())[0]
     torch.testing.assert_close(move, torch.tensor([-0.01, 0.0]).double(), rtol=1e-4, atol=0.02)
 
 
@@ -270,7 +271,7 @@ def test_a_black_box_is_held_by_differences(tmp_path: Path) -> None:
     changes = {"attributes": attributes, "label": "none", "held": {"columns": 0.05}, "judge": None}
     path = world(tmp_path, **changes, trajectory={"directions": 2, "waypoints": 2, "step": 0.2})
     job = prepare(load_spec(path), "cpu", allow_code=True)
-    assert not job.smooth and job.mode == "differences"
+    assert not job.derivatives.smooth and job.derivatives.mode == "differences"
     candidates, _ = run_seeds(job, range(4))
     drifts = [c.drifts["columns"] for c in candidates if c.role == "variant"]
     assert np.nanmax(drifts) <= 0.05 and np.isfinite(drifts).mean() > 0.7

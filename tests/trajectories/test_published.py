@@ -1,4 +1,4 @@
-"""Trajectories: the published walk to the last digit that float32 has, and its ends."""
+"""Published trajectories: the same points to the last digit that float32 has, and its ends."""
 
 from __future__ import annotations
 
@@ -11,46 +11,47 @@ from torch import Tensor
 
 from reds_core import load_spec
 from reds_core.trajectories.published import linear, local
+from reds_core.trajectories.trajectory import DirectionsAt
 from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.problems import published_local
 from tests.support.worlds import TinyClassifier, TinyGenerator, world
 
 
-def no_directions(points: Tensor, index: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+def no_directions(points: Tensor, index: Tensor) -> DirectionsAt:
     raise AssertionError("a linear trajectory asks for no directions")
 
 
 def test_linear_waypoints_are_multiples_of_the_step() -> None:
-    walk = linear(torch.zeros(1, 3), torch.tensor([[0.0, 1, 0]]), 0.5, 3, no_directions)
-    torch.testing.assert_close(walk.latents[0, :, 1], torch.tensor([0.5, 1.0, 1.5]))
-    assert walk.reached == [3]
+    trajectories = linear(torch.zeros(1, 3), torch.tensor([[0.0, 1, 0]]), 0.5, 3, no_directions)
+    torch.testing.assert_close(trajectories.latents[0, :, 1], torch.tensor([0.5, 1.0, 1.5]))
+    assert trajectories.reached == [3]
 
 
 def test_a_local_trajectory_follows_a_circle_that_its_directions_are_tangent_to() -> None:
-    def tangent(points: Tensor, index: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+    def tangent(points: Tensor, index: Tensor) -> DirectionsAt:
         t = torch.stack([-points[:, 1], points[:, 0]], 1) / points.norm(dim=1, keepdim=True)
-        return t.double()[:, :, None], torch.ones(len(points), dtype=torch.long), [""] * len(points)
+        return DirectionsAt(t.double()[:, :, None], torch.ones(len(points), dtype=torch.long), [""] * len(points))
 
-    walk = local(torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]]), 0.01, 100, tangent)
+    trajectories = local(torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]]), 0.01, 100, tangent)
     # The direction never turns back, steps keep their length, and the angle walked is the arc's.
-    steps = walk.latents[0].diff(dim=0).norm(dim=1)
+    steps = trajectories.latents[0].diff(dim=0).norm(dim=1)
     torch.testing.assert_close(steps, torch.full_like(steps, 0.01), atol=1e-5, rtol=0)
-    end = walk.latents[0, -1]
+    end = trajectories.latents[0, -1]
     assert abs(float(torch.atan2(end[1], end[0])) - 1.0) < 0.01
     assert float(end.norm()) < 1.01
 
 
 def test_a_projection_with_nowhere_to_go_ends_the_trajectory_alone() -> None:
-    def sideways(points: Tensor, index: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+    def sideways(points: Tensor, index: Tensor) -> DirectionsAt:
         columns = torch.zeros(len(points), 2, 1, dtype=torch.float64)
         for row, t in enumerate(index.tolist()):
             columns[row, 1 if t == 0 else 0, 0] = 1
-        return columns, torch.ones(len(points), dtype=torch.long), [""] * len(points)
+        return DirectionsAt(columns, torch.ones(len(points), dtype=torch.long), [""] * len(points))
 
-    walk = local(torch.zeros(2, 2), torch.tensor([[1.0, 0], [1.0, 0]]), 0.1, 3, sideways)
-    assert walk.reached == [1, 3] and walk.ended == ["turned", ""]
-    torch.testing.assert_close(walk.latents[1, :, 0], torch.tensor([0.1, 0.2, 0.3]))
+    trajectories = local(torch.zeros(2, 2), torch.tensor([[1.0, 0], [1.0, 0]]), 0.1, 3, sideways)
+    assert trajectories.reached == [1, 3] and trajectories.ended == ["turned", ""]
+    torch.testing.assert_close(trajectories.latents[1, :, 0], torch.tensor([0.1, 0.2, 0.3]))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64])

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from reds_core import load_spec
 from reds_core.directions.cloud import axes, cloud_of, components
-from reds_core.directions.jacobian import pullbacks
+from reds_core.directions.evaluator import Evaluator
 from reds_core.trajectories.tangent import tangent_at
-from reds_core.types import Passes
+from reds_core.types import PassCounter, Passes
 from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.worlds import TinyClassifier, torchscript, world
@@ -47,7 +47,7 @@ def test_more_dimensions_than_samples_give_the_same_components() -> None:
     torch.testing.assert_close((wide.mT @ tall).abs(), torch.diag(wide.square().sum(0)), rtol=1e-3, atol=1e-3)
 
 
-def test_what_differs_between_classes_is_no_variation_of_one() -> None:
+def test_what_differs_between_classes_is_not_a_variation_of_one() -> None:
     labels = torch.arange(2000) % 2
     samples = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
     samples[:, 0] += 100 * labels
@@ -75,9 +75,9 @@ def test_a_coordinate_is_plausible_within_the_radius_of_sampled_latents_or_its_o
 def test_random_cotangents_span_what_an_image_reacts_to() -> None:
     network = Wide()
     points = torch.randn(3, 300, generator=torch.Generator().manual_seed(0))
-    passes = Passes()
-    found = pullbacks(lambda z, rows: [network(z).flatten(1)], points, torch.arange(3), 16, 2, passes)
-    assert found.shape == (3, 300, 16) and passes.as_dict() == {"forward": 3, "forward_mode": 0, "reverse": 48}
+    evaluator = Evaluator(lambda z, rows: [network(z).flatten(1)], 2, PassCounter())
+    found = evaluator.pullbacks(points, torch.arange(3), 16)
+    assert found.shape == (3, 300, 16) and evaluator.counter.total == Passes(forward=3, reverse=48)
     inside = torch.linalg.qr(network.down.detach())[0]
     torch.testing.assert_close(inside @ (inside.mT @ found), found, rtol=1e-3, atol=1e-4)
     assert int(torch.linalg.matrix_rank(found[0], rtol=1e-4)) == 10

@@ -61,6 +61,6 @@ def test_gray_images_stay_one_channel(image: ImageFormat) -> None:
         assert picture.mode == "L"
 
 
-def test_what_is_no_image_does_not_decode() -> None:
+def test_what_is_not_an_image_does_not_decode() -> None:
     with pytest.raises(OSError, match="identify"):
-        decode(b"no image", 3)
+        decode(b"not an image", 3)

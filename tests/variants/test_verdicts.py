@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from reds_core.spec.fields import Goal
-from reds_core.variants.verdicts import decide, distance, median_distance, verdicts
+from reds_core.variants.spreads import distances, median_distance
+from reds_core.variants.verdicts import decide, verdicts
 
 HELD, VARIED = {"id": 0.1, "place": 0.2}, {"hair": Goal(minimum=0.3)}
 FAR = torch.full((9, 9), 5.0)
@@ -40,9 +41,9 @@ def test_a_spread_is_the_median_over_all_pairs() -> None:
 
 
 def test_distances_are_in_spreads() -> None:
-    assert distance(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.zeros(1, 2), 2.0) == [2.5, 0.0]
+    assert distances(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.zeros(1, 2), 2.0) == [2.5, 0.0]
 
 
-def test_a_decision_that_is_no_number_is_marked() -> None:
+def test_a_decision_that_is_not_finite_is_marked() -> None:
     d = decide(torch.tensor([[0.0, 2.0], [float("nan"), 1.0]]))
     assert d.labels[0] == 1 and 0.5 < d.confidences[0] < 1 and d.finite == [True, False]
