@@ -182,7 +182,7 @@ def test_links_lead_somewhere(p: Page) -> None:
 
 @pytest.mark.parametrize("p", [p for p in PAGES if p is not CHANGELOG], ids=lambda p: p.name)
 def test_files_modules_and_options_that_are_named_exist(p: Page) -> None:
-    options = {option for command in REDS.commands.values() for q in command.params for option in q.opts} | {"--version"}
+    options = {option for command in REDS.commands.values() for q in command.params for option in q.opts} | {"--help", "--version"}
     for code in p.codes():
         first = code.split()[0].removesuffix(":")
         if re.match(r"(augment_specs|reds_core|flows|tests|docs|\.ci)/", first):

@@ -167,7 +167,8 @@ def page() -> str:
             *_text(
                 "# The spec",
                 "A spec is one YAML file. Unknown keys, keys given twice, NaN and infinities are errors, and all are reported together. "
-                "Relative paths start at the spec's own folder. Where a table shows no default, the key may be left out.",
+                "Relative paths start at the spec's own folder. Where a table shows no default, the key may be left out. Code of your own "
+                "runs only with `--allow-code`.",
                 "`reds kinds NAME` prints these tables in a terminal; `reds schema` prints the JSON Schema, for editors.",
                 "Most numbers are in *spreads*: the median distance between unrelated images in an attribute or, for a step, between "
                 "unrelated latents. 0 is identical, 1 is as different as two unrelated images. [Method](method.md) has the details.",
