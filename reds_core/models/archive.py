@@ -38,8 +38,8 @@ TREES = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.
 # What the sizes in a program are made of: sympy's own functions, and torch's.
 WORDS = re.compile(
     "Symbol|Integer|Rational|Float|Add|Mul|Pow|Max|Min|Eq|Ne|Equality|Unequality|GreaterThan|LessThan|StrictGreaterThan"
-    "|StrictLessThan|And|Or|Not|FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|IntTrueDiv|FloatTrueDiv|LShift"
-    "|RShift|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal|ToFloat|FloatPow|PowByNatural|Identity"
+    "|StrictLessThan|And|Or|Not|FloorDiv|ModularIndexing|Where|PythonMod|Mod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|IntTrueDiv"
+    "|FloatTrueDiv|LShift|RShift|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal|ToFloat|FloatPow|PowByNatural|Identity"
 )
 METHODS = {"size", "stride", "storage_offset"}
 ARITHMETIC = (

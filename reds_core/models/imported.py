@@ -1,6 +1,6 @@
 """Imported checkpoints on disk: NAME.safetensors with the weights, and NAME.json beside it with the architecture and the origin.
 
-`import_checkpoint` writes the two, `Imported` opens them. Nothing in either can run. The JSON is written last, and names the weights' hash:
+`import_checkpoint` writes the two, and `Imported` opens them. Nothing in either can run. The JSON holds the weights' hash, so that
 a pair that does not belong together is noticed.
 """
 
@@ -21,18 +21,7 @@ from torch import Tensor, nn
 from reds_core.errors import ModelError
 from reds_core.models.checkpoints import converted, read_checkpoint
 from reds_core.models.config import Access, Config, File, FromFile, Sha256, check_file, file_sha256, frozen
-from reds_core.models.published.biggan import BigGan
-from reds_core.models.published.stylegan2 import StyleGan2
-from reds_core.models.published.stylegan3 import StyleGan3
-
-LICENCES = {
-    "stylegan2-ada-pytorch": "NVIDIA publishes its checkpoints for non-commercial use; what was trained by others is theirs to license.",
-    "stylegan3": "NVIDIA publishes its checkpoints for non-commercial use; what was trained by others is theirs to license.",
-    "rosinality": "The code is MIT; a checkpoint converted from NVIDIA's keeps NVIDIA's terms, others are their trainers' to license.",
-    "biggan-pytorch": "The code is MIT; its checkpoints name no licence of their own, and ImageNet's terms may bear on what is made of them.",
-}
-
-AnyArchitecture = Annotated[StyleGan2 | StyleGan3 | BigGan, Field(discriminator="kind")]
+from reds_core.models.published import Architecture
 
 
 class Source(Config):
@@ -48,7 +37,7 @@ class Description(Config):
     """The JSON beside the weights."""
 
     schema_: Literal[1] = Field(alias="schema")
-    architecture: AnyArchitecture
+    architecture: Annotated[Architecture, Field(discriminator="kind")]
     weights_sha256: Sha256
     source: Source
 
@@ -57,32 +46,32 @@ def import_checkpoint(source: Path, destination: Path, config: Path | None = Non
     """Converts a published checkpoint to `destination` (.safetensors) and the JSON beside it, without running anything in it.
 
     Args:
-        source: a network pickle, or a state dict of torch.save.
+        source: the checkpoint, such as a network pickle or a state dict of torch.save.
         destination: ends in .safetensors; both files are replaced if they exist.
-        config: the JSON of BigGAN-PyTorch's configuration.
+        config: the settings that the checkpoint was trained with, as JSON; only BigGAN-PyTorch's need it.
 
     Raises:
         ModelError: the file cannot be read, is refused, or holds no known network.
     """
     if destination.suffix != ".safetensors":
-        raise ModelError(f"{destination} must end in .safetensors; its architecture goes beside it as .json")
+        raise ModelError(f"{destination} must end in .safetensors; its architecture is written beside it as .json")
     found = read_checkpoint(source)
     settings = None if config is None else _json(config)
     try:
-        name, architecture, state = converted(found, settings)
+        family, architecture, state = converted(found, settings)
         state = {k: v.float().contiguous() for k, v in state.items()}
-        _fits(architecture, state)
+        check_fit(architecture, state)
     except ModelError as error:
-        raise ModelError(f"{source}: {error}") from error
+        raise error.at(str(source)) from error
     except ValidationError as error:
         raise ModelError(f"{source} cannot be converted: {_first(error)}") from error
-    # Contents that read as a checkpoint, but are none, or damaged: wrong types and absurd numbers, each with its own error.
+    # What reads as a checkpoint may still hold wrong types and absurd numbers, each of which raises an error of its own.
     except Exception as error:
         raise ModelError(f"{source} cannot be converted: {type(error).__name__}: {str(error)[:200]}") from error
     weights = save(state)
     description = Description(
         schema=1, architecture=architecture, weights_sha256=hashlib.sha256(weights).hexdigest(),
-        source=Source(file=ascii(source.name)[1:-1], sha256=file_sha256(source), format=name, licence=LICENCES[name]),
+        source=Source(file=ascii(source.name)[1:-1], sha256=file_sha256(source), format=family.name, licence=family.licence),
     )  # fmt: skip
     text = description.model_dump_json(indent=1, by_alias=True) + "\n"
     _write_both(destination, weights, text.encode())
@@ -90,13 +79,13 @@ def import_checkpoint(source: Path, destination: Path, config: Path | None = Non
 
 
 def _write_both(destination: Path, weights: bytes, text: bytes) -> None:
-    """The two files, or neither: under names of their own until both are whole."""
+    """Writes the two files, or neither: under temporary names until both are whole."""
     targets = {destination: weights, destination.with_suffix(".json"): text}
     parts: dict[Path, Path] = {}
     try:
         for target in targets:
             if target.is_dir():
-                raise ModelError(f"{target} is a folder; give the name of a file")
+                raise ModelError(f"{target} is a folder; name a file")
         destination.parent.mkdir(parents=True, exist_ok=True)
         for target, content in targets.items():
             handle, part = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -114,7 +103,7 @@ def _write_both(destination: Path, weights: bytes, text: bytes) -> None:
 
 
 def _first(error: ValidationError) -> str:
-    """The first of pydantic's mistakes as "where: what"."""
+    """Returns the first of pydantic's mistakes as "where: what"."""
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg'][:200]}"
 
@@ -125,34 +114,26 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ModelError(f"{path} is no JSON of names and values")
+        raise ModelError(f"{path} must map names to values")
     return found
 
 
-def _fits(architecture: AnyArchitecture, state: dict[str, Tensor]) -> None:
-    """Raises ModelError if the weights are not just those of the architecture, or hold what is no number."""
+def check_fit(architecture: Architecture, state: dict[str, Tensor]) -> None:
+    """Raises ModelError if the weights are not exactly those of the architecture, or hold NaN or infinity."""
     with torch.device("meta"):
-        expected = {k: tuple(v.shape) for k, v in built(architecture).state_dict().items()}
+        expected = {k: tuple(v.shape) for k, v in architecture.build().state_dict().items()}
     found = {k: tuple(v.shape) for k, v in state.items()}
     if found != expected:
         wrong = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
-        shown = "; ".join(f"{k}: {found.get(k, 'missing')}, due {expected.get(k, 'nothing')}" for k in wrong[:4])
+        shown = "; ".join(f"{k}: is {found.get(k, 'missing')}, should be {expected.get(k, 'missing')}" for k in wrong[:4])
         raise ModelError(f"it does not fit its own architecture in {len(wrong)} tensors: {shown}")
     broken = [k for k, v in state.items() if not bool(torch.isfinite(v).all())]
     if broken:
         raise ModelError(f"it holds NaN or infinity in {len(broken)} tensors, {broken[0]} among them")
 
 
-def built(architecture: AnyArchitecture) -> nn.Module:
-    """The network of an architecture, without its weights: `mapping` and `synthesis`, or for a BigGAN the generator itself."""
-    if isinstance(architecture, BigGan):
-        return architecture.build()
-    mapping, synthesis = architecture.build()
-    return nn.ModuleDict({"mapping": mapping, "synthesis": synthesis})
-
-
 class Imported(FromFile):
-    """A checkpoint imported by `reds import`."""
+    """A checkpoint imported by `reds import`: two files, with its weights and its architecture."""
 
     path: File = Field(description="The .safetensors file that `reds import` wrote; its .json lies beside it.")
 
@@ -160,7 +141,7 @@ class Imported(FromFile):
         return {"architecture_sha256": hashlib.sha256(self.describe().architecture.model_dump_json().encode()).hexdigest()}
 
     def describe(self) -> Description:
-        """The JSON beside the weights. Raises ModelError if it is missing or wrong."""
+        """Returns the JSON beside the weights. Raises ModelError if it is missing or wrong."""
         path = self.path.with_suffix(".json")
         try:
             return TypeAdapter(Description).validate_json(path.read_bytes())
@@ -169,10 +150,10 @@ class Imported(FromFile):
                 f"{path}, the architecture of {self.path.name}, cannot be read: {error.strerror}; `reds import` writes both"
             ) from error
         except ValidationError as error:
-            raise ModelError(f"{path} is no description of an imported network: {_first(error)}") from error
+            raise ModelError(f"{path} does not describe an imported network: {_first(error)}") from error
 
     def open(self, access: Access) -> tuple[Description, nn.Module]:
-        """The description and its network with weights, ready to run."""
+        """Returns the description and its network with weights, ready to run. Raises ModelError if the two files do not fit."""
         check_file(self.path, self.sha256)
         description = self.describe()
         if file_sha256(self.path) != description.weights_sha256:
@@ -181,10 +162,10 @@ class Imported(FromFile):
             )
         try:
             with torch.device("meta"):
-                network = built(description.architecture)
+                network = description.architecture.build()
             state = load_file(self.path)
             network.load_state_dict(state, assign=True)
-        # The hash is right, so this pair was made wrong: numbers that no network can have, weights of another. Each has its own errors.
+        # The hash is right, so the pair was made wrong: absurd numbers, or weights of another network, each with its own error.
         except Exception as error:
             raise ModelError(
                 f"{self.path} does not hold the weights of its architecture: {type(error).__name__}: {error}"
@@ -194,6 +175,5 @@ class Imported(FromFile):
             raise ModelError(
                 f"{self.path} holds {len(odd)} tensors that are not finite float32 numbers, {odd[0]} among them; import it again"
             )
-        if not isinstance(description.architecture, BigGan):  # whose normalisations make a rounding of another order visible
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=description.architecture.layout)  # type: ignore[call-overload]
         return description, frozen(network, access.device)

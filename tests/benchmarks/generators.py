@@ -85,7 +85,7 @@ def main() -> None:
     print(f"{'':12}{'published':>11}{'ours':>9}{'ratio':>7}{'product: published':>20}{'ours':>9}{'ratio':>7}{'difference':>12}")
     for name, a in (("StyleGAN2", two), ("StyleGAN3-T", three), ("StyleGAN3-R", radial)):
         torch.manual_seed(0)
-        ours = _random(a.build()[1]).to(device).requires_grad_(False)
+        ours = _random(a.build()["synthesis"]).to(device).requires_grad_(False)
         theirs = copy.deepcopy(ours)
         if device.type == "cpu":
             ours = ours.to(memory_format=torch.channels_last)

@@ -159,7 +159,7 @@ def work(side: int) -> float:
         kind="stylegan2", z_dim=512, w_dim=512, classes=0, mapping_layers=8, channels=widths, colours=3, form="skip", clamp=None
     )
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        a.build()[1].requires_grad_(False)(torch.zeros(1, a.rows, 512))
+        a.build()["synthesis"].requires_grad_(False)(torch.zeros(1, a.rows, 512))
     return float(counter.get_total_flops())
 
 

@@ -127,7 +127,7 @@ def test_a_missing_member_is_no_traceback_and_torch_says_nothing(
     tmp_path: Path, good: Members, member: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     del good[member]
-    with pytest.raises(ModelError, match=r"bad\.pt2 is no torch\.export archive"):
+    with pytest.raises(ModelError, match=r"bad\.pt2 is not a torch\.export archive"):
         packed(tmp_path / "bad.pt2", good).load(SAFE)
     assert not caplog.records
 

@@ -18,15 +18,16 @@ from torch import Tensor
 from reds_core.errors import ModelError, SpecError
 from reds_core.generators import AnyGenerator, Walkable, check_images
 from reds_core.generators.latent import draw
-from reds_core.models.checkpoints import converted, read_checkpoint
+from reds_core.models.checkpoints import Family, converted, read_checkpoint
 from reds_core.models.config import Access, file_sha256
-from reds_core.models.imported import built, import_checkpoint
-from reds_core.models.published.biggan import BigGan
+from reds_core.models.imported import import_checkpoint
+from reds_core.models.published import BigGan
 from reds_core.models.published.stylegan2 import doubled
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import dump, load_spec
+from reds_core.variants import prepare
 from reds_core.variants.images import as_stored
-from reds_core.variants.run_seeds import augment, prepare, run_seeds
+from reds_core.variants.run_seeds import augment, run_seeds
 from tests.support import DATA
 
 CPU = Access(torch.device("cpu"), False)
@@ -124,7 +125,7 @@ def test_a_lower_resolution_is_the_image_on_the_way(folder: Path, name: str) -> 
     assert generator(folder, name, resolution=16, space="w+").dim == 6 * 32
     # The whole is the small one, doubled, and what the last block adds.
     _, architecture, state = _converted(name)
-    network = built(architecture)
+    network = architecture.build()
     state |= {k: torch.zeros_like(v) for k, v in state.items() if k.startswith("synthesis.blocks.3.rgb.conv")}
     network.load_state_dict(state)
     silent = network.get_submodule("synthesis")(w[:, None].expand(-1, 8, -1))
@@ -167,7 +168,7 @@ def test_derivatives_of_both_modes_are_those_of_differences(folder: Path, name: 
 
 def _double(folder: Path, name: str) -> Any:
     _, architecture, state = _converted(name)
-    network = built(architecture).double()
+    network = architecture.build().double()
     network.load_state_dict(state)
     if isinstance(architecture, BigGan):
         return network
@@ -175,7 +176,7 @@ def _double(folder: Path, name: str) -> Any:
     return lambda z, labels: parts["synthesis"](parts["mapping"](z, labels)[:, None].expand(-1, rows, -1))
 
 
-def _converted(name: str) -> tuple[str, Any, dict[str, Tensor]]:
+def _converted(name: str) -> tuple[Family, Any, dict[str, Tensor]]:
     config = json.loads((DATA / "biggan-tiny-config.json").read_text()) if name == "biggan" else None
     return converted(read_checkpoint(DATA / FILES[name][0]), config)
 
@@ -185,7 +186,7 @@ def _converted(name: str) -> tuple[str, Any, dict[str, Tensor]]:
 def test_half_precision_gives_nearly_the_same_images(name: str, dtype: torch.dtype) -> None:
     _, architecture, state = _converted(name)
     z, classes, arrays = expected(name)
-    network = built(architecture)
+    network = architecture.build()
     network.load_state_dict(state)
     network = network.to(dtype, memory_format=torch.channels_last)
     with torch.no_grad():
@@ -224,9 +225,11 @@ def test_in_w_plus_layers_move_apart_and_what_is_held_is_held(folder: Path, tang
 def test_trajectories_walked_by_small_images_are_checked_on_large_ones(folder: Path) -> None:
     config = spec_of(folder).generator.model_dump() | {"space": "w", "walk_resolution": 16}
     job = prepare.prepare(spec_of(folder, generator=config), "cpu")
-    assert job.walk is not None and (job.image_shape, job.walk.image_shape) == ((3, 32, 32), (3, 16, 16))
+    assert job.coarse is not None and (job.networks.image_shape, job.coarse.networks.image_shape) == ((3, 32, 32), (3, 16, 16))
     w, labels = torch.randn(2, 32), torch.zeros(2, dtype=torch.long)
-    torch.testing.assert_close(job.walk.generator.raw(w, labels), generator(folder, "sg2ada", resolution=16).raw(w, labels))
+    torch.testing.assert_close(
+        job.coarse.networks.generator.raw(w, labels), generator(folder, "sg2ada", resolution=16).raw(w, labels)
+    )
     rendered = {"large": 0, "small": 0}
 
     def counted(size: str, images: Any) -> Any:
@@ -237,7 +240,7 @@ def test_trajectories_walked_by_small_images_are_checked_on_large_ones(folder: P
 
         return call
 
-    for size, g in (("large", job.generator), ("small", job.walk.generator)):
+    for size, g in (("large", job.networks.generator), ("small", job.coarse.networks.generator)):
         g.images = counted(size, g.images)  # type: ignore[method-assign]
     candidates, passes = run_seeds(job, range(2))
     reached = [c for c in candidates if c.role == "variant" and len(c.latent)]
@@ -247,9 +250,9 @@ def test_trajectories_walked_by_small_images_are_checked_on_large_ones(folder: P
     accepted = [c for c in candidates if c.accepted]
     assert accepted and all(c.pixels.shape == (32, 32, 3) for c in accepted)
     latents = torch.from_numpy(np.stack([c.latent for c in reached]))
-    images = as_stored(job.generator.images(latents, torch.zeros(len(latents), dtype=torch.long)), "png", None)[0]
-    origin = as_stored(job.generator.images(torch.from_numpy(candidates[0].latent)[None], labels[:1]), "png", None)[0]
-    upper = job.features["upper"]
+    images = as_stored(job.networks.generator.images(latents, torch.zeros(len(latents), dtype=torch.long)), "png", None)[0]
+    origin = as_stored(job.networks.generator.images(torch.from_numpy(candidates[0].latent)[None], labels[:1]), "png", None)[0]
+    upper = job.networks.features["upper"]
     own = [i for i, c in enumerate(reached) if c.seed == 0]
     drifts = (upper(images[own], None) - upper(origin, None)).norm(dim=1) / job.spreads["upper"]
     torch.testing.assert_close(drifts, torch.tensor([reached[i].drifts["upper"] for i in own]), atol=1e-3, rtol=0)
@@ -263,10 +266,10 @@ def test_what_counts_pixels_cannot_be_walked_by_smaller_images(folder: Path) -> 
     path.write_text(dump(spec).replace("space: w+", "space: w+\n  walk_resolution: 16"))
     with pytest.raises(SpecError) as caught:
         load_spec(path)
-    assert [p.partition(" counts")[0] for p in caught.value.problems] == [
+    assert [p.partition(" count in pixels")[0] for p in caught.value.problems] == [
         "spec: attributes.upper: low and high", "spec: attributes.lower: lowpass"
     ]  # fmt: skip
-    with pytest.raises(ModelError, match="walk_resolution: 32 is what is rendered anyway"):
+    with pytest.raises(ModelError, match="walk_resolution: 32 is the size that is rendered anyway"):
         generator(folder, "sg2ada", walk_resolution=32)
 
 
@@ -280,8 +283,9 @@ def test_published_trajectories_are_refused_where_their_grams_fit_no_memory(fold
 
 
 def test_a_state_dict_of_biggan_needs_its_configuration_and_the_right_one(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="--config"):
+    with pytest.raises(ModelError, match=r"biggan-tiny-G_ema\.pth: .* needs the configuration") as caught:
         import_checkpoint(DATA / "biggan-tiny-G_ema.pth", tmp_path / "b.safetensors")
+    assert caught.value.parameter == "config"
     config = json.loads((DATA / "biggan-tiny-config.json").read_text())
     for change, message in (
         ({"resolution": 128}, "do not belong together"),
@@ -333,7 +337,7 @@ def test_a_checkpoint_without_fixed_noise_has_none(folder: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"iwt.ll": torch.ones(2, 2)}, "1 tensors that this architecture has not, 'iwt.ll' among them"),
+        ({"iwt.ll": torch.ones(2, 2)}, "1 tensors that this architecture does not have, 'iwt.ll' among them"),
         ({"convs.0.noise.weight": torch.ones(8, 1)}, "cannot be converted"),
         ({"conv1.conv.weight": torch.zeros(1, 4096, 0, 3, 3)}, "is empty"),
         ({"noises.noise_0": torch.full((1, 1, 4, 4), 1e300, dtype=torch.float64)}, "NaN or infinity"),

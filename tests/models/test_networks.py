@@ -152,7 +152,7 @@ def test_a_factory_runs_only_when_code_may(tmp_path: Path) -> None:
         ({"target": "no.such.module:f"}, "cannot be imported"),
         ({"target": "tests.support.worlds:not_a_network"}, "returned int"),
         ({"target": "tests.support.worlds:build", "options": {"name": "Nobody"}}, "failed: KeyError"),
-        ({"target": "tests.support.worlds:D"}, "is no function"),
+        ({"target": "tests.support.worlds:D"}, "is not a function"),
     ],
 )
 def test_a_wrong_factory_says_how(config: dict[str, Any], message: str) -> None:

@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints.pickles import Record, Stored, read_checkpoint
+from reds_core.models.checkpoints.pickles import read_checkpoint
+from reds_core.models.checkpoints.stand_ins import Record, Stored
 from tests.support import DATA
 
 

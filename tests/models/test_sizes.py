@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from reds_core.models.checkpoints import converted
-from reds_core.models.checkpoints.pickles import Record, Stored
-from reds_core.models.imported import AnyArchitecture, _fits, built
-from reds_core.models.published.biggan import BigGan
+from reds_core.models.checkpoints.stand_ins import Record, Stored
+from reds_core.models.imported import check_fit
+from reds_core.models.published import Architecture, BigGan
 
 
 def described(kind: str, **changes: Any) -> Any:
@@ -28,7 +28,7 @@ def described(kind: str, **changes: Any) -> Any:
             output_scale=0.25, clamp=256,
         )  # fmt: skip
     common = dict(kind=kind, z_dim=512, w_dim=512, classes=0, colours=3)
-    return TypeAdapter(AnyArchitecture).validate_python(common | base | changes)
+    return TypeAdapter(Architecture).validate_python(common | base | changes)
 
 
 BIGGAN = dict(kind="biggan", classes=1000, shared_dim=128, bottom=4, attention=(64,), colours=3)
@@ -52,7 +52,7 @@ def parameters(network: nn.Module) -> int:
 def test_a_network_of_real_size_has_the_published_number_of_parameters(size: str) -> None:
     architecture, published, folded = SIZES[size]
     with torch.device("meta"):
-        assert parameters(built(architecture)) == published + folded
+        assert parameters(architecture.build()) == published + folded
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_network_of_real_size_has_the_published_number_of_parameters(size: str
 def test_a_network_of_real_size_gives_images_of_its_size(architecture: Any, pixels: int) -> None:
     assert architecture.resolution == pixels
     with torch.device("meta"):
-        network, labels = built(architecture), torch.zeros(2, dtype=torch.long)
+        network, labels = architecture.build(), torch.zeros(2, dtype=torch.long)
         if isinstance(architecture, BigGan):
             images = network(torch.empty(2, architecture.z_dim), labels)
         else:
@@ -248,4 +248,4 @@ def test_a_checkpoint_of_real_size_fits_the_architecture_found_in_it(name: str, 
     assert architecture.resolution == size and architecture.classes == classes
     # Nothing of a shape can be NaN.
     monkeypatch.setattr(torch, "isfinite", lambda x: torch.ones(1, dtype=torch.bool))
-    _fits(architecture, state)
+    check_fit(architecture, state)

@@ -77,7 +77,8 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return TinySegmenter(**options)
 
     builders = {"tiny": tiny, "segmenter": segmenter}
-    models = SimpleNamespace(
+    models = ModuleType("torchvision.models")
+    vars(models).update(
         list_models=lambda: list(builders), get_model_builder=builders.__getitem__, get_model_weights=lambda name: [],
         get_model=lambda name, **options: builders[name](**options),
     )  # fmt: skip
@@ -163,7 +164,7 @@ def test_a_wrong_architecture_says_what_to_change(
 
 @pytest.mark.parametrize("name", ["pretrained", "checkpoint_path", "weights_backbone"])
 def test_weights_come_from_the_file_alone(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValidationError, match=f"{name}: would take weights from elsewhere; they come from path"):
+    with pytest.raises(ValidationError, match=f"{name}: would take weights from elsewhere; set path to"):
         network(kind="timm", architecture="tiny", path=tmp_path / "w.safetensors", options={name: "somewhere"})
 
 
@@ -175,7 +176,7 @@ def test_tensors_that_are_missing_or_unknown_are_named(libraries: list[dict[str,
     with pytest.raises(ModelError, match=r"8 missing: .*; 9 unknown to it: module.body.weight"):
         network(kind="timm", architecture="tiny", path=saved(wrapped, tmp_path / "p.pth", "nothing")).load(SAFE)
     torch.save({"epoch": torch.tensor(3), "state_dict": Tiny().state_dict()}, tmp_path / "c.pth")
-    with pytest.raises(ModelError, match=r"is no state dict \(names -> tensors\), but holds epoch, state_dict"):
+    with pytest.raises(ModelError, match=r"is not a state dict \(names -> tensors\), but holds epoch, state_dict"):
         network(kind="timm", architecture="tiny", path=tmp_path / "c.pth").load(SAFE)
 
 
@@ -190,7 +191,7 @@ def test_a_library_that_is_not_there_or_broken_says_how_to_get_it(
     monkeypatch.delitem(sys.modules, kind)
     (tmp_path / f"{kind}.py").write_text("raise RuntimeError('operator nms does not exist')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ModelError, match=r"cannot be imported: RuntimeError: operator nms .* builds for one another"):
+    with pytest.raises(ModelError, match=r"cannot be imported: RuntimeError: operator nms .* must be built for each other"):
         network(**config).load(SAFE)
 
 
@@ -207,7 +208,7 @@ def spec_with(folder: Path, **look: Any) -> Path:
 
 @pytest.mark.parametrize("given", [{}, {"mean": [0.5]}, {"std": [0.5]}])
 def test_the_preprocessing_of_an_architecture_must_be_declared(tmp_path: Path, given: dict[str, Any]) -> None:
-    with pytest.raises(SpecError, match=r"face: a timm network needs mean and std.*\[0.485, 0.456, 0.406\]"):
+    with pytest.raises(SpecError, match=r"face: a timm network needs the mean and std .*\[0.485, 0.456, 0.406\]"):
         load_spec(spec_with(tmp_path, **given))
 
 

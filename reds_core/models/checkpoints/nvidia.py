@@ -1,4 +1,4 @@
-"""Network pickles of stylegan2-ada-pytorch and of stylegan3, as read by pickles.py: modules as records, with their constants by name."""
+"""Network pickles of stylegan2-ada-pytorch and of stylegan3: modules as records, with their constants by name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints.common import State, check_filter, made
-from reds_core.models.checkpoints.pickles import Record
+from reds_core.models.checkpoints.family import Contents, Family, Settings
+from reds_core.models.checkpoints.stand_ins import Record
+from reds_core.models.checkpoints.tensors import State, check_filter, made
 from reds_core.models.published.stylegan2 import StyleGan2
 from reds_core.models.published.stylegan3 import StyleGan3
 
-# Defaults of the published constructor, for what a pickle does not repeat.
+# The published constructor's defaults, for what a pickle leaves out.
 SYNTHESIS3 = {
     "channel_base": 32768, "channel_max": 512, "num_layers": 14, "num_critical": 2, "first_cutoff": 2, "first_stopband": 2**2.1,
     "last_stopband_rel": 2**0.3, "margin_size": 10, "output_scale": 0.25, "conv_kernel": 3, "filter_size": 6, "lrelu_upsampling": 2,
@@ -22,14 +23,19 @@ SYNTHESIS3 = {
 }  # fmt: skip
 
 
-def stylegan2(g: Record) -> tuple[StyleGan2, State]:
+LICENCE = "NVIDIA publishes its checkpoints for non-commercial use; what was trained by others is theirs to license."
+
+
+def stylegan2(found: Contents, settings: Settings | None) -> tuple[StyleGan2, State]:
+    """Returns the architecture and weights of a network pickle of stylegan2-ada-pytorch."""
+    g = found["G_ema"]
     synthesis, mapping = _child(g, "synthesis"), _child(g, "mapping")
     blocks = [_child(synthesis, f"b{size}") for size in synthesis["block_resolutions"]]
     convs = [_child(block, "conv1") for block in blocks]
     architecture = StyleGan2(
-        kind="stylegan2", z_dim=_constant(g, "z_dim"), w_dim=_constant(g, "w_dim"), classes=_constant(g, "c_dim"), mapping_layers=_constant(mapping, "num_layers"),
-        channels=tuple(len(_tensor(conv, "bias")) for conv in convs), colours=_constant(g, "img_channels"), form=_constant(blocks[-1], "architecture"),
-        clamp=_constant(convs[-1], "conv_clamp"),
+        kind="stylegan2", z_dim=_constant(g, "z_dim"), w_dim=_constant(g, "w_dim"), classes=_constant(g, "c_dim"),
+        mapping_layers=_constant(mapping, "num_layers"), channels=tuple(len(_tensor(conv, "bias")) for conv in convs),
+        colours=_constant(g, "img_channels"), form=_constant(blocks[-1], "architecture"), clamp=_constant(convs[-1], "conv_clamp"),
     )  # fmt: skip
     state = _mapping(g) | {"synthesis.const": _tensor(blocks[0], "const")}
     for k, block in enumerate(blocks):
@@ -51,20 +57,23 @@ def stylegan2(g: Record) -> tuple[StyleGan2, State]:
     return architecture, state
 
 
-def stylegan3(g: Record) -> tuple[StyleGan3, State]:
+def stylegan3(found: Contents, settings: Settings | None) -> tuple[StyleGan3, State]:
+    """Returns the architecture and weights of a network pickle of stylegan3."""
+    g = found["G_ema"]
     synthesis, mapping = _child(g, "synthesis"), _child(g, "mapping")
-    given = SYNTHESIS3 | {k: v for k, v in synthesis["_init_kwargs"].items() if k in SYNTHESIS3}
+    chosen = SYNTHESIS3 | {k: v for k, v in synthesis["_init_kwargs"].items() if k in SYNTHESIS3}
     architecture = StyleGan3(
-        kind="stylegan3", z_dim=_constant(g, "z_dim"), w_dim=_constant(g, "w_dim"), classes=_constant(g, "c_dim"), mapping_layers=_constant(mapping, "num_layers"),
-        resolution=_constant(g, "img_resolution"), colours=_constant(g, "img_channels"), layers=given["num_layers"], critical=given["num_critical"],
-        channel_base=given["channel_base"], channel_max=given["channel_max"], first_cutoff=given["first_cutoff"],
-        first_stopband=given["first_stopband"], last_stopband_rel=given["last_stopband_rel"], margin=given["margin_size"],
-        kernel=given["conv_kernel"], filter_size=given["filter_size"], oversampling=given["lrelu_upsampling"],
-        radial=given["use_radial_filters"], output_scale=given["output_scale"], clamp=given["conv_clamp"],
+        kind="stylegan3", z_dim=_constant(g, "z_dim"), w_dim=_constant(g, "w_dim"), classes=_constant(g, "c_dim"),
+        mapping_layers=_constant(mapping, "num_layers"), resolution=_constant(g, "img_resolution"),
+        colours=_constant(g, "img_channels"), layers=chosen["num_layers"], critical=chosen["num_critical"],
+        channel_base=chosen["channel_base"], channel_max=chosen["channel_max"], first_cutoff=chosen["first_cutoff"],
+        first_stopband=chosen["first_stopband"], last_stopband_rel=chosen["last_stopband_rel"], margin=chosen["margin_size"],
+        kernel=chosen["conv_kernel"], filter_size=chosen["filter_size"], oversampling=chosen["lrelu_upsampling"],
+        radial=chosen["use_radial_filters"], output_scale=chosen["output_scale"], clamp=chosen["conv_clamp"],
     )  # fmt: skip
     waves = _child(synthesis, "input")
     if not torch.equal(_tensor(waves, "transform"), torch.eye(3)):
-        raise ModelError("the input of this network is turned or shifted for good; only the identity is supported")
+        raise ModelError("the input of this network is permanently turned or shifted; only the identity is supported")
     weight, bias = _linear(_child(waves, "affine"))
     state = _mapping(g) | {
         "synthesis.input.affine.weight": weight, "synthesis.input.affine.bias": bias,
@@ -74,10 +83,10 @@ def stylegan3(g: Record) -> tuple[StyleGan3, State]:
     *names, last = synthesis["layer_names"]
     for k, (name, plan) in enumerate(zip(names, architecture.plan(), strict=False)):
         layer = _child(synthesis, name)
-        found = (*(_constant(layer, n) for n in ("in_channels", "out_channels", "up_factor", "down_factor")), *layer["padding"][:2])
+        seen = (*(_constant(layer, n) for n in ("in_channels", "out_channels", "up_factor", "down_factor")), *layer["padding"][:2])
         around = architecture.padding(plan)
-        if found != (plan.fan_in, plan.fan_out, plan.up, plan.down, *around):
-            raise ModelError(f"layer {k} differs from the published plan of layers: {plan} and padding {around} are due")
+        if seen != (plan.fan_in, plan.fan_out, plan.up, plan.down, *around):
+            raise ModelError(f"layer {k} differs from the published plan of layers, which has {plan} and padding {around}")
         state |= _filtered3(f"synthesis.layers.{k}", layer)
     return architecture, state | _colours3("synthesis.rgb", _child(synthesis, last))
 
@@ -94,17 +103,19 @@ def _tensor(module: Record, name: str) -> Tensor:
 
 
 def _constant(module: Record, name: str) -> Any:
-    """A number or text that a module has: anything else would not be a constant, and need not even be finite to print."""
+    """Returns a number or text of a module. Raises ModelError for anything else, which need not even be finite to print."""
     value = module[name]
     if type(value) not in (int, float, str, bool, type(None)):
-        raise ModelError(f"{name} of a module is a {type(value).__name__}, where a number or a text belongs")
+        raise ModelError(f"{name} of a module is a {type(value).__name__}; it should be a number or a text")
     return value
 
 
 def _linear(module: Record, activation: str = "linear") -> tuple[Tensor, Tensor]:
-    """A fully connected layer's weight and bias."""
+    """Returns a fully connected layer's weight and bias."""
     if _constant(module, "activation") != activation:
-        raise ModelError(f"a fully connected layer has the activation {module['activation']!r}; only {activation!r} is known there")
+        raise ModelError(
+            f"a fully connected layer has the activation {module['activation']!r}; only {activation!r} is supported there"
+        )
     return _tensor(module, "weight") * _constant(module, "weight_gain"), _tensor(module, "bias") * _constant(module, "bias_gain")
 
 
@@ -117,16 +128,14 @@ def _mapping(g: Record) -> State:
     if _constant(g, "c_dim"):
         weight, bias = _linear(_child(mapping, "embed"))
         if weight.shape[:1] != bias.shape:
-            raise ModelError(
-                f"the classes' vectors {tuple(weight.shape)} and their bias {tuple(bias.shape)} do not belong together"
-            )
+            raise ModelError(f"the classes' vectors {tuple(weight.shape)} and their bias {tuple(bias.shape)} do not fit together")
         state["mapping.embed.weight"] = weight.T + bias  # a class is a column
     return state
 
 
 def _styled2(name: str, layer: Record, size: int) -> State:
     if _constant(layer, "activation") != "lrelu":
-        raise ModelError(f"{name} has the activation {layer['activation']!r}; only lrelu is known")
+        raise ModelError(f"{name} has the activation {layer['activation']!r}; only lrelu is supported")
     check_filter(_tensor(layer, "resample_filter"), 1.0)
     affine = _linear(_child(layer, "affine"))
     noise = torch.zeros(size, size)
@@ -155,5 +164,31 @@ def _colours3(name: str, layer: Record) -> State:
     affine = _linear(_child(layer, "affine"))
     return {
         f"{name}.affine.weight": affine[0] * gain, f"{name}.affine.bias": affine[1] * gain,
-        f"{name}.conv.weight": weight * _tensor(layer, "magnitude_ema").reshape(()).rsqrt(), f"{name}.conv.bias": _tensor(layer, "bias"),
+        f"{name}.conv.weight": weight * _tensor(layer, "magnitude_ema").reshape(()).rsqrt(),
+        f"{name}.conv.bias": _tensor(layer, "bias"),
     }  # fmt: skip
+
+
+def _generator(found: Contents) -> Record | None:
+    g = found.get("G_ema")
+    return g if isinstance(g, Record) and g.kind else None
+
+
+def _is_stylegan3(g: Record) -> bool:
+    return "layer_names" in g["_modules"]["synthesis"]
+
+
+STYLEGAN2 = Family(
+    name="stylegan2-ada-pytorch",
+    files="network pickles of stylegan2-ada-pytorch (G_ema)",
+    licence=LICENCE,
+    recognises=lambda found: (g := _generator(found)) is not None and not _is_stylegan3(g),
+    convert=stylegan2,
+)
+STYLEGAN3 = Family(
+    name="stylegan3",
+    files="network pickles of stylegan3 (G_ema)",
+    licence=LICENCE,
+    recognises=lambda found: (g := _generator(found)) is not None and _is_stylegan3(g),
+    convert=stylegan3,
+)

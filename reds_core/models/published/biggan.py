@@ -1,13 +1,13 @@
 """BigGAN in plain PyTorch (Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", ICLR 2019).
 
-Residual blocks that double the size, each normalised by the class and by a part of z of its own; attention at some sizes. The spectral norms
-of the weights and the statistics of the normalisations are fixed, and are multiplied in when a checkpoint is imported.
+Residual blocks that double the size, each normalised by the class and by a part of z of its own; attention at some sizes. The
+spectral norms of the weights and the statistics of the normalisations are fixed; they are multiplied in on import.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,41 +15,49 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from reds_core.models.config import Config
-from reds_core.models.published.stylegan2 import Size
+from reds_core.models.published.limits import Size
 
 
 class BigGan(Config):
-    """The architecture: what its file of weights does not say."""
+    """The architecture of a BigGAN: what its file of weights does not say."""
+
+    # Its normalisations divide by variances near zero, which would make the rounding of another layout visible.
+    layout: ClassVar[torch.memory_format] = torch.contiguous_format
 
     kind: Literal["biggan"]
     z_dim: Size
     classes: Size
-    shared_dim: Size = Field(description="Of a class's vector.")
+    shared_dim: Size = Field(description="The size of a class's vector.")
     z_parts: Size = Field(
-        description="Parts that z is split into: the first starts the image, each block gets one; 1: all starts it."
+        description="The parts of z: the first starts the image and each block gets one of the others; 1 if all of z starts it."
     )
-    bottom: Size = Field(description="Width of the first features.")
-    channels: Annotated[tuple[Size, ...], Field(min_length=2, max_length=10)] = Field(description="Before and after every block.")
-    attention: tuple[Size, ...] = Field(description="Image sizes after which attention stands.")
+    bottom: Size = Field(description="The width of the first features, in pixels.")
+    channels: Annotated[tuple[Size, ...], Field(min_length=2, max_length=10)] = Field(
+        description="The channels before and after every block."
+    )
+    attention: tuple[Size, ...] = Field(description="The image sizes, in pixels, that attention follows.")
     colours: Size
 
     @model_validator(mode="after")
     def _parts(self) -> BigGan:
         if self.z_parts not in (1, len(self.channels)) or self.z_dim % self.z_parts:
-            raise ValueError(f"z of {self.z_dim} cannot be {self.z_parts} parts for {len(self.channels) - 1} blocks")
+            raise ValueError(
+                f"z of {self.z_dim} numbers cannot be split into {self.z_parts} parts for {len(self.channels) - 1} blocks"
+            )
         return self
 
     @property
     def resolution(self) -> int:
+        """The side of an image, in pixels."""
         return self.bottom << (len(self.channels) - 1)
 
     def build(self) -> nn.Module:
-        """The network, without its weights."""
+        """Returns the network, without its weights."""
         return Generator(self)
 
 
 class Generator(nn.Module):
-    """(n, z) normal latents and (n,) class indices -> (n, colours, size, size) images in [-1, 1]."""
+    """Maps (n, z) normal latents and (n,) class indices to (n, colours, size, size) images in [-1, 1]."""
 
     def __init__(self, a: BigGan) -> None:
         super().__init__()
@@ -79,7 +87,7 @@ class Generator(nn.Module):
 
 
 class Block(nn.Module):
-    """(n, i, s, s) features and (n, k) conditions -> (n, o, 2s, 2s)."""
+    """Maps (n, i, s, s) features and (n, k) conditions to (n, o, 2s, 2s) features."""
 
     def __init__(self, fan_in: int, fan_out: int, condition: int) -> None:
         super().__init__()
@@ -91,14 +99,14 @@ class Block(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h, x = (F.interpolate(v, scale_factor=2.0) for v in (F.relu(self.norm1(x, condition)), x))
         h = self.conv2(F.relu(self.norm2(self.conv1(h), condition)))
-        # The 1x1 convolution could come before the doubling, for a quarter of its work, but published images would then differ by more
-        # than rounding elsewhere explains: trained normalisations divide by variances near zero.
+        # The 1x1 convolution could come before the doubling, for a quarter of the work, but then images would differ from the
+        # published ones by more than the usual rounding: trained normalisations divide by variances near zero.
         y: Tensor = h + self.skip(x)
         return y
 
 
 class Norm(nn.Module):
-    """Batch normalisation by fixed statistics, with a gain and a bias chosen by the condition."""
+    """Normalises by fixed statistics, with a gain and a bias that depend on the condition."""
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
@@ -116,7 +124,7 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every place of (n, c, s, s) looks at all places of a half as fine a grid (Zhang et al., "Self-Attention GANs", ICML 2019)."""
+    """Lets each place of (n, c, s, s) attend to all of a grid half as fine (Zhang et al., "Self-Attention GANs", ICML 2019)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

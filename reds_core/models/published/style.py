@@ -1,7 +1,7 @@
 """What the style-based generators have in common: the mapping z [, class] -> w, and the scales of modulated convolutions.
 
-Published networks multiply weights by constants at run time (equalised learning rates). Here those constants are multiplied in when a
-checkpoint is imported (reds_core.models.checkpoints), so that every layer is a plain one.
+Published networks multiply weights by constants at run time (equalised learning rates). Here those constants are multiplied in when
+a checkpoint is imported (reds_core.models.checkpoints), so that every layer is a plain one.
 
 A modulated convolution scales its input channels by a style, and its output channels back to unit variance. Scaling the activations
 equals scaling the weights for each sample, and stays one dense convolution for the whole batch.
@@ -14,37 +14,40 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 EPSILON = 1e-8
 
 
-def unit(x: Tensor) -> Tensor:
-    """Rows (n, k) scaled to a mean square of 1."""
+def unit(x: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    """Returns rows (n, k) scaled to a mean square of 1."""
     return x * (x.square().mean(1, keepdim=True) + EPSILON).rsqrt()
 
 
 def leaky(x: Tensor) -> Tensor:
-    """A leaky ReLU that keeps the variance."""
+    """Applies a leaky ReLU that keeps the variance."""
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
 def clamped(x: Tensor, limit: float | None) -> Tensor:
-    """Activations cut off at +-limit, as networks trained in half precision are."""
+    """Clamps activations to +-limit, as networks trained in half precision do."""
     return x if limit is None else x.clamp(-limit, limit)
 
 
-def modulation(style: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The scales of a convolution's input and output channels, (n, i, 1, 1) and (n, o, 1, 1), for a style (n, i), a weight (o, i, k, k)."""
+def modulation(
+    style: Float[Tensor, "n i"], weight: Float[Tensor, "o i k k"]
+) -> tuple[Float[Tensor, "n i 1 1"], Float[Tensor, "n o 1 1"]]:
+    """Returns the scales of a convolution's input channels and of its output channels."""
     if style.dtype == torch.float16:
-        # The length of a style cancels out, but its square must not overflow.
+        # A style's length cancels out, but its square must not overflow.
         style = style / style.detach().abs().amax(1, keepdim=True)
     scale = (style.square() @ weight.square().sum((2, 3)).T + EPSILON).rsqrt()
     return style[:, :, None, None], scale[:, :, None, None]
 
 
 class Mapping(nn.Module):
-    """(n, z) normal latents and (n,) class indices -> (n, w). `mean` is the mean w that truncation moves to."""
+    """Maps (n, z) normal latents and (n,) class indices to (n, w). `mean` is the mean w that truncation moves towards."""
 
     def __init__(self, z_dim: int, w_dim: int, classes: int, layers: int) -> None:
         super().__init__()

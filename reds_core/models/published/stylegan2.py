@@ -1,8 +1,8 @@
-"""StyleGAN2 in plain PyTorch (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020; with ADA, NeurIPS 2020).
+"""StyleGAN2 in plain PyTorch (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020).
 
 A constant of 4x4, then a block for every doubling of the size: a convolution that doubles, one that does not, and a map to colours.
-`form` is how the blocks' images add up: "skip" sums the colours of all blocks, so that the image at any size on the way can be had for
-less; "resnet" adds around the blocks; "orig" does neither.
+`form` says how the blocks add up: "skip" sums the colours of all blocks, so that a smaller image is available part of the way, for
+less work; "resnet" adds each block's input to its output; "orig" does neither.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,29 +18,30 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reds_core.models.config import Config
+from reds_core.models.published.limits import Classes, Layers, Positive, Size
 from reds_core.models.published.style import Mapping, clamped, leaky, modulation
-
-Size = Annotated[int, Field(ge=1, le=2**16)]
-Layers = Annotated[int, Field(ge=1, le=64)]
-Classes = Annotated[int, Field(ge=0, le=2**20)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 class StyleGan2(Config):
-    """The architecture: what its file of weights does not say."""
+    """The architecture of a StyleGAN2: what its file of weights does not say."""
+
+    layout: ClassVar[torch.memory_format] = torch.channels_last
 
     kind: Literal["stylegan2"]
     z_dim: Size
     w_dim: Size
     classes: Classes
     mapping_layers: Layers
-    channels: Annotated[tuple[Size, ...], Field(min_length=1, max_length=12)] = Field(description="Of the blocks, from 4x4 up.")
+    channels: Annotated[tuple[Size, ...], Field(min_length=1, max_length=12)] = Field(
+        description="The channels of each block, from 4x4 pixels up."
+    )
     colours: Size
     form: Literal["skip", "resnet", "orig"]
-    clamp: Positive | None = Field(description="Where activations are cut off.")
+    clamp: Positive | None = Field(description="Activations are clamped to +-this; not at all if null.")
 
     @property
     def resolution(self) -> int:
+        """The side of an image, in pixels."""
         return 4 << (len(self.channels) - 1)
 
     @property
@@ -48,13 +49,14 @@ class StyleGan2(Config):
         """How many rows of w the synthesis takes."""
         return 2 * len(self.channels)
 
-    def build(self) -> tuple[Mapping, nn.Module]:
-        """Mapping and synthesis, without their weights."""
-        return Mapping(self.z_dim, self.w_dim, self.classes, self.mapping_layers), Synthesis(self)
+    def build(self) -> nn.ModuleDict:
+        """Returns `mapping` and `synthesis`, without their weights."""
+        mapping = Mapping(self.z_dim, self.w_dim, self.classes, self.mapping_layers)
+        return nn.ModuleDict({"mapping": mapping, "synthesis": Synthesis(self)})
 
 
 class Synthesis(nn.Module):
-    """(n, rows, w) -> (n, colours, size, size) images, about [-1, 1]."""
+    """Maps (n, rows, w) to (n, colours, size, size) images, roughly in [-1, 1]."""
 
     def __init__(self, a: StyleGan2) -> None:
         super().__init__()
@@ -74,14 +76,14 @@ class Synthesis(nn.Module):
         return image
 
     def upto(self, size: int) -> Synthesis:
-        """The network that ends at images of `size` pixels, a part of this one: it shares its weights, and leaves rows of w unread."""
+        """Returns the part of this network up to images of `size` pixels. It shares the weights, and ignores the last rows of w."""
         part = copy.copy(self)
         part._modules = self._modules | {"blocks": self.blocks[: (size // 4).bit_length()]}
         return part
 
 
 class Block(nn.Module):
-    """Block k: features (n, i, s, s) -> (n, o, 2s, 2s), and the image so far; the first one starts from the constant."""
+    """Maps features (n, i, s, s) to (n, o, 2s, 2s), and adds to the image so far. The first block starts from the constant."""
 
     def __init__(self, a: StyleGan2, fan_in: int, fan_out: int, k: int, rgb: bool) -> None:
         super().__init__()
@@ -107,7 +109,7 @@ class Block(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """A modulated 3x3 convolution, a fixed image of noise, a bias and an activation."""
+    """Applies a modulated 3x3 convolution, and adds a fixed image of noise and a bias, before an activation."""
 
     def __init__(self, a: StyleGan2, fan_in: int, fan_out: int, size: int, doubles: bool) -> None:
         super().__init__()
@@ -130,7 +132,7 @@ class StyledConv(nn.Module):
 
 
 class ToColours(nn.Module):
-    """A modulated 1x1 convolution to colours; its scale is part of its affine map."""
+    """Applies a modulated 1x1 convolution to colours. Its scale is part of its affine map."""
 
     def __init__(self, a: StyleGan2, fan_in: int) -> None:
         super().__init__()
@@ -143,12 +145,12 @@ class ToColours(nn.Module):
 
 
 def blurred(x: Tensor) -> Tensor:
-    """The filter [1, 3, 3, 1] in both directions, over what a transposed convolution of stride 2 left: one pixel smaller."""
+    """Filters what a transposed convolution of stride 2 returned by [1, 3, 3, 1] in both directions, to one pixel less."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 4
     kernel = taps.outer(taps).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Twice the size by the same filter: bilinear interpolation, with black around the image."""
+    """Doubles the size by the same filter: bilinear interpolation, with black around the image."""
     return F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2.0, mode="bilinear", align_corners=False)[:, :, 2:-2, 2:-2]

@@ -1,18 +1,18 @@
 """StyleGAN3 in plain PyTorch, configurations T and R (Karras et al., "Alias-Free Generative Adversarial Networks", NeurIPS 2021).
 
-Features are signals, sampled finely enough for what they hold. The input is a set of waves, turned and shifted by w; a layer is a modulated
-convolution, and a nonlinearity applied at a higher sampling rate between two low-pass filters:
+Features are signals, sampled finely enough for what they hold. The input is a set of waves, turned and shifted by w. A layer is a
+modulated convolution, and a nonlinearity at a higher sampling rate between two low-pass filters:
 
     x -> conv -> + bias -> upsample, filter -> leaky ReLU -> filter, downsample
 
-Layers differ in sampling rate, cutoff and size, by a rule for all of them (`StyleGan3.plan`); the filters lie in the checkpoint.
+Layers differ in sampling rate, cutoff and size, by one rule for all of them (`StyleGan3.plan`). The filters are in the checkpoint.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reds_core.models.config import Config
+from reds_core.models.published.limits import Classes, Layers, Positive, Size
 from reds_core.models.published.style import Mapping, clamped, leaky, modulation, unit
-from reds_core.models.published.stylegan2 import Classes, Layers, Positive, Size
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class Layer:
 
 
 class StyleGan3(Config):
-    """The architecture: what its file of weights does not say. Names and defaults as in the article's table of layers."""
+    """The architecture of a StyleGAN3: what its file of weights does not say. The layers follow from these numbers."""
+
+    layout: ClassVar[torch.memory_format] = torch.channels_last
 
     kind: Literal["stylegan3"]
     z_dim: Size
@@ -48,8 +50,8 @@ class StyleGan3(Config):
     mapping_layers: Layers
     resolution: Annotated[int, Field(ge=4, le=4096)]
     colours: Size
-    layers: Layers = Field(description="Without the one to colours.")
-    critical: Annotated[int, Field(ge=0)] = Field(description="Critically sampled layers at the end.")
+    layers: Layers = Field(description="How many layers, without the one to colours.")
+    critical: Annotated[int, Field(ge=0)] = Field(description="How many layers at the end are critically sampled.")
     channel_base: Size
     channel_max: Size
     first_cutoff: Positive
@@ -58,8 +60,10 @@ class StyleGan3(Config):
     margin: Annotated[int, Field(ge=0, le=64)]
     kernel: Literal[1, 3]
     filter_size: Annotated[int, Field(ge=1, le=16)]
-    oversampling: Annotated[int, Field(ge=1, le=16)] = Field(description="Of the nonlinearity.")
-    radial: bool = Field(description="Downsampling filters that do not depend on direction (configuration R).")
+    oversampling: Annotated[int, Field(ge=1, le=16)] = Field(
+        description="The factor of the sampling rate at which the nonlinearity is applied."
+    )
+    radial: bool = Field(description="Whether downsampling filters are radially symmetric (configuration R).")
     output_scale: float
     clamp: Positive | None
 
@@ -69,7 +73,7 @@ class StyleGan3(Config):
         return self.layers + 2
 
     def rates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cutoffs in cycles, sampling rates and sizes after every layer; entry 0 and 1 are the input's."""
+        """Returns the cutoffs in cycles, sampling rates and sizes after every layer; entries 0 and 1 are the input's."""
         last_cutoff = self.resolution / 2
         last_stopband = last_cutoff * self.last_stopband_rel
         rise = np.minimum(np.arange(self.layers + 1) / (self.layers - self.critical), 1)
@@ -81,7 +85,7 @@ class StyleGan3(Config):
         return cutoffs, rates, sizes
 
     def plan(self) -> list[Layer]:
-        """Every layer, the one to colours last."""
+        """Returns every layer, the one to colours last."""
         cutoffs, rates, sizes = self.rates()
         channels = np.rint(np.minimum(self.channel_base / 2 / cutoffs, self.channel_max))
         channels[-1] = self.colours
@@ -96,23 +100,24 @@ class StyleGan3(Config):
         return found
 
     def taps(self, factor: int) -> int:
-        """The length of a filter that changes the sampling rate by a factor."""
+        """Returns the length of a filter that changes the sampling rate by a factor."""
         return self.filter_size * factor if factor > 1 else 1
 
     def padding(self, layer: Layer) -> tuple[int, int]:
-        """So many samples must lie before and after the upsampled signal that just `out_size` are left in the end."""
+        """Returns how many samples to add before and after the upsampled signal so that `out_size` are left in the end."""
         around = (layer.out_size - 1) * layer.down + 1 - (layer.in_size + self.kernel - 1) * layer.up
         around += self.taps(layer.up) + self.taps(layer.down) - 2
         low = (around + layer.up) // 2
         return low, around - low
 
-    def build(self) -> tuple[Mapping, nn.Module]:
-        """Mapping and synthesis, without their weights."""
-        return Mapping(self.z_dim, self.w_dim, self.classes, self.mapping_layers), Synthesis(self)
+    def build(self) -> nn.ModuleDict:
+        """Returns `mapping` and `synthesis`, without their weights."""
+        mapping = Mapping(self.z_dim, self.w_dim, self.classes, self.mapping_layers)
+        return nn.ModuleDict({"mapping": mapping, "synthesis": Synthesis(self)})
 
 
 class Synthesis(nn.Module):
-    """(n, rows, w) -> (n, colours, size, size) images, about [-1, 1]."""
+    """Maps (n, rows, w) to (n, colours, size, size) images, roughly in [-1, 1]."""
 
     def __init__(self, a: StyleGan3) -> None:
         super().__init__()
@@ -132,7 +137,7 @@ class Synthesis(nn.Module):
 
 
 class Waves(nn.Module):
-    """(n, w) -> (n, channels, size, size): sines of fixed frequencies, turned and shifted by w."""
+    """Maps (n, w) to (n, channels, size, size): sines of fixed frequencies, turned and shifted by w."""
 
     def __init__(self, a: StyleGan3, channels: int, size: int) -> None:
         super().__init__()
@@ -161,7 +166,7 @@ class Waves(nn.Module):
 
 
 class FilteredLayer(nn.Module):
-    """(n, i, in_size, in_size) and (n, w) -> (n, o, out_size, out_size)."""
+    """Maps (n, i, in_size, in_size) and (n, w) to (n, o, out_size, out_size)."""
 
     def __init__(self, a: StyleGan3, layer: Layer) -> None:
         super().__init__()
@@ -185,7 +190,7 @@ class FilteredLayer(nn.Module):
 
 
 class ToColours(nn.Module):
-    """A modulated 1x1 convolution to colours; its scales are part of its weights."""
+    """Applies a modulated 1x1 convolution to colours. Its scales are part of its weights."""
 
     def __init__(self, a: StyleGan3, layer: Layer) -> None:
         super().__init__()
@@ -198,9 +203,9 @@ class ToColours(nn.Module):
 
 
 def upsampled(x: Tensor, taps: Tensor, factor: int, low: int, high: int) -> Tensor:
-    """`factor` times the samples in both directions, filtered by `taps`, with `low` and `high` samples around them (cut off if negative).
+    """Returns `factor` times the samples in both directions, filtered by `taps`, and `low` and `high` more (or fewer) around them.
 
-    The transposed convolution gives all that the filter reaches; what is asked for is a part of it.
+    The transposed convolution computes everything that the filter reaches, of which the result is a part.
     """
     count, channels = len(taps), x.shape[1]
     start, length = count - 1 - low, x.shape[2] * factor + low + high - count + 1
@@ -212,7 +217,7 @@ def upsampled(x: Tensor, taps: Tensor, factor: int, low: int, high: int) -> Tens
 
 
 def downsampled(x: Tensor, taps: Tensor, factor: int) -> Tensor:
-    """Every `factor`-th sample in both directions of a signal filtered by `taps`, one row of them or, if radial, a square."""
+    """Returns every `factor`-th sample, in both directions, of a signal filtered by `taps`: a row or, if radial, a square."""
     channels = x.shape[1]
     if taps.ndim == 2:
         return F.conv2d(x, taps.expand(channels, 1, -1, -1), stride=factor, groups=channels)

@@ -1,4 +1,4 @@
-"""What a rendered room shows: the light that falls on it, and one layer for each segment, painted by rooms.py from back to front."""
+"""What a rendered room shows: the light that falls on it, and a layer for each segment, which rooms.py paints back to front."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Layer = tuple[Tensor, Tensor]  # its colour (n, 3, h, w), and its share of every
 
 
 def daylight(x: Tensor, y: Tensor, room: dict[str, Values]) -> Tensor:
-    """Returns how much daylight of which colour falls on each pixel, (n, 3, h, w): from the window, and a little from everywhere."""
+    """Returns the daylight, and its colour, on each pixel, (n, 3, h, w): from the window, and a little from everywhere."""
     window, light = room["window"], room["light"]
     reach = torch.exp(-(((x - window["x"]) / 0.38) ** 2) - ((y - window["y"] - 0.1) / 0.45) ** 2)
     return tint(light["day"] * (0.16 + 0.42 * reach), 0.6 * light["warmth"], 0.0) + 0.64
 
 
 def lamplight(x: Tensor, y: Tensor, lamp: Values) -> Tensor:
-    """Returns how much lamplight of which colour falls on each pixel, (n, 3, h, w)."""
+    """Returns the lamplight, and its colour, on each pixel, (n, 3, h, w)."""
     reach = torch.exp(-(((x - lamp["x"]) / 0.17) ** 2) - ((y - lamp["height"]) / 0.2) ** 2)
     return tint(0.55 * lamp["glow"] * reach, lamp["warmth"], 0.0)
 
@@ -101,8 +101,8 @@ def paint_lamp(x: Tensor, y: Tensor, lamp: Values) -> Layer:
 def paint_sofa(x: Tensor, y: Tensor, sofa: Values) -> Layer:
     """Paints the sofa: feet, a back with two cushions, a seat with two, arms and a pillow, lighter towards the left and on top.
 
-    The light in the room leaves its cloth alone. If it did not, cloth of another colour could look just like cloth in another light,
-    and holding how the sofa looks would not hold the sofa.
+    The light in the room leaves its cloth alone. Otherwise cloth of another colour could look just like cloth in another light, and
+    holding how the sofa looks would not hold the sofa.
     """
     half, base = sofa["width"] / 2, sofa["base"]
     left, right, top = sofa["x"] - half, sofa["x"] + half, base - sofa["back"]

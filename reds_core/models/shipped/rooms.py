@@ -6,8 +6,9 @@ z -> u: orthogonal mixings and, between them, couplings: one half of the numbers
 depend smoothly on the first half. Each has an exact inverse, and neither changes the normal distribution: u is N(0, I) if z is. No
 axis of z is a factor, and a straight line in z becomes a curve in u.
 
-u -> factors: erf(u / sqrt 2) is uniform over (-1, 1), and is scaled to the factor's range, which is chosen such that every room looks
-like a room. The numbers that no factor needs are faint fields of texture on the wall and the floor, so that none is without effect.
+u -> factors: erf(u / sqrt 2) is uniform over (-1, 1), and is scaled to the factor's range, which is chosen such that every room
+looks like a room. The numbers that no factor needs are faint fields of texture on the wall and the floor, so that none
+is without effect.
 
 factors -> image: layers with soft edges (shapes.py, furniture.py), painted from back to front. Everything is smooth. x runs to the
 right and y down, from 0 to 1 over the image. Colours are the image's own values, 0 to 1, with a soft limit below 1.
@@ -40,13 +41,14 @@ SEGMENTS = ("wall", "floor", "window", "sofa", "lamp", "picture")
 # The lowest and highest value of each. A colour is a lightness, a warmth (orange to blue) and a greenness (green to purple).
 FACTORS: dict[str, dict[str, tuple[float, float]]] = {
     "sofa": {
-        "x": (0.38, 0.52), "base": (0.86, 0.92), "width": (0.54, 0.68), "back": (0.30, 0.38), "seat": (0.42, 0.54), "arm": (0.07, 0.10),
-        "lightness": (0.30, 0.52), "warmth": (-0.8, 0.8), "green": (-0.8, 0.8), "pillow": (0.1, 0.9), "pillow_warmth": (-0.9, 0.9), "pillow_green": (-0.9, 0.9),
+        "x": (0.38, 0.52), "base": (0.86, 0.92), "width": (0.54, 0.68), "back": (0.30, 0.38), "seat": (0.42, 0.54),
+        "arm": (0.07, 0.10), "lightness": (0.30, 0.52), "warmth": (-0.8, 0.8), "green": (-0.8, 0.8), "pillow": (0.1, 0.9),
+        "pillow_warmth": (-0.9, 0.9), "pillow_green": (-0.9, 0.9),
     },
     "lamp": {"x": (0.84, 0.93), "height": (0.36, 0.50), "shade": (0.06, 0.09), "glow": (0.05, 1), "warmth": (0.1, 0.6)},
     "picture": {
-        "x": (0.63, 0.71), "y": (0.18, 0.26), "width": (0.09, 0.14), "height": (0.08, 0.12), "lightness": (0.35, 0.65), "warmth": (-1, 1),
-        "green": (-1, 1), "hill": (-0.03, 0.04),
+        "x": (0.63, 0.71), "y": (0.18, 0.26), "width": (0.09, 0.14), "height": (0.08, 0.12), "lightness": (0.35, 0.65),
+        "warmth": (-1, 1), "green": (-1, 1), "hill": (-0.03, 0.04),
     },
     "window": {"x": (0.19, 0.31), "y": (0.22, 0.29), "width": (0.11, 0.16), "height": (0.13, 0.18)},
     "light": {"day": (0.1, 1), "warmth": (-0.5, 0.5), "slant": (-0.3, 0.8)},

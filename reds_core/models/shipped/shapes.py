@@ -13,7 +13,7 @@ SHARP = 160.0  # 1 / the width of an edge: 10 to 90 % in 1.8 pixels of an image 
 
 
 def tint(lightness: Tensor, warmth: Tensor | float, green: Tensor | float) -> Tensor:
-    """Returns a colour, (n, 3, ...), by its lightness, warmth (orange to blue) and greenness (green to purple), the last two in (-1, 1)."""
+    """Returns a colour, (n, 3, ...): its lightness, warmth (orange to blue) and greenness (green to purple), both in (-1, 1)."""
     channels = [(0.55, -0.35), (-0.05, 0.25), (-0.62, -0.20)]
     return torch.cat([lightness * (1 + a * warmth + b * green) for a, b in channels], 1)
 

@@ -1,4 +1,4 @@
-"""What the formats share."""
+"""What all families check and ask of tensors. Everything leaves here in float32."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints.pickles import Stored
+from reds_core.models.checkpoints.stand_ins import Stored
 
-State = dict[str, Tensor]
+State = dict[str, Tensor]  # under the names of our architectures
 
 FILTER = (1.0, 3.0, 3.0, 1.0)  # by which StyleGAN2 resamples
 
 
 class Tensors(Mapping[str, Tensor]):
-    """The tensors of a state dict, each made when it is asked for: many names may stand for one large storage."""
+    """The tensors of a state dict, each made only when it is looked up: many names may share one large storage."""
 
     def __init__(self, found: Mapping[Any, Any]) -> None:
         self.stored = {name: value for name, value in found.items() if isinstance(value, Stored)}
@@ -34,17 +34,17 @@ class Tensors(Mapping[str, Tensor]):
         return len(self.stored)
 
     def check_all_used(self, *known: str) -> None:
-        """Raises ModelError if anything but names with these ends was left out: it is another network than was taken for."""
+        """Raises ModelError if a tensor was never looked up, unless its name ends in one of `known`: it is another network."""
         left = sorted(name for name in self.unused if not name.endswith(known))
         if left:
             raise ModelError(
-                f"the checkpoint holds {len(left)} tensors that this architecture has not, {ascii(left[0])[:80]} among them: it is a variant "
-                "that is not supported"
+                f"the checkpoint holds {len(left)} tensors that this architecture does not have, {ascii(left[0])[:80]} among them: "
+                "it is a variant that is not supported"
             )
 
 
 def made(stored: Stored) -> Tensor:
-    """A tensor in float32. Raises ModelError for an empty one, whose other sizes nothing in the file stands for."""
+    """Returns a tensor in float32. Raises ModelError for an empty one: nothing in the file bounds its other sizes."""
     tensor = stored.tensor()
     if not tensor.numel():
         raise ModelError(f"a tensor of shape {tuple(tensor.shape)} is empty: the file is damaged")
@@ -52,14 +52,14 @@ def made(stored: Stored) -> Tensor:
 
 
 def scaled(a: Tensor, by: Tensor) -> Tensor:
-    """a * by, of a's shape. Raises ModelError if it would grow: an outer product can be far larger than the file."""
+    """Returns a * by, of a's shape. Raises ModelError if it would grow: an outer product can be far larger than the file."""
     if torch.broadcast_shapes(a.shape, by.shape) != a.shape:
-        raise ModelError(f"a factor of shape {tuple(by.shape)} does not belong to {tuple(a.shape)}")
+        raise ModelError(f"a factor of shape {tuple(by.shape)} does not fit {tuple(a.shape)}")
     return a * by
 
 
 def check_filter(kernel: Tensor, gain: float) -> None:
-    """Raises ModelError if a StyleGAN2 resamples by another filter (4, 4) than ours does."""
+    """Raises ModelError if a StyleGAN2's kernel is not the outer product (4, 4) of FILTER with itself, times `gain`."""
     taps = torch.tensor(FILTER)
     expected = taps.outer(taps) / taps.sum() ** 2 * gain
     if kernel.shape != expected.shape or not torch.allclose(kernel, expected, atol=1e-6):
