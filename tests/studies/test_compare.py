@@ -82,7 +82,7 @@ def test_straight_methods_give_unit_directions_that_runs_can_use(small: Path, by
 
 
 def test_sefa_of_known_weights_is_their_leading_directions(small: Path) -> None:
-    generator = prepare(load_spec(small), "cpu").generator
+    generator = prepare(load_spec(small), "cpu").networks.generator
     generator.style_weight = torch.diag(torch.tensor([1.0, 5, 2, 0.1, 0.2, 0.3]))
     cloud = cloud_of(torch.randn(50, 6), torch.zeros(50).long(), [])
     found = fit("sefa", generator, cloud, lambda n: None, lambda name, x: None, ["a"], ["b"])  # type: ignore[arg-type, return-value]
@@ -94,7 +94,7 @@ def test_interfacegan_leaves_the_normals_of_what_is_held(small: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     latents = torch.randn(2000, 4, generator=draw)
     features = {"held": latents[:, :1], "varied": latents[:, :1] + latents[:, 1:2]}
-    generator = prepare(load_spec(small), "cpu").generator
+    generator = prepare(load_spec(small), "cpu").networks.generator
     cloud = cloud_of(latents, torch.zeros(2000).long(), [])
     found = fit(
         "interfacegan", generator, cloud, lambda n: (latents, latents), lambda name, x: features[name], ["held"], ["varied"]
