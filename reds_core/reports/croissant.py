@@ -85,7 +85,6 @@ def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[st
     """
     image = s.spec.shards.image
     tars = [{"name": f"{m.stem}.tar", "sha256": m.sha256, "bytes": m.bytes} for m in read_manifests(s.folder)]
-    joined = [name for name in columns if name != "key"]
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -96,29 +95,34 @@ def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[st
         "license": "other",
         "version": "1.0.0",
         "distribution": [*_files(tars, image), _file(TABLE, "application/x-parquet", table_sha256)],
-        "recordSet": [
-            {
-                "@type": "cr:RecordSet",
-                "@id": "table",
-                "name": "table",
-                "key": {"@id": "table/key"},
-                "field": [
-                    _field("table", name, kind, {"fileObject": {"@id": TABLE}, "extract": {"column": name}})
-                    for name, kind in columns.items()
-                ],
-            },
-            {
-                "@type": "cr:RecordSet",
-                "@id": "samples",
-                "name": "samples",
-                "field": [
-                    # A member's name up to its first dot is its sample's key.
-                    _field("samples", "key", "sc:Text", _in_images("filename") | {"transform": {"regex": "^([^.]+)"}})
-                    | {"references": {"field": {"@id": "table/key"}}},
-                    _field("samples", "image", "sc:ImageObject", _in_images("content")),
-                    *(_field("samples", name, columns[name], {"field": {"@id": f"table/{name}"}}) for name in joined),
-                ],
-            },
+        "recordSet": [_table_records(columns), _sample_records(columns)],
+    }
+
+
+def _table_records(columns: dict[str, str]) -> dict[str, Any]:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "table",
+        "name": "table",
+        "key": {"@id": "table/key"},
+        "field": [
+            _field("table", name, kind, {"fileObject": {"@id": TABLE}, "extract": {"column": name}})
+            for name, kind in columns.items()
+        ],
+    }
+
+
+def _sample_records(columns: dict[str, str]) -> dict[str, Any]:
+    # A member's name up to its first dot is its sample's key.
+    key = _field("samples", "key", "sc:Text", _in_images("filename") | {"transform": {"regex": "^([^.]+)"}})
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "samples",
+        "name": "samples",
+        "field": [
+            key | {"references": {"field": {"@id": "table/key"}}},
+            _field("samples", "image", "sc:ImageObject", _in_images("content")),
+            *(_field("samples", n, kind, {"field": {"@id": f"table/{n}"}}) for n, kind in columns.items() if n != "key"),
         ],
     }
 
