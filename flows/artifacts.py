@@ -1,4 +1,4 @@
-"""What people watch in Prefect's UI: progress, and at the end the totals as a table, the contact sheet, and where the report lies."""
+"""What people watch in Prefect's UI: progress; at the end the totals as a table, the contact sheet, and a link to the report."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def _only_shown() -> Iterator[None]:
-    """A server that is away must not end a run because nobody can watch it."""
+    """Logs what the server does not take: a run must not end because nobody can watch it."""
     try:
         yield
     except (httpx.HTTPError, PrefectException) as error:
-        log.warning("the Prefect server shows nothing of this: %s", error or type(error).__name__)
+        log.warning("the Prefect server does not show this: %s", error or type(error).__name__)
 
 
 class ProgressArtifact:
-    """The share of a run's shards that is finished, in percent."""
+    """A progress bar: the share of a run's shards that is finished, in percent."""
 
     def __init__(self, name: str, todo: int) -> None:
         self.todo, self.done = todo, 0
@@ -47,7 +47,7 @@ class ProgressArtifact:
             self.id = found
 
     def step(self) -> None:
-        """One shard more. The server hears of whole percents: an update costs more than all else that a task does there."""
+        """Counts one more shard. The server is told whole percents only: an update costs it more than the rest of a task."""
         before, self.done = 100 * self.done // self.todo, self.done + 1
         if self.id and 100 * self.done // self.todo > before:
             with _only_shown():
@@ -56,7 +56,7 @@ class ProgressArtifact:
 
 @_only_shown()
 def show(s: Summary, report: str) -> None:
-    """The artifacts of a run that has come to its end."""
+    """Creates the artifacts of a finished run."""
     name = s.spec.name
     create_table_artifact(key=_key("totals", name), table=[totals_row(s)], description=f"Totals of {name}")
     link = s.origin.url("report.html")
@@ -71,7 +71,7 @@ def show(s: Summary, report: str) -> None:
 
 
 def totals_row(s: Summary) -> dict[str, Any]:
-    """A run's figures by name: how much, how well, how fast, at what cost."""
+    """Returns a run's figures by name: how much, how well, how fast, at what cost."""
     t = s.totals
     return {
         "shards": t.shards, "seeds": t.seeds, "samples": t.samples, "accepted": t.accepted, "accepted share": round(t.share, 4),
@@ -87,5 +87,5 @@ def _what(role: str) -> str:
 
 
 def _key(what: str, name: str) -> str:
-    """An artifact's key: lower-case letters, digits and dashes are all that Prefect takes."""
+    """Returns an artifact's key: Prefect takes lower-case letters, digits and dashes only."""
     return re.sub(r"[^a-z0-9]+", "-", f"augment-{what}-{name}".lower()).strip("-")

@@ -1,4 +1,7 @@
-"""A spec as a scheduled deployment: Prefect's server keeps the schedule, `prefect worker start` on any machine that reaches it runs the flow."""
+"""A spec as a scheduled deployment.
+
+Prefect's server keeps the schedule; workers (`prefect worker start`), on any machine that reaches the server, run the flow.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from flows.child_runs import make_shards
 from reds_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent  # where a worker finds this package's code
-HEARTBEAT, SILENCE = 60, 300  # seconds; a server that is restarted must not make its healthy runs look dead
+HEARTBEAT, SILENCE = 60, 300  # seconds; a restart of the server must not make healthy runs look dead
 ALIVE = (
     "Running", "Scheduled", "Late", "AwaitingConcurrencySlot", "AwaitingRetry", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut"
 )  # fmt: skip
@@ -36,10 +39,10 @@ def deploy(
     Args:
         name: of the deployment; one of the same name is replaced.
         pool: a work pool of type process whose workers make shards.
-        parents: the pool for runs that only wait for others, if `parameters["split"]` is set; else not used.
+        parents: the pool for runs that only wait for child runs, if `parameters["split"]` is set; else not used.
         schedule: when to run.
         concurrency: runs of the deployment at once; the others wait.
-        notify: a notification block that hears of runs that failed, "TYPE/NAME".
+        notify: a notification block that is told of failed runs, "TYPE/NAME".
         parameters: the flow's, with absolute paths: a worker starts in a folder of its own.
 
     Raises:
@@ -63,7 +66,7 @@ def deploy(
 
 
 def _registered(flow: Any, name: str, pool: str, **options: Any) -> Any:
-    """A deployment's id."""
+    """Registers a flow as a deployment and returns its id."""
     source = flow.from_source(source=str(ROOT), entrypoint=f"{flow.fn.__module__.replace('.', '/')}.py:{flow.fn.__name__}")
     # Prefect prints a table of the one deployment; the program says so in a line.
     with contextlib.redirect_stdout(io.StringIO()):
@@ -74,13 +77,13 @@ def _registered(flow: Any, name: str, pool: str, **options: Any) -> Any:
 
 
 def _forget(deployment: str) -> None:
-    """Removes a deployment that an earlier registration made and this one does not need."""
+    """Removes a deployment that an earlier registration made and that this one does not need."""
     with contextlib.suppress(ObjectNotFound), get_client(sync_client=True) as client:
         client.delete_deployment(client.read_deployment_by_name(deployment).id)
 
 
 def cron(text: str, timezone: str) -> Schedule:
-    """A schedule such as "0 2 * * *" in "Europe/Berlin". Raises UserError if it cannot be read."""
+    """Returns a schedule such as "0 2 * * *" in "Europe/Berlin". Raises UserError if it cannot be read."""
     try:
         return Cron(text, timezone=str(ZoneInfo(timezone)))
     except (ValueError, ZoneInfoNotFoundError) as error:
@@ -92,7 +95,9 @@ def _check_pool(name: str) -> None:
         with get_client(sync_client=True) as client:
             found = client.read_work_pool(name)
     except ObjectNotFound as error:
-        raise UserError(f"there is no work pool {name!r}; `prefect work-pool create {name} --type process` makes one") from error
+        raise UserError(
+            f"there is no work pool {name!r}; create it with `prefect work-pool create {name} --type process`"
+        ) from error
     if found.type != "process":
         raise UserError(f"the work pool {name!r} is of type {found.type}; workers that run this flow need one of type process")
 
@@ -109,7 +114,10 @@ def _block(notify: str) -> Any:
 
 
 def _crash_the_silent(deployments: list[Any]) -> dict[str, Any]:
-    """A run whose machine died would stay as it is for ever, and hold what it holds: without a sign of life it counts as crashed."""
+    """Returns the automation that marks a run without a sign of life as crashed.
+
+    A run whose machine died would otherwise seem to run for ever, and keep its place among the runs at once.
+    """
     beat, taken = "prefect.flow-run.heartbeat", "prefect.flow-run.Pending"
     return {
         "trigger": EventTrigger(
@@ -122,7 +130,7 @@ def _crash_the_silent(deployments: list[Any]) -> dict[str, Any]:
 
 
 def _tell_of_failures(deployment: Any, block: Any) -> dict[str, Any]:
-    """Tells a notification block of every run that failed or crashed, with the reason."""
+    """Returns the automation that tells a notification block of every run that failed or crashed, with the reason."""
     return {
         "trigger": EventTrigger(
             expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
@@ -144,7 +152,7 @@ def _of(deployments: list[Any]) -> dict[str, Any]:
 
 
 def _automate(name: str, wanted: dict[str, Any] | None) -> None:
-    """Registers an automation, or changes the one of its name; or removes it, if none is wanted."""
+    """Registers an automation, or changes the one of this name; removes it if none is wanted."""
     try:
         found: Any = Automation.read(name=name)
     except ValueError:

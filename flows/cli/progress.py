@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: a bar on a terminal, a line a shard elsewhere."""
+"""What a person sees of a run while it goes on: a progress bar on a terminal, a line for each shard elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """Hears the flow's events; a context manager around the run."""
+    """Shows the flow's events. A context manager around the run."""
 
     def __init__(self, stream: TextIO) -> None:
         self.console = Console(file=stream, highlight=False, soft_wrap=True)
@@ -33,13 +33,13 @@ class Progress:
         self.bar.stop()
 
     def say(self, text: str) -> None:
-        """What is going on, when it is not yet a matter of shards."""
+        """Shows what is going on before there are shards to count."""
         self.bar.update(self.task, description=text)
         if not self.console.is_terminal:
             self.console.print(text)
 
     def hear(self, event: str, figures: dict[str, Any]) -> None:
-        """An event of flows.shards."""
+        """Shows an event of flows.shards."""
         if event == "start":
             self.todo = figures["todo"]
             finished = figures["planned"] - self.todo
@@ -58,5 +58,5 @@ class Progress:
                 self.console.print(f"shard {manifest.index:05d} ({self.done}/{self.todo}): {note}, {manifest.seconds:.1f} s")
 
     def finished(self) -> str:
-        """How far it got, for someone who stopped it."""
+        """Returns how far the run got, for a person who stopped it."""
         return f"{self.done} of {self.todo} shards were finished and are kept." if self.done else "no shard was finished."

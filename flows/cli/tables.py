@@ -22,7 +22,7 @@ from reds_core.runs.totals import Run
 from reds_core.studies.forecast import QUANTILES, Forecast
 from reds_core.variants.job import Job
 
-LOUD = 0.1  # of a tolerance: noise that a user should know of
+LOUD = 0.1  # of a tolerance: noise that a user should know about
 LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.benchmarks.workers; shards for which it matters
 
 # Tables that go to a file or a pipe need not fit a terminal.
@@ -38,7 +38,26 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def show_forecast(job: Job, f: Forecast, shards: int) -> None:
-    """What `reds check` found."""
+    """Prints what `reds check` found."""
+    _show_job(job)
+    _show_attributes(job, f)
+    if job.spec.trajectory.method == "corrected":
+        _show_reached(f)
+    else:
+        _show_tolerances(f)
+    console.print()
+    _show_verdicts(f)
+    _show_cost(f, shards)
+    if f.short_seeds:
+        console.print(
+            f"[bold red]{f.short_seeds} of {f.tried_seeds} seeds had fewer than {job.spec.trajectory.directions} directions[/bold red]: what "
+            "is held leaves no more."
+        )
+    if not f.accepted:
+        console.print("[bold red]Nothing was accepted of these seeds.[/bold red] Widen a tolerance, or change trajectory.step.")
+
+
+def _show_job(job: Job) -> None:
     c, h, w = job.networks.image_shape
     gen = job.networks.generator
     classes = f", {len(gen.class_names)} classes" if gen.class_names else ""
@@ -47,6 +66,9 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
         f"generator {escape(gen.name)}: {gen.space} space of {gen.dim} dimensions{classes}, images {c}x{h}x{w}; "
         f"Jacobians by {job.derivatives.mode}; on {job.device}, {job.batch} images at a time\n"
     )
+
+
+def _show_attributes(job: Job, f: Forecast) -> None:
     quantiles = [f">{q:.0%} below" for q in QUANTILES]
     table = _table(
         "Attributes (drifts and effects in spreads)", "attribute", "role", ">spread", "unit", ">limit", ">meet it", *quantiles
@@ -62,50 +84,10 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
                 f"[bold red]{escape(name)} is noisy[/bold red]: two measurements of one image differ by up to {noise:.2g} spreads, "
                 f"{noise / job.spec.held[name]:.0%} of its tolerance."
             )
-    if job.spec.trajectory.method == "corrected":
-        _show_reached(f)
-    else:
-        for a in f.attributes:
-            if a.role == "held" and f.tried:
-                half, most = a.quantiles[1:3]
-                console.print(
-                    f"Half of the candidates would meet a tolerance of {half:.2g} for {escape(a.name)}, three quarters {most:.2g}."
-                )
-    console.print()
-    table = _table(f"Of {f.tried} candidates of {f.tried_seeds} seeds", "verdict", ">count", ">share")
-    for reason, count in [("accepted", f.accepted), *f.rejected.most_common()]:
-        table.add_row(escape(reason), str(count), f"{count / max(1, f.tried):.0%}")
-    console.print(table)
-    console.print("Accepted by waypoint: " + ", ".join(f"{w}: {share:.0%}" for w, share in f.by_waypoint) + "\n")
-    per = f.equivalents / max(1, f.samples)
-    table = _table(
-        "The whole run, by these seeds", "shards", ">seeds", ">samples", ">forward equivalents", ">each sample", ">time", ">disk"
-    )
-    table.add_row(
-        str(shards),
-        str(f.seeds),
-        f"about {f.samples}",
-        f"{f.equivalents:,}",
-        f"{per:.0f}",
-        _duration(f.seconds),
-        f"{f.bytes / 1e6:.1f} MB",
-    )
-    console.print(table)
-    if shards > MANY and f.seconds / shards < LEAST_SHARD:
-        console.print(
-            f"A shard takes about {f.seconds / shards:.1f} s; below {LEAST_SHARD:g} s, scheduling it is more than 1 % of that. Raise shards.seeds."
-        )
-    if f.short_seeds:
-        console.print(
-            f"[bold red]{f.short_seeds} of {f.tried_seeds} seeds had fewer than {job.spec.trajectory.directions} directions[/bold red]: what "
-            "is held leaves no more."
-        )
-    if not f.accepted:
-        console.print("[bold red]Nothing was accepted of these seeds.[/bold red] Widen a tolerance, or change trajectory.step.")
 
 
 def _show_reached(f: Forecast) -> None:
-    """How well corrected trajectories can hold: their drifts follow the tolerances, so what counts is where they got."""
+    """Prints how well corrected trajectories can hold: their drifts follow the tolerances, so what counts is how far they got."""
     ended = {reason: f.rejected[reason] for reason in ("step_underflow", "turned", "implausible") if f.rejected[reason]}
     share = sum(ended.values()) / max(1, f.tried)
     why = ", ".join(f"{reason} {count}" for reason, count in ended.items())
@@ -119,8 +101,40 @@ def _show_reached(f: Forecast) -> None:
         console.print("A larger tolerance, a shorter step or fewer held attributes reach more.")
 
 
+def _show_tolerances(f: Forecast) -> None:
+    for a in f.attributes:
+        if a.role == "held" and f.tried:
+            half, most = a.quantiles[1:3]
+            console.print(
+                f"Half of the candidates would meet a tolerance of {half:.2g} for {escape(a.name)}, three quarters {most:.2g}."
+            )
+
+
+def _show_verdicts(f: Forecast) -> None:
+    table = _table(f"Of {f.tried} candidates of {f.tried_seeds} seeds", "verdict", ">count", ">share")
+    for reason, count in [("accepted", f.accepted), *f.rejected.most_common()]:
+        table.add_row(escape(reason), str(count), f"{count / max(1, f.tried):.0%}")
+    console.print(table)
+    console.print("Accepted by waypoint: " + ", ".join(f"{w}: {share:.0%}" for w, share in f.by_waypoint) + "\n")
+
+
+def _show_cost(f: Forecast, shards: int) -> None:
+    table = _table(
+        "The whole run, by these seeds", "shards", ">seeds", ">samples", ">forward equivalents", ">each sample", ">time", ">disk"
+    )
+    per = f"{f.equivalents / max(1, f.samples):.0f}"
+    size = f"{f.bytes / 1e6:.1f} MB"
+    table.add_row(str(shards), str(f.seeds), f"about {f.samples}", f"{f.equivalents:,}", per, _duration(f.seconds), size)
+    console.print(table)
+    if shards > MANY and f.seconds / shards < LEAST_SHARD:
+        console.print(
+            f"A shard takes about {f.seconds / shards:.1f} s; below {LEAST_SHARD:g} s, scheduling takes more than 1 % of the time. "
+            "Raise shards.seeds."
+        )
+
+
 def show_import(found: Description, path: Path) -> None:
-    """What `reds import` made, and how a spec names it."""
+    """Prints what `reds import` made, and how a spec names it."""
     a = found.architecture
     classes = f", {a.classes} classes" if a.classes else ""
     space = "z" if a.kind == "biggan" else f"w of {a.w_dim} dimensions"
@@ -131,7 +145,7 @@ def show_import(found: Description, path: Path) -> None:
 
 
 def show_runs(runs: list[Run], out: str) -> None:
-    """What `reds list` found."""
+    """Prints what `reds list` found."""
     if not runs:
         console.print(f"no runs under {escape(out)}")
         return
@@ -145,7 +159,7 @@ def show_runs(runs: list[Run], out: str) -> None:
 
 
 def show_kinds() -> None:
-    """Every kind with a line on what it is."""
+    """Prints every kind with a line on what it is."""
     for group, members in _kinds().items():
         table = _table(group, "kind", "what it is")
         for name, what in members.items():
@@ -156,7 +170,7 @@ def show_kinds() -> None:
 
 
 def show_kind(name: str) -> None:
-    """The fields of every kind of this name."""
+    """Prints the fields of every kind of this name."""
     found = [(g, m[name]) for g, m in _kinds().items() if name in m]
     if not found:
         known = sorted({k for members in _kinds().values() for k in members})
@@ -200,7 +214,7 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _type_name(kind: Any) -> str:
-    """A type as a person would say it."""
+    """Returns a type as a person would say it."""
     origin = get_origin(kind)
     args = [a for a in get_args(kind) if a is not Ellipsis]
     if origin is Annotated:
