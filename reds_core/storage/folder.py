@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
-from reds_core.storage.disk import scratch, writing
 
 Sizes = Mapping[str, int | None]  # files by name: bytes, None where there is no such file
 
@@ -152,11 +151,6 @@ class Folder(ABC):
     def remove(self, *names: str) -> None:
         """Removes files, if they are there."""
 
-    @contextmanager
-    def new_files(self) -> Iterator[Path]:
-        """Gives an empty folder on a disk; what lies in it at the end of the block is then in this folder, too."""
-        with scratch() as here:
-            with writing(here):
-                yield here
-            for path in sorted(here.iterdir()):
-                self.send(path, path.name)
+    @abstractmethod
+    def new_files(self) -> AbstractContextManager[Path]:
+        """Creates the folder, and gives a folder on a disk for new files: what lies in it at the end of the block is in this folder."""

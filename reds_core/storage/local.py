@@ -130,6 +130,11 @@ class LocalFolder(Folder):
                 with contextlib.suppress(OSError):
                     part.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def new_files(self) -> Iterator[Path]:
+        with self.opening():
+            yield self.path
+
     def send(self, path: Path, name: str, *, only_new: bool = False) -> bool:
         os.replace(path, self.path / name)  # locks keep other runs out: what is there already is this run's to replace
         return True

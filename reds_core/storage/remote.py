@@ -143,6 +143,14 @@ class RemoteFolder(Folder):
         with scratch() as here, writing(here):
             yield {name: here / name for name in names}
 
+    @contextlib.contextmanager
+    def new_files(self) -> Iterator[Path]:
+        with scratch() as here:
+            with writing(here):
+                yield here
+            for path in sorted(here.iterdir()):
+                self.send(path, path.name)
+
     def send(self, path: Path, name: str, *, only_new: bool = False) -> bool:
         key, protocol, fs = self._key(name), self.place.protocol, self.place.fs
         options: dict[str, Any] = {"mode": "create"} if only_new and protocol in CREATES else {}
