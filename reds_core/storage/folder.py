@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
-
 Sizes = Mapping[str, int | None]  # files by name: bytes, None where there is no such file
 
 
