@@ -1,5 +1,8 @@
 """How the networks that ship with the package were trained.
 
-fashion   Fashion-MNIST: the generator, the classifier and the judge
-rooms     the segmentation network of the rendered rooms
+images    Fashion-MNIST as it is distributed
+quality   how good and how diverse samples are
+gan       the Fashion-MNIST generator
+fashion   the command for Fashion-MNIST: generator, classifier, judge, and their figures
+rooms     the command for the segmentation network of the rendered rooms
 """

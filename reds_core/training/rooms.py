@@ -1,4 +1,4 @@
-"""Trains the segmentation network of rendered rooms, `rooms-segmenter`, from the renderer alone: its masks are the truth.
+"""Trains and measures `rooms-segmenter`, which segments rendered rooms, from the renderer alone: its masks are the truth.
 
 python -m reds_core.training.rooms            # some minutes on two cores
 python -m reds_core.training.rooms measure    # the figures of its model card
@@ -11,6 +11,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from reds_core.generators.latent import MEAN_SEEDS, draw
@@ -21,18 +22,18 @@ from reds_core.models.shipped.rooms import DIM, SEGMENTS, Rooms
 from reds_core.models.shipped.segmenter import Segmenter
 from reds_core.types import Images
 
-FRESH_SEEDS = range(MEAN_SEEDS.stop, MEAN_SEEDS.stop + 1024)  # no run's and no reference seeds
+FRESH_SEEDS = range(MEAN_SEEDS.stop, MEAN_SEEDS.stop + 1024)  # used by no run and for no spread or mean
 
 
 def seen(images: Images) -> Images:
-    """Images as a camera might: darker or lighter, tinted, and with noise, so that the network holds on rooms that no latent gives."""
+    """Returns images as a camera might take them: darker or lighter, tinted and noisy, so that the network is robust."""
     n = len(images)
     tint = 1 + 0.08 * torch.randn(n, 3, 1, 1)
     return (images * tint + 0.04 * torch.randn(n, 1, 1, 1) + 0.03 * torch.rand(n, 1, 1, 1) * torch.randn_like(images)).clamp(0, 1)
 
 
 def train(steps: int, batch: int, seed: int) -> None:
-    """Cross-entropy with the renderer's soft masks and one cosine cycle; writes the shipped weights."""
+    """Minimises the cross-entropy with the renderer's soft masks over one cosine cycle, and writes the shipped weights."""
     torch.manual_seed(seed)
     rooms, net = Rooms(), Segmenter()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -41,7 +42,7 @@ def train(steps: int, batch: int, seed: int) -> None:
     began, total = time.monotonic(), 0.0
     for step in range(1, steps + 1):
         with torch.no_grad():
-            # From the mean room, where truncation leads, to beyond what is sampled.
+            # From near the mean room, where truncation leads, to beyond what is sampled.
             z = torch.randn(batch, DIM) * (0.2 + torch.rand(batch, 1))
             images, masks = seen(rooms(z)).contiguous(memory_format=torch.channels_last), rooms.masks(z)
         loss = F.cross_entropy(net(images), masks)
@@ -56,14 +57,14 @@ def train(steps: int, batch: int, seed: int) -> None:
     save_shipped(net, "rooms-segmenter")
 
 
-def overlap(scores: Tensor, masks: Tensor) -> Tensor:
-    """Intersection over union of decided pixels, by segment, over all of the images: scores and true masks (n, k, h, w) -> (k,)."""
+def overlap(scores: Float[Tensor, "n k h w"], masks: Float[Tensor, "n k h w"]) -> Float[Tensor, " k"]:
+    """Returns each segment's intersection over union with the true masks, by the pixels decided for it, over all images."""
     found, true = (F.one_hot(x.argmax(1), x.shape[1]).bool() for x in (scores, masks))
     return (found & true).sum((0, 1, 2)) / (found | true).sum((0, 1, 2))
 
 
 def measure() -> None:
-    """Prints the overlap on fresh seeds, and how far the soft masks are from the true ones."""
+    """Prints the overlap on fresh seeds, and the mean error of the soft masks."""
     rooms, net = Rooms(), Builtin(kind="builtin", name="rooms-segmenter").load(Access(torch.device("cpu"), allow_code=False))
     with torch.no_grad():
         for psi in (0.5, 0.7, 1.0, 1.3):
@@ -77,6 +78,7 @@ def measure() -> None:
 
 
 def main() -> None:
+    """Runs what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=["train", "measure"], default="train")
     parser.add_argument("--steps", type=int, default=1200)

@@ -1,4 +1,4 @@
-"""Networks that ship with the package: `weights/NAME.safetensors`, with a model card beside each."""
+"""Networks that ship with the package: `weights/NAME.safetensors`, each with a model card beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Shipped:
-    """A network of the package: how to build it, and the names of the classes that it knows."""
+    """A shipped network: how to build it, and the names of its classes."""
 
     build: Callable[[], nn.Module]
     class_names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Builtin(Config):
     """A network that ships with the package."""
 
     kind: Literal["builtin"]
-    name: Literal["fashion-mnist-classifier", "fashion-mnist-judge", "rooms-segmenter"] = Field(description="Its name.")
+    name: Literal["fashion-mnist-classifier", "fashion-mnist-judge", "rooms-segmenter"] = Field(description="The network's name.")
 
     def identity(self) -> dict[str, str]:
         return {"weights_sha256": weights_sha256(self.name)}
@@ -53,19 +53,20 @@ class Builtin(Config):
 
 
 def class_names(name: str) -> tuple[str, ...]:
-    """The class names of a shipped network or generator."""
+    """Returns the class names of a shipped network or generator."""
     return (NETWORKS | GENERATORS)[name].class_names
 
 
 def weights_sha256(name: str) -> str:
+    """Returns the SHA-256 of a shipped network's weights."""
     return file_sha256(WEIGHTS / f"{name}.safetensors")
 
 
 def load_shipped(name: str, shipped: Shipped, access: Access) -> nn.Module:
-    """A shipped network with its weights, ready to run."""
+    """Returns a shipped network with its weights, ready to run."""
     network = shipped.build()
     missing, unexpected = network.load_state_dict(load_file(WEIGHTS / f"{name}.safetensors"), strict=False)
-    # Batch normalisation's step counters are no weights and are not stored.
+    # The step counters of batch normalisation are not weights, and are not stored.
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise RuntimeError(f"the weights of {name} do not fit its architecture: {missing} missing, {unexpected} unknown")
@@ -74,7 +75,7 @@ def load_shipped(name: str, shipped: Shipped, access: Access) -> nn.Module:
 
 
 def save_shipped(network: nn.Module, name: str, weights: Path = WEIGHTS) -> None:
-    """Writes a network's weights to where `load_shipped` finds them."""
+    """Writes a network's weights where `load_shipped` finds them."""
     weights.mkdir(exist_ok=True)
     tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items() if v.is_floating_point()}
     part = weights / f"{name}.part"

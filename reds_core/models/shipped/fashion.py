@@ -1,4 +1,4 @@
-"""The architectures of the networks that ship with the package: a generator, a classifier and a judge for 32x32 garments.
+"""The networks trained on Fashion-MNIST: a generator, a classifier and a judge for gray garments of 32x32 pixels.
 
 The generator is style-based (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020), without
 noise inputs, so that an image is a function of its latent alone:
@@ -6,8 +6,8 @@ noise inputs, so that an image is a function of its latent alone:
     mapping    (z, class) -> w          an MLP; w is the space that trajectories walk
     synthesis  w -> image               a constant, then convolutions whose input channels are scaled by an affine map of w
 
-A modulated convolution scales the *activations* before an ordinary convolution and its output channels after it. That equals
-scaling the weights per sample, and stays one dense convolution for the whole batch, in reverse mode, forward mode and vmap.
+A modulated convolution scales the *activations* before an ordinary convolution, and its output channels after it. That equals
+scaling the weights for each sample, and stays one dense convolution for the whole batch, in reverse mode, forward mode and vmap.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-IMAGE_SIZE = 32  # the 28x28 photographs with two pixels of background on every side
 
 
-def _leaky(x: Tensor) -> Tensor:
+def leaky(x: Tensor) -> Tensor:
+    """Applies a leaky ReLU that keeps the variance."""
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
 class ScaledLinear(nn.Module):
-    """A linear layer whose weights have unit variance and are scaled at run time (equalised learning rate)."""
+    """Applies a linear layer whose weights have unit variance and are scaled at run time (equalised learning rate)."""
 
     def __init__(self, fan_in: int, fan_out: int, bias: float = 0.0, rate: float = 1.0) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ScaledLinear(nn.Module):
 
 
 class Mapping(nn.Module):
-    """(n, z) normal latents and (n,) class indices -> (n, w) intermediate latents, and the mean w of every class."""
+    """Maps (n, z) normal latents and (n,) class indices to (n, w). `mean` is the mean w of every class."""
 
     def __init__(self, z_dim: int = 64, w_dim: int = 128, classes: int = len(CLASS_NAMES), layers: int = 4) -> None:
         super().__init__()
@@ -58,12 +58,12 @@ class Mapping(nn.Module):
         e = e * (e.square().mean(1, keepdim=True) + 1e-8).rsqrt()
         x = torch.cat([z, e], 1)
         for layer in self.layers:
-            x = _leaky(layer(x))
+            x = leaky(layer(x))
         return x
 
 
 class StyledConv(nn.Module):
-    """A 3x3 (or 1x1) convolution whose input channels are scaled by the latent, and its output back to unit variance."""
+    """Applies a 3x3 (or 1x1) convolution whose input is scaled by the latent, and its output back to unit variance."""
 
     def __init__(self, w_dim: int, fan_in: int, fan_out: int, kernel: int = 3, demodulate: bool = True) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class StyledConv(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """(n, w) latents -> (n, 1, 32, 32) images, about [-1, 1]; one more in `channels` doubles the size."""
+    """Maps (n, w) latents to (n, 1, 32, 32) images, roughly in [-1, 1]. Each further entry of `channels` doubles the size."""
 
     def __init__(self, w_dim: int = 128, channels: tuple[int, ...] = (128, 128, 64, 32), colours: int = 1) -> None:
         super().__init__()
@@ -103,8 +103,8 @@ class Synthesis(nn.Module):
             if k:
                 x = _double(x)
                 image = _double(image)
-            x = _leaky(first(x, w))
-            x = _leaky(second(x, w))
+            x = leaky(first(x, w))
+            x = leaky(second(x, w))
             image = image + to_image(x, w)
         return image
 
@@ -114,7 +114,7 @@ def _double(x: Tensor) -> Tensor:
 
 
 class Generator(nn.Module):
-    """Mapping and synthesis together: what is trained, saved and loaded as `fashion-mnist`."""
+    """Maps (n, z) and (n,) class indices to images: what is trained, saved and loaded as `fashion-mnist`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,9 +127,9 @@ class Generator(nn.Module):
 
 
 class Classifier(nn.Module):
-    """(n, 1, 32, 32) images in [0, 1] -> (n, 10) class scores. A plain VGG-like network; `embed` gives 128 numbers.
+    """Maps (n, 1, 32, 32) images in [0, 1] to (n, 10) class scores, by a plain VGG-like network.
 
-    Smooth activations (SiLU) and average pooling: its Jacobian is what holds an attribute, and a kink would make it jump.
+    Activations (SiLU) and pooling (average) are smooth: its Jacobian is what holds an attribute, and a kink would make it jump.
     """
 
     def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
@@ -143,6 +143,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(128, classes)
 
     def embed(self, x: Tensor) -> Tensor:
+        """Returns the last hidden layer, (n, 128)."""
         x = x * 2 - 1
         for k in range(0, len(self.convs), 2):
             x = F.avg_pool2d(self.convs[k + 1](self.convs[k](x)), 2)
@@ -168,9 +169,9 @@ class _Residual(nn.Module):
 
 
 class Judge(nn.Module):
-    """(n, 1, 32, 32) images in [0, 1] -> (n, 10) class scores, by a pre-activation residual network.
+    """Maps (n, 1, 32, 32) images in [0, 1] to (n, 10) class scores, by a pre-activation residual network.
 
-    Another architecture, another seed and other augmentations than `Classifier`; never used to hold an attribute.
+    Its architecture, its seed and its augmentations differ from `Classifier`'s, and it is never used to hold an attribute.
     """
 
     def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
@@ -183,6 +184,7 @@ class Judge(nn.Module):
         self.head = nn.Linear(96, classes)
 
     def embed(self, x: Tensor) -> Tensor:
+        """Returns the last hidden layer, (n, 96)."""
         y: Tensor = F.relu(self.norm(self.blocks(self.stem(x * 2 - 1)))).mean((2, 3))
         return y
 

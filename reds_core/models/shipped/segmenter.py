@@ -1,7 +1,7 @@
-"""A segmentation network for rendered rooms (reds_core.models.shipped.rooms): which pixels show the wall, the floor, the sofa.
+"""A segmentation network for rendered rooms (rooms.py): which pixels show the wall, the floor, the sofa.
 
-Down to an eighth of the size and back up, with a short way across at each size. Smooth activations (SiLU) and average pooling: its
-Jacobian is what holds an object, and a kink would make it jump.
+It goes down to an eighth of the size and back up, with a shortcut across at each size. Activations (SiLU) and pooling (average) are
+smooth: its Jacobian is what holds an object, and a kink would make it jump.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reds_core.models.shipped.rooms import SEGMENTS
 
 
 class Segmenter(nn.Module):
-    """(n, 3, h, w) images in [0, 1], h and w multiples of 8 -> (n, segments, h, w) scores; `embed` gives 16 numbers a pixel."""
+    """Maps (n, 3, h, w) images in [0, 1], h and w multiples of 8, to (n, segments, h, w) scores."""
 
     def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 80), segments: int = len(SEGMENTS)) -> None:
         super().__init__()
@@ -26,6 +26,7 @@ class Segmenter(nn.Module):
         self.head = nn.Conv2d(widths[0], segments, 1)
 
     def embed(self, x: Tensor) -> Tensor:
+        """Returns the last hidden layer, (n, 16, h, w)."""
         across: list[Tensor] = [self.stem(x * 2 - 1)]
         for down in self.down:
             across.append(down(F.avg_pool2d(across[-1], 2)))
