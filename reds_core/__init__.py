@@ -5,6 +5,7 @@ Public names: `load_spec`, `Spec`, `augment`, `directions`, `errors`.
 The rooms, in the order that data flows, which is also the order of import: a room imports only rooms above it, and so does a file
 within its room, whose `__init__` lists its files in the same way.
 
+version        this package's version
 errors         everything that is raised on purpose
 types          the words of the method as types
 storage/       folders on disks and in object stores
@@ -27,13 +28,14 @@ from a seed along a direction, from waypoint to waypoint. Drift and effect are d
 
 from typing import TYPE_CHECKING, Any
 
+from reds_core.version import __version__
+
 if TYPE_CHECKING:
     from reds_core.spec.fields import Spec
     from reds_core.spec.load import load_spec
     from reds_core.variants.run_seeds import augment
 
-__version__ = "0.1.0"
-__all__ = ["Spec", "augment", "directions", "errors", "load_spec"]
+__all__ = ["Spec", "__version__", "augment", "directions", "errors", "load_spec"]
 
 _HOMES = {
     "Spec": "spec.fields",

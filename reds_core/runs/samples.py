@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from reds_core import __version__
 from reds_core.runs.manifest import SCHEMA
 from reds_core.types import Candidate, key_of
 from reds_core.variants.images import file_of
 from reds_core.variants.job import Job
+from reds_core.version import __version__
 
 
 def files_of(candidate: Candidate, job: Job, digest: str) -> dict[str, bytes]:

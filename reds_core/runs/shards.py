@@ -24,7 +24,6 @@ import PIL
 import torch
 import webdataset as wds
 
-from reds_core import __version__
 from reds_core.errors import RunError
 from reds_core.runs.manifest import KINDS, Manifest, stem
 from reds_core.runs.publish import publish
@@ -34,6 +33,7 @@ from reds_core.storage.folder import Folder, hash_of
 from reds_core.storage.local import synced
 from reds_core.types import Candidate, Passes
 from reds_core.variants.job import Job
+from reds_core.version import __version__
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,3 @@
+"""This package's version, which every sample and manifest names."""
+
+__version__ = "0.1.0"
