@@ -35,9 +35,9 @@ Reason = str  # "" for an accepted candidate, else a reason of the contract, suc
 class Feature(Protocol):
     """What measures an attribute: images -> vectors.
 
-    Some attributes are defined by a seed's own image, such as the pixels of an object found in it. `bind` is given the seeds' images
-    once and returns what the feature has to remember of each, or None. Calls then get the rows of it that belong to the images
-    measured.
+    Some attributes are defined by a seed's own image, such as the pixels of an object found in it. `bind` is given the seeds'
+    images once and returns what the feature has to remember of each, or None. Calls then get the rows of it that belong to the
+    images measured.
     """
 
     names: tuple[str, ...]  # class names of a classifier, else empty

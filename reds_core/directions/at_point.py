@@ -1,11 +1,12 @@
 """Directions at one point, from plain lists of Jacobians: the public functions. `reds_core.directions.batched` has the mathematics.
 
     reds         what changes the varied attributes most and leaves every held one still
-    null_space   all that leaves every held attribute still; `minf` is the same, and says in its name that it is an ablation
-    maxc         what changes the varied attributes most, holding nothing
+    null_space   all that leaves every held attribute still
+    minf         the same, as an ablation: the least held movement first
+    maxc         an ablation: what changes the varied attributes most, holding nothing
     rayleigh     the soft form: much varied change for little held change
 
-Columns are orthonormal, best first, in float64. An eigenvector has no sign of its own: `reds_core.directions.batched.oriented` gives it one.
+Columns are orthonormal, best first, in float64. Their signs are arbitrary: an eigenvector has none of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def reds(
 
     Args:
         held, varied: Jacobians (p_i, d) at one point; at least one of each.
-        beta_held: the share of a held Gram's squared eigenvalues that is held, in (0, 1]; one number, or one for each held attribute.
+        beta_held: the share of a held Gram's squared eigenvalues that is held, in (0, 1]; one number, or one per held attribute.
         beta_varied: the share of the varied Gram's squared eigenvalues that the directions explain.
 
     Raises:
@@ -91,7 +92,7 @@ def _betas(beta: float | Sequence[float], count: int) -> list[float]:
     """Returns a beta for each held attribute."""
     betas = [float(beta)] * count if isinstance(beta, int | float) else [float(b) for b in beta]
     if len(betas) != count:
-        raise ValueError(f"{len(betas)} betas were given for {count} held attributes; give one, or one for each")
+        raise ValueError(f"{len(betas)} betas were given for {count} held attributes; pass one, or one for each")
     return betas
 
 

@@ -1,8 +1,9 @@
 """How sampled latents lie: the mean of each class, the principal components around it, and how far out is still plausible.
 
-A component is as long as the standard deviation of sampled latents along it, so that a point's coordinates tell how rare it is: plausible is
-what lies within the radius that holds 99.9 % of sampled latents. Where a class is given, latents are taken relative to the mean of their
-class: what differs between classes is not a variation of one.
+    component   a principal axis, as long as the standard deviation along it: a point's coordinates tell how rare it is
+    plausible   within the radius, in these coordinates, that holds 99.9 % of sampled latents
+
+Where a class is given, latents are taken relative to the mean of their class: what differs between classes does not vary within.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Cloud:
     def plausible(self, latents: Latents, conditions: Labels, tangent: Basis | None) -> Mask:
         """Returns a mask of the latents that are plausible.
 
-        They are measured in the coordinates of the tangent basis, in which trajectories are kept plausible, or in the leading components
-        if every seed has a basis of its own.
+        The coordinates are those of the tangent basis, in which trajectories are kept plausible; of the leading components if every
+        seed has a basis of its own.
         """
         basis = (components(self.deviations, MOST_COMPONENTS) if tangent is None else tangent)[0].double()
         dual = basis / basis.square().sum(0)

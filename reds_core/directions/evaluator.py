@@ -1,7 +1,6 @@
-r"""Attributes measured at many points at once, in batches, with every pass counted; and products with their Jacobians, J^T c.
+"""Attributes measured at many points, in batches, with every pass counted; and products with their Jacobians, J^T c.
 
-A product tells which latent directions the weighted features c move along, for one reverse pass, where the whole of J would take one
-for each of its rows.
+A product is the gradient of c^T f: it costs one reverse pass, where the whole of J costs one for each of its rows.
 """
 
 from __future__ import annotations
@@ -48,7 +47,8 @@ class Evaluator:
     def pullbacks(self, points: Latents, rows: Rows, count: int) -> Float[Tensor, "n d m"]:
         """Returns J^T c for `count` random cotangents c of every attribute, or for all of its rows if it has no more.
 
-        Their span is the range of J^T but for what moves an attribute least (randomised range finding: Halko, Martinsson, Tropp 2011).
+        Their span is the range of J^T but for what moves an attribute least (randomised range finding: Halko, Martinsson and Tropp,
+        SIAM Review 2011).
         """
         found = []
         for z, r in chunks(points, rows, self.batch):
@@ -64,7 +64,7 @@ class Evaluator:
         return torch.cat(found)
 
     def with_gradients(self, points: Latents, rows: Rows) -> tuple[Latents, list[Features]]:
-        """Returns the points as a leaf of torch's graph, and their features with the graph that leads back to it. Counts nothing."""
+        """Returns the points as a leaf of the graph, and their features, which lead back to it. The caller counts the pass."""
         leaf = points.detach().requires_grad_()
         with torch.enable_grad():
             return leaf, self.measure(leaf, rows)
@@ -78,5 +78,5 @@ def product(number: Float[Tensor, ""], leaf: Latents) -> Latents:
 
 
 def chunks(points: Latents, rows: Rows, size: int) -> Iterator[tuple[Latents, Rows]]:
-    """Yields points with their rows, `size` at a time, or one at a time if that is 0."""
+    """Yields points with their rows, `size` at a time; one at a time if that is 0."""
     yield from zip(points.split(max(1, size)), rows.split(max(1, size)), strict=True)

@@ -1,11 +1,11 @@
-r"""The straight-line methods that users know: directions fitted once to a generator, the same for every seed.
+"""The straight-line methods that users know: directions fitted once to a generator, the same for every seed.
 
-    pca           GANSpace (Haerkoenen et al., NeurIPS 2020): principal components of mapped latents; where z is walked, of the images,
-                  and the latents that go with them by least squares
-    sefa          Shen and Zhou, CVPR 2021: eigenvectors of A^T A, A the weights that first meet the latent; where a generator does not
-                  expose them, A is the Jacobian of its pixels at the mean latent
-    interfacegan  Shen et al., CVPR 2020: the normal of a linear classifier in latent space for what varies, with the normals of what is
-                  held projected out. A feature of many numbers is split along its leading principal components
+    pca           GANSpace (Haerkoenen et al., NeurIPS 2020): principal components of mapped latents; where z is walked, of the
+                  images, and the latents that go with them by least squares
+    sefa          Shen and Zhou, CVPR 2021: eigenvectors of A^T A, with A the weights that first meet the latent; where a generator
+                  does not expose them, the Jacobian of its pixels at the mean latent
+    interfacegan  Shen et al., CVPR 2020: the normal of a linear classifier in latent space for what varies, with the normals of
+                  what is held projected out; a feature of many numbers is split along its leading principal components
 
 All are fitted on reference seeds, never on a run's.
 """
@@ -23,7 +23,7 @@ from reds_core.generators.latent import Walkable
 from reds_core.types import Features, Images, Latents
 
 FITTED = ("pca", "sefa", "interfacegan")
-MOST = 20  # directions fitted
+MOST = 20  # directions that are fitted
 HELD_NORMALS = 10  # of each held attribute
 SAMPLES = 2048
 RIDGE = 1e-3  # of the latents' variance
@@ -93,7 +93,7 @@ def _interfacegan(sample: Sample, feature_of: FeatureOf, held: Sequence[str], va
 
 
 def _leading(vectors: Float[Tensor, "n p"], size: int) -> Float64[Tensor, "n k"]:
-    """Returns vectors in their leading principal components, at most `size` of them. A vector that is not finite counts as the mean."""
+    """Returns vectors in at most `size` of their leading principal components; one that is not finite counts as the mean."""
     rows = vectors.double()
     spoilt = ~torch.isfinite(rows).all(1, keepdim=True)
     rows = torch.where(spoilt, rows[~spoilt[:, 0]].mean(0), rows)

@@ -5,8 +5,8 @@ r"""Jacobians J (p, d) of several attributes at many points at once, and their G
     one_sided     d evaluations an image, (f(z + h e) - f(z)) / h along every latent axis e
     two_sided     2d evaluations an image, (f(z + h e) - f(z - h e)) / 2h
 
-Differences are the published way, and the only one for a feature that is a black box. Except in reverse mode, one pass along an axis
-serves every attribute. A Jacobian lives only until its Gram is made: for wide features, (n, p, d) would be far larger than the network.
+Differences are the published way, and the only one for a black box. Except in reverse mode, one pass along an axis serves every
+attribute. A Jacobian lives only until its Gram is made: for wide features, (n, p, d) would be far larger than the network.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Which way to take derivatives: what the networks allow, and of that what costs least.
+"""Which way to take derivatives: of those that the networks allow, the one that costs least.
 
-In forward equivalents an image, for features of sizes p_i and d latent axes:
+In forward equivalents per image, for features of sizes p_i and d latent axes:
 
     reverse      2 (p_1 + p_2 + ...)
     forward      2 d
@@ -30,8 +30,8 @@ def cheapest(sizes: Sequence[int], d: int, allowed: Sequence[Mode], *, two_sided
 def allowed_modes(measure: Measure, points: Latents, rows: Rows, step: float) -> dict[Mode, str]:
     """Returns every mode with "", or in words why the networks do not allow it.
 
-    A mode is trusted if its derivative along one direction agrees with a difference along it, over a tenth of `step` in latent units:
-    a feature that rounds, or leaves torch half-way, has derivatives that are wrong without any error.
+    A mode is trusted if its derivative along one direction agrees with a difference over a tenth of `step`, in latent units: a
+    feature that rounds, or leaves torch half-way, has derivatives that are wrong without any error.
     """
     found: dict[Mode, str] = {"differences": ""}
     along = torch.ones_like(points) / points.shape[1] ** 0.5

@@ -1,7 +1,7 @@
 """The precision of GPUs: float32 where images and features are measured, TF32 where a product only chooses a direction.
 
-torch's own default runs convolutions in TF32, with 10 bits of mantissa. That is enough for the row of a Jacobian, but a drift measured
-with it would be off by more than an image loses when it is rounded to bytes, and a small difference would be nothing but rounding.
+torch runs convolutions in TF32 by default, with 10 bits of mantissa. That is enough for the row of a Jacobian, but a drift measured
+with it would be off by more than an image loses when it is rounded to bytes, and a small difference would be only rounding.
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ With the residual r(y), its Jacobian J and the damped Newton move back(r) of `re
     correct     y <- y + back(r), but for its part along v       which would undo the step
     turn        v <- w + back(J w), w = v + A y, each to unit length; A: the varied attributes' Gram at the seed
 
-Without A y, up the slope of what should vary, v loses itself in turns: level sets of class scores bend within a tenth of a spread.
+Without A y, the slope of what should vary, v loses itself in turns: level sets of class scores bend within a tenth of a spread.
 
-Every evaluation of r also tells how r changed along the last move, which J takes in (`reds_core.trajectories.updates`): an iteration costs
-one forward pass. The curvature of the level set makes a prediction miss by about s^2, so each sub-step's length is chosen by how far the
-one before came out. One that does not come back within the tolerances is tried again, shorter, and at last with J measured anew.
-Waypoint j lies at arc length j h whatever the sub-steps. Where a trajectory meets the border of what is plausible, it goes on along it.
+Every evaluation of r also updates J (`reds_core.trajectories.updates`), so that an iteration costs one forward pass. The curvature
+of the level set makes a prediction miss by about s^2: the length of each sub-step is chosen by how far the one before came out. One
+that does not come back within the tolerances is tried again, shorter, and at last with J measured anew. Waypoint j lies at arc
+length j h whatever the sub-steps. A trajectory that meets the border of what is plausible goes on along it.
 
 All trajectories of a shard are evaluated together (`reds_core.trajectories.pool`), and the course of one depends on no other.
 """
@@ -112,7 +112,7 @@ class _Found:
 
 
 def _take(pool: Pool, r: Residue, worst: PerRow, held: Held, step: float) -> list[_Outcome]:
-    """Takes the residuals of all trials in, and sets the next trials."""
+    """Takes in the residuals of all trials, and sets the next trials. Returns what came of each."""
     finite = torch.isfinite(worst)
     arrived = finite & (worst <= ENOUGH)
     predicted = pool.corrections == 0
@@ -135,7 +135,7 @@ def _take(pool: Pool, r: Residue, worst: PerRow, held: Held, step: float) -> lis
 
 
 def _arrive(pool: Pool, r: Residue, arrived: Mask, held: Held, step: float) -> Mask:
-    """Makes the trial of those that arrived their base, and chooses the length of their next sub-step. Marks those that got nowhere."""
+    """Makes the trials that arrived the new bases, and chooses the next sub-steps. Marks those that got nowhere."""
     on_border = held.outward(pool.trial, pool.index).any(1)
     moved = torch.where(on_border, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)
     stuck: Tensor = arrived & (moved < SHORTEST * pool.size)
@@ -153,7 +153,7 @@ def _arrive(pool: Pool, r: Residue, arrived: Mask, held: Held, step: float) -> M
 
 
 def _shorten(pool: Pool, failed: Mask, aimed: Mask, step: float) -> Mask:
-    """Shortens the sub-steps of those that failed, by how far their prediction came out. Marks those that are too short now."""
+    """Shortens the sub-steps that failed, by how far their prediction came out. Marks those that are too short now."""
     share = torch.where(aimed, (AIM / pool.predicted).sqrt().clamp(0.25, 0.7), 0.5)
     pool.size = torch.where(failed, share * pool.size, pool.size)
     return failed & (pool.size < step * SHORTEST)
@@ -162,7 +162,7 @@ def _shorten(pool: Pool, failed: Mask, aimed: Mask, step: float) -> Mask:
 def _turn(pool: Pool, which: Mask, held: Held) -> tuple[Mask, Mask]:
     """Turns the direction up the slope of what varies, out of what J holds, and along the border of what is plausible.
 
-    Marks those that are left with too little of it: all such, and those that lost it at the border.
+    Marks those with too little left of it once what is held is taken out, and those with too little at the border.
     """
     v = pool.direction
     if held.varied is not None:

@@ -1,12 +1,12 @@
-r"""What corrected trajectories are given to hold, as a residual in tangent coordinates, and how a change of it is taken away.
+r"""What corrected trajectories hold, as a residual in tangent coordinates, and the move that takes a change of it away.
 
     r(y)        the held features' change since the seed, each attribute's divided by its tolerance: |r_i| <= 1 is within it
     J = dr/dy   y are coordinates in a tangent basis B (d, k): z = z_seed + B y
-    back(r)     -(J^T J + l I)^-1 J^T r                          damped Newton: the move that takes r away
+    back(r)     -(J^T J + l I)^-1 J^T r, the damped Newton move
 
 l draws the line between what is held and what is free. A direction of y that moves r by much more than sqrt(l) is held: corrections
-use it, steps leave it alone. One that moves r by much less is free: a correction does not go far for little, and a step may take it.
-(Hard null spaces by explained variance either leave a wide attribute to move by many tolerances, or hold everything.)
+use it, steps leave it alone. One that moves r by much less is free: steps may take it, and corrections do not go far along it for
+little gain. (Null spaces by explained variance either let a wide attribute move by many tolerances, or hold everything.)
 """
 
 from __future__ import annotations

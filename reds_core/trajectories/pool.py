@@ -1,7 +1,7 @@
-"""The corrected trajectories under way: where each one holds, and the sub-step that it is trying from there.
+"""Corrected trajectories under way: where each one holds, and the sub-step that it is trying from there.
 
-Every trajectory in the pool has exactly one point to evaluate next, its trial. Those that have ended leave the pool, so that no batch
-carries idle rows. A mask (n,) says which rows a step of the algorithm is for; the others keep what they have.
+Each has exactly one point to evaluate next, its trial. Those that have ended leave the pool, so that no batch carries idle rows. A
+mask says which rows a step of the algorithm is for; the others keep what they have.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Pool:
         return step * ((self.done / step + ROUNDING).floor() + 1) - self.done
 
     def waypoint(self, arrived: Mask, step: float) -> Rows:
-        """Returns the number of the waypoint that each of those that arrived is at; 0 between two waypoints and for the others."""
+        """Returns the number of the waypoint at which each has arrived; 0 between two waypoints, and for those that have not."""
         at = self.done / step
         return torch.where(arrived & ((at - at.round()).abs() < ROUNDING), at.round(), 0).long()
 

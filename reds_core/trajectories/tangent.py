@@ -1,13 +1,13 @@
-r"""Where a corrected trajectory may go: coordinates y around every seed, z = z_seed + B y, and how far out is still plausible.
+"""Where a corrected trajectory may go: coordinates y around every seed, z = z_seed + B y, and how far out is still plausible.
 
-    components   in W, the leading principal components of mapped latents, each in units of its standard deviation: steps stay where
-                 the generator was trained, and what is rare there is far away
-    axes         the latent axes, where they are few
-    jacobian     in a large isotropic space, which has no principal components: what the seed's image reacts to at all, the range of
-                 its transposed Jacobian, found with random cotangents (`Evaluator.pullbacks`)
+    components   in W: the leading principal components of mapped latents, each in units of its standard deviation, so that steps
+                 stay where the generator was trained, and what is rare there is far away
+    axes         the latent axes, if they are few
+    jacobian     in a large isotropic space, which has no principal components: whatever the seed's image reacts to, which is the
+                 range of its transposed Jacobian, found with random cotangents (`Evaluator.pullbacks`)
 
-In W+ sampled latents have equal rows, so that their components would move all layers alike. There, components are those of every row
-for itself, and the range of the Jacobian is taken in them: steps move layers apart, each by as much as its row varies.
+In W+ sampled latents have equal rows, so their components would move all layers alike. There, every row has components of its own,
+and the range of the Jacobian is taken in them: steps move layers apart, each by as much as its row varies.
 
 A point is plausible within the radius, in these coordinates from the mean, that holds 99.9 % of sampled latents, or the seed's own
 radius if that is larger.

@@ -1,7 +1,7 @@
 """What every method returns: trajectories, how many waypoints each one reached, and why it ended.
 
-Waypoint j = 1, 2, ... of a trajectory lies at arc length j h from its seed, which is waypoint 0 and is not stored. Trajectories of one
-call have room for equally many waypoints, and those that end early leave the rest of theirs unused.
+Waypoint j = 1, 2, ... of a trajectory lies at arc length j h from its seed, which is waypoint 0 and is not stored. Trajectories of
+one call have room for equally many waypoints, and those that end early leave the rest of theirs unused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class DirectionsAt(NamedTuple):
     """The directions at n points: columns, how many of them are directions, and per point "" or the reason why there are none."""
 
     columns: Columns
-    count: Counts
+    counts: Counts
     reasons: list[Reason]
 
 

@@ -1,11 +1,11 @@
-r"""How the Jacobians of corrected trajectories are learnt on the way.
+r"""How the Jacobians of corrected trajectories are updated on the way.
 
-    learn     J <- J + (dr - J dy) dy^T / |dy|^2         Broyden's rank-one update by the last move, for nothing
-    pull      J <- J + u (J_true^T u - J^T u)^T          the adjoint update by what a correction left, u = r / |r|: one reverse pass
-    refresh   J <- J + (J_true - J) Q Q^T                differences along the directions Q that are held: a forward pass for each
+    learn     J <- J + (dr - J dy) dy^T / |dy|^2     Broyden's update by the last move: free, since both ends are evaluated anyway
+    pull      J <- J + u (J*^T u - J^T u)^T          the adjoint update by what a correction left, u = r / |r|: one reverse pass
+    refresh   J <- J + (J* - J) Q Q^T                J* by differences along the directions Q that are held: a forward pass each
 
-A secant is one column of J. Where J changes from step to step, a product with the residual tells more: the steepest way down. (Adjoint
-Broyden: Schlenkrich, Griewank, Walther 2010.)
+J* is the Jacobian of the point in question. A secant says what J does along one move; where J changes from step to step, a product
+with the residual says more: the steepest way down. (Adjoint Broyden: Schlenkrich, Griewank and Walther 2010.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def learn(pool: Pool, r: Residue, finite: Mask) -> None:
 
 
 def pull(pool: Pool, r: Residue, which: Mask, held: Held) -> None:
-    """Corrects the row of J that matters: what a correction could not take away, r, says which one is worth a product."""
+    """Corrects the combination of J's rows that matters: what a correction left says which one is worth a product."""
     rows = which.nonzero().squeeze(1)
     if held.pull is None or not len(rows):
         return
@@ -38,9 +38,9 @@ def pull(pool: Pool, r: Residue, which: Mask, held: Held) -> None:
 
 
 def refresh(pool: Pool, which: Mask, held: Held, step: float) -> None:
-    """Measures J anew at the base of those that are marked, along the directions that are held, and tries half a step from there.
+    """Measures J anew at the base of those that are marked, along the directions that are held, and gives them half a step to try.
 
-    What J does elsewhere matters to no correction, and along the trajectory it has just been learnt.
+    What J does in other directions matters to no correction, and along the trajectory it has just been learnt.
     """
     rows = which.nonzero().squeeze(1)
     if not len(rows):

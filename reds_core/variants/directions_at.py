@@ -82,7 +82,7 @@ def both_ways(found: DirectionsAt, wanted: int) -> tuple[list[Owner], Float64[Te
     """Returns the directions at seeds, both ways, and whose they are: at most `wanted` for a seed, none for one with a reason."""
     owners = [
         (s, k, sign)
-        for s, (reason, n) in enumerate(zip(found.reasons, found.count.tolist(), strict=True))
+        for s, (reason, n) in enumerate(zip(found.reasons, found.counts.tolist(), strict=True))
         for k in range(0 if reason else min(wanted, n))
         for sign in (1, -1)
     ]

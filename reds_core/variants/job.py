@@ -1,4 +1,4 @@
-"""What a run computes with: `Networks` are what a spec loads, a `Job` is these and all that is measured once, before the first seed."""
+"""What a run computes with: the networks that a spec loads, and with all that is measured once, before the first seed, a job."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Networks:
 
 @dataclass(frozen=True)
 class Derivatives:
-    """How the features of a job are derived."""
+    """How derivatives of a job's features are taken."""
 
     mode: Mode
-    smooth: bool  # whether they have derivatives at all
+    smooth: bool  # whether the features have derivatives at all
     reverse: bool  # whether vector-Jacobian products may be used
 
 
@@ -89,7 +89,7 @@ class Job:
         return self.spec.trajectory.step * self.latent_spread
 
     def with_spec(self, spec: Spec) -> Job:
-        """Returns the same for a spec with the same networks and attributes, which may follow its trajectories in another way."""
+        """Returns the same job for a spec that names the same networks and attributes, but may follow trajectories differently."""
         coarse = self.coarse and self.coarse.with_spec(spec.model_copy(update={"judge": None}))
         return replace(self, networks=replace(self.networks, spec=spec), coarse=coarse)
 
@@ -103,7 +103,7 @@ Batched = TypeVar("Batched", Networks, Job)
 
 
 def in_memory(batched: Batched, call: Callable[[Batched], T]) -> tuple[T, Batched]:
-    """Calls on networks or a job, and if the device runs out of memory, again with half the batch. Also returns what it took.
+    """Calls with networks or a job, and again with half the batch if the device runs out of memory. Also returns what fitted in it.
 
     Raises:
         ModelError: even one image at a time is too much.
@@ -114,7 +114,8 @@ def in_memory(batched: Batched, call: Callable[[Batched], T]) -> tuple[T, Batche
         except torch.OutOfMemoryError as error:
             if batched.batch == 1:
                 raise ModelError(
-                    f"the memory of {batched.device} does not suffice for one image at a time; take a smaller network or another device"
+                    f"the memory of {batched.device} does not suffice for one image at a time; "
+                    "take a smaller network or another device"
                 ) from error
         # Outside the handler, whose traceback holds on to the tensors of the attempt.
         torch.cuda.empty_cache()

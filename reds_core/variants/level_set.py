@@ -1,8 +1,9 @@
-"""Corrected trajectories from a shard's seeds: what they hold, as a residual and its Jacobian, and the directions that leave it alone.
+"""Corrected trajectories from a shard's seeds: what they hold, its Jacobian, and the directions that leave it alone.
 
-Everything happens in the coordinates of a tangent basis (`reds_core.trajectories.tangent`), and in units of the tolerances: a residual of
-length 1 is a drift at its limit. The features of a wide attribute, such as the pixels of a region, are compressed to the k numbers that a
-move in the basis can change to first order; whether it is within its tolerance is measured on all of them.
+Everything happens in the coordinates of a tangent basis (`reds_core.trajectories.tangent`) and in units of the tolerances: a
+residual of length 1 is a drift at its limit. The features of a wide attribute, such as the pixels of a region, are compressed to
+the k numbers that a move in the basis can change to first order; whether they are within their tolerance is measured on all of
+them.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ def _columns(setting: Setting, level: LevelSets) -> tuple[Columns, Counts]:
 
 
 def _held(setting: Setting, level: LevelSets, seeds: Rows) -> Held:
-    """Returns what trajectories hold that start from `seeds`, a row of the setting for each."""
+    """Returns what is held along trajectories from `seeds`, rows of the setting, one for each trajectory."""
     job, tangent = setting.job, setting.tangent
     measure = setting.along(list(job.spec.held))
 
@@ -203,7 +204,7 @@ def _held(setting: Setting, level: LevelSets, seeds: Rows) -> Held:
 
 
 def _residual(setting: Setting, level: LevelSets, seeds: Rows) -> Residual:
-    """Returns the residual of trajectories that start from `seeds`, on images that are kept."""
+    """Returns the residual of trajectories from `seeds`, which also keeps the images."""
     networks, origins = setting.work.networks, setting.origins
 
     def shown(points: Latents, rows: Rows) -> list[Shaped[Tensor, "n ..."]]:

@@ -1,7 +1,7 @@
-"""What a run needs once, before its first seed: networks on a device, the spreads, the way to take derivatives.
+"""What a run needs once, before its first seed: networks on a device, spreads, and the way to take derivatives.
 
 Everything that a user can get wrong about a network is found here, on reference seeds: its shape, its range, a feature that never
-changes. Spreads are measured here too, so that a run of ten seeds and one of ten thousand judge alike.
+changes. Spreads are measured on them too, so that a run of ten seeds and one of ten thousand judge alike.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def load_networks(spec: Spec, access: Access, generator: Walkable, batch: int | 
     judge = spec.judge.load_network(access) if spec.judge else None
     if spec.trajectory.method != "corrected" and generator.dim > MOST_GRAM and spec.trajectory.directions_by not in WITHOUT_GRAMS:
         raise ModelError(
-            f"trajectory.method: {spec.trajectory.method} needs a Gram of {generator.dim}x{generator.dim} at every waypoint, in space "
-            f"{generator.space}; only `corrected` walks so large a space, in a tangent basis"
+            f"trajectory.method: {spec.trajectory.method} needs a Gram of {generator.dim}x{generator.dim} at every waypoint, in "
+            f"space {generator.space}; only `corrected` walks so large a space, in a tangent basis"
         )
     if batch is not None and batch < 1:
         raise ModelError(f"a batch must hold at least 1 image, got {batch}", parameter="batch")
@@ -151,7 +151,7 @@ def _cloud(generator: Walkable, classes: Sequence[int]) -> Cloud:
 
 
 def _tangent(networks: Networks) -> Basis | None:
-    """Returns the tangent basis by the kind of latent space: an isotropic one has no principal components. None: one for each seed."""
+    """Returns the tangent basis for the kind of latent space: an isotropic one has no principal components. None: one per seed."""
     trajectory, generator, cloud = networks.spec.trajectory, networks.generator, networks.cloud
     by = trajectory.tangent
     if by == "components" or (by == "auto" and generator.space == "w"):
@@ -162,7 +162,7 @@ def _tangent(networks: Networks) -> Basis | None:
 
 
 def _tangent_without_products(networks: Networks) -> Basis:
-    """Returns the tangent basis if the range of a Jacobian cannot be found, since nothing can be pulled back."""
+    """Returns the tangent basis where there are no vector-Jacobian products to find the range of a Jacobian with."""
     generator, cloud = networks.generator, networks.cloud
     if generator.space == "w+":
         return components_by_row(cloud.deviations, generator.rows, networks.spec.trajectory.tangent_size)
@@ -251,15 +251,15 @@ def _try_networks(networks: Networks, images: Images) -> None:
 def _derivatives(
     networks: Networks, latents: Latents, conditions: Labels, images: Images, step: float
 ) -> tuple[Derivatives, Basis | None]:
-    """Decides how derivatives are taken: as the spec forces, or by what costs least at a waypoint. Also returns the tangent basis.
+    """Decides how derivatives are taken: as the spec says, or by what costs least at a waypoint. Also returns the tangent basis.
 
     Args:
-        networks: that are derived.
+        networks: what has been loaded.
         latents, conditions, images: of a few seeds on which every attribute can be measured.
         step: the distance between waypoints, in latent units.
 
     Raises:
-        ModelError: the networks do not allow what the spec forces.
+        ModelError: the networks do not allow what the spec says.
     """
     spec, tangent = networks.spec.trajectory, _tangent(networks)
     held, varied = role_names(networks.spec)

@@ -54,7 +54,7 @@ def augment(
 
 @float32_as("ieee")
 def run_seeds(job: Job, seeds: Sequence[int]) -> tuple[list[Candidate], Passes]:
-    """Returns one shard's worth of candidates, each seed's own, then its variants by direction, sign (p, n) and waypoint; and the passes.
+    """Returns one shard's candidates, each seed's own and then its variants by direction, sign and waypoint; and their passes.
 
     Lossless images are not encoded yet: that needs no network, and is left to whoever writes them.
     """
@@ -71,11 +71,11 @@ def run_seeds(job: Job, seeds: Sequence[int]) -> tuple[list[Candidate], Passes]:
 
 
 class _Place(NamedTuple):
-    """Where a waypoint that was reached stands: its seed's row, its trajectory, and its own index along it."""
+    """Where a waypoint stands: its seed's row, its trajectory, and its number, from 1 on."""
 
     seed: int
     trajectory: int
-    index: int
+    waypoint: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class _Shard:
     def places(self, seeds: Sequence[int]) -> list[_Place]:
         """Returns the waypoints of seeds that were reached, in order."""
         reached = self.found.trajectories.reached
-        return [_Place(s, t, j) for s in seeds for t in self.trajectories_of(s) for j in range(reached[t])]
+        return [_Place(s, t, j) for s in seeds for t in self.trajectories_of(s) for j in range(1, reached[t] + 1)]
 
 
 def _candidates(shard: _Shard, seeds: Sequence[int]) -> list[Candidate]:
@@ -118,12 +118,12 @@ def _candidates(shard: _Shard, seeds: Sequence[int]) -> list[Candidate]:
 def _measured(shard: _Shard, places: list[_Place]) -> dict[_Place, Candidate]:
     """Returns the variants at waypoints, with their verdicts; direction, sign and waypoint are not filled in yet."""
     job, networks, origins, trajectories = shard.job, shard.work.networks, shard.origins, shard.found.trajectories
-    rows, t, j = (torch.tensor(column, dtype=torch.long, device=job.device) for column in zip(*places, strict=True))
-    latents = trajectories.latents[t, j]
+    rows, t, waypoint = (torch.tensor(column, dtype=torch.long, device=job.device) for column in zip(*places, strict=True))
+    latents = trajectories.latents[t, waypoint - 1]
     if trajectories.images is None:
         images, encoded, finite = shard.work.render(latents, origins.conditions[rows])
     else:
-        images, encoded, finite = _stored(job, trajectories.images[t, j])
+        images, encoded, finite = _stored(job, trajectories.images[t, waypoint - 1])
     bound = {name: None if b is None else b[rows] for name, b in origins.bound.items()}
     features = features_of(networks, images, finite, bound)
     judged = decide(networks.judge(images)) if networks.judge else None
@@ -178,7 +178,7 @@ def _judged(shard: _Shard, s: int, features: Mapping[str, Features], judged: Dec
 
 
 def _in_order(shard: _Shard, s: int, reached: Mapping[_Place, Candidate]) -> list[Candidate]:
-    """Returns a seed's variants by direction, sign and waypoint; those never reached carry their trajectory's reason, or the seed's."""
+    """Returns a seed's variants by direction, sign and waypoint; one never reached has its trajectory's reason, or the seed's."""
     spec, found, reason = shard.job.spec.trajectory, shard.found, shard.reason(s)
     if reason:
         asked = [(-1, k, sign, reason) for k in range(spec.directions) for sign in (1, -1)]
@@ -186,10 +186,10 @@ def _in_order(shard: _Shard, s: int, reached: Mapping[_Place, Candidate]) -> lis
         asked = [(t, *found.owners[t][1:], found.trajectories.ended[t]) for t in shard.trajectories_of(s)]
     blank, ordered = _blank(shard, s), []
     for t, k, sign, ended in asked:
-        for j in range(spec.waypoints):
-            candidate = reached.get(_Place(s, t, j)) or replace(blank, reason=ended)
-            key = key_of(shard.origins.seeds[s], k, sign, j + 1)
-            ordered.append(replace(candidate, key=key, direction=k, sign=sign, waypoint=j + 1))
+        for waypoint in range(1, spec.waypoints + 1):
+            candidate = reached.get(_Place(s, t, waypoint)) or replace(blank, reason=ended)
+            key = key_of(shard.origins.seeds[s], k, sign, waypoint)
+            ordered.append(replace(candidate, key=key, direction=k, sign=sign, waypoint=waypoint))
     return ordered
 
 

@@ -3,8 +3,8 @@
     z = np.random.RandomState(seed).randn(d)             uniform: 2 * RandomState(seed).rand(d) - 1
     condition = classes[seed % len(classes)]
 
-Spreads and bases are measured on reference seeds of their own, from 2**31 up, never on a run's: otherwise a verdict would change with the
-length of the run.
+Spreads and bases are measured on reference seeds of their own, from 2**31 up, never on a run's: otherwise a verdict would change
+with the length of the run.
 """
 
 from __future__ import annotations

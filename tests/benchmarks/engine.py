@@ -1,14 +1,14 @@
-"""What the engine costs, in one run on one machine: `python -m tests.benchmarks.engine [SPEC] [SEEDS] [KEY.PATH=VALUE ...]`. Prints; asserts nothing.
+"""What the engine costs, in one run on one machine: `python -m tests.benchmarks.engine [SPEC] [SEEDS] [KEY.PATH=VALUE ...]`.
 
     raw          the generator alone, at the batch size of the run and at those around it
     published    the article's algorithm as published: one trajectory at a time, a difference along every latent axis, features
                  carried to NumPy, general eigenproblems
     local        the same directions, batched over seeds, directions and signs on the device
-    corrected    the default method, on the spec's own tolerances
+    corrected    the default method, with the spec's own tolerances
 
-An equivalent is a forward pass; a product of either mode counts two. "of raw" is what an equivalent takes, all work of a shard
-included, over what an image takes the generator alone at its best batch size.
-`tests/benchmarks/style_based.yaml` is for GPUs: a generator of 256x256, W = 512, with random weights. Code that a spec names runs.
+It prints and asserts nothing. An equivalent is a forward pass; a product of either mode counts as two. "of raw" is the time of an
+equivalent, all work of a shard included, over the time that the generator alone takes for an image at its best batch size.
+`tests/benchmarks/style_based.yaml` is for GPUs: a generator of 256x256, W = 512, with random weights. Code that specs name may run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PUBLISHED_BATCH = 32
 
 
 class Clock:
-    """Wall seconds inside the calls that it wraps; a call within another counts once."""
+    """Measures the wall seconds inside the calls that it wraps; a call within another counts once."""
 
     def __init__(self) -> None:
         self.seconds, self.depth = 0.0, 0
@@ -82,7 +82,8 @@ def main() -> None:
     raw = _raw(job)
     print(f"{spec.name} on {job.device}, {torch.get_num_threads()} threads, {count} seeds, batches of {job.batch}\n")
     print(
-        f"{'':11}{'variants':>9}{'accepted':>9}{'seconds':>9}{'s/variant':>11}{'equiv./var.':>13}{'equiv./acc.':>13}{'of raw':>8}{'in nets':>9}"
+        f"{'':11}{'variants':>9}{'accepted':>9}{'seconds':>9}{'s/variant':>11}{'equiv./var.':>13}{'equiv./acc.':>13}{'of raw':>8}"
+        f"{'in nets':>9}"
     )
     base = _row("published", *_published(job, seeds[:1]), raw)
     for method in ("local", "corrected"):
@@ -92,7 +93,7 @@ def main() -> None:
 
 
 def _raw(job: Job) -> float:
-    """Seconds an image takes the generator alone, at the best of a few batch sizes."""
+    """Returns the seconds that the generator alone takes for an image, at the best of a few batch sizes."""
     best = float("inf")
     for batch in (job.batch // 4, job.batch // 2, job.batch, 2 * job.batch):
         seeds = range(max(1, batch))
@@ -112,8 +113,11 @@ def _raw(job: Job) -> float:
 
 
 def _published(job: Job, seeds: range) -> tuple[int, int, float, int, float]:
-    """The article's algorithm, for the first direction of each seed both ways: variants, accepted (unknown: 0), seconds,
-    equivalents, share in networks (unknown: NaN)."""
+    """Runs the article's algorithm along the first direction of each seed, both ways.
+
+    Returns:
+        Variants, how many are accepted (unknown: 0), seconds, equivalents, the share of time in networks (unknown: NaN).
+    """
     spec, trajectory, step = job.spec, job.spec.trajectory, job.step
     began, passes, made = time.perf_counter(), 0, 0
     conditions = conditions_of(seeds, job.networks.classes, job.device)
@@ -161,7 +165,7 @@ def _published(job: Job, seeds: range) -> tuple[int, int, float, int, float]:
 
 
 def _top(a: np.ndarray, beta: float) -> np.ndarray:
-    """Leading eigenvectors by explained variance, by the general solver that the published code uses."""
+    """Returns the leading eigenvectors by explained variance, from the general solver that the published code uses."""
     values, vectors = (x.real for x in scipy.linalg.eig(a))
     order = np.argsort(values)[::-1]
     share = np.cumsum(values[order] ** 2) / np.sum(values**2)
@@ -169,7 +173,7 @@ def _top(a: np.ndarray, beta: float) -> np.ndarray:
 
 
 def _ours(spec: Spec, seeds: range) -> tuple[int, int, float, int, float]:
-    """Whole shards, written to a disk."""
+    """Makes whole shards and writes them to disk. Returns the same figures as `_published`."""
     job = prepare(spec, allow_code=True)
     clock = Clock()
     job.networks.generator.images = clock.wrap(job.networks.generator.images)  # type: ignore[method-assign]

@@ -1,6 +1,6 @@
-"""Cases with known answers, and the published algorithm written down a second time, plainly, in NumPy and SciPy.
+"""Cases with known answers, and the published algorithm a second time, written plainly in NumPy and SciPy.
 
-Nothing here imports `reds_core`: what it checks must not lean on it.
+Nothing here imports `reds_core`, since it checks it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import scipy.linalg
 
 
 def published_rank(values: np.ndarray, beta: float) -> int:
-    """The article's rank by explained variance; eigenvalues in descending order."""
+    """Returns the article's rank by explained variance, for eigenvalues in descending order."""
     share = values**2 / np.sum(values**2)
     return int(min(len(values), np.sum(np.cumsum(share) <= beta) + 1))
 
@@ -34,14 +34,14 @@ def published_null_space(held: list[np.ndarray], beta: float) -> np.ndarray:
 
 
 def published_reds(held: list[np.ndarray], varied: list[np.ndarray], beta_held: float, beta_varied: float) -> np.ndarray:
-    """Section 3 of the article (several varied attributes: the sum of their normalised Grams)."""
+    """Returns the directions of section 3 of the article, with several varied attributes as the sum of their normalised Grams."""
     null = published_null_space(held, beta_held)
     values, vectors = _descending(null.T @ sum(published_gram(j) for j in varied) @ null)
     return null @ vectors[:, : published_rank(values, beta_varied)]
 
 
 def published_differences(f, z: np.ndarray, h: float, two_sided: bool) -> np.ndarray:
-    """The article's Jacobian (p, d): one axis after the other."""
+    """Returns the article's Jacobian (p, d), one axis after another."""
     columns = []
     for e in np.eye(len(z)):
         columns.append((f(z + h * e) - f(z - h * e)) / (2 * h) if two_sided else (f(z + h * e) - f(z)) / h)
@@ -49,7 +49,7 @@ def published_differences(f, z: np.ndarray, h: float, two_sided: bool) -> np.nda
 
 
 def published_local(f_held, f_varied, z: np.ndarray, direction: int, sign: int, h: float, waypoints: int, betas) -> np.ndarray:
-    """One local trajectory, (waypoints, d), with published Jacobians; `f_*` are lists of functions of one latent."""
+    """Returns one local trajectory, (waypoints, d), with published Jacobians; `f_*` are lists of functions of one latent."""
     points: list[np.ndarray] = []
     v = np.zeros_like(z)
     for j in range(waypoints):
@@ -67,7 +67,7 @@ def published_local(f_held, f_varied, z: np.ndarray, direction: int, sign: int, 
 
 
 def subspace_angle(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest principal angle between two spans of equal size, in radians."""
+    """Returns the largest principal angle between two spans of equal size, in radians."""
     return float(scipy.linalg.subspace_angles(a, b).max())
 
 
@@ -78,8 +78,8 @@ class LevelSet:
         self.k, self.tolerances = k, tolerances
 
     def features(self, y: np.ndarray) -> list[np.ndarray]:
-        """A (n, p) for every attribute."""
-        raise NotImplementedError("a problem says what is held")
+        """Returns an array (n, p) for every attribute."""
+        raise NotImplementedError
 
 
 class Sphere(LevelSet):
