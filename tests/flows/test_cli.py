@@ -135,10 +135,10 @@ def test_check_says_where_missing_files_are_published_and_tries_the_others(here:
         (["run", "none.yaml"], "cannot be read: No such file"),
         (["check", "world/spec.yaml", "--set", "held.nobody=1"], "no attribute has this name"),
         (["run", "world/spec.yaml", "--set", "generator.path=gone.pt"], "there is no file"),
-        (["run", "world/spec.yaml", "--shards", "7:9"], "names no shard; the spec has 3: 0:3"),
+        (["run", "world/spec.yaml", "--shards", "7:9"], "selects no shard; the spec has 3: 0:3"),
         (["check", "world/spec.yaml", "--device", "tpu9"], "cannot be used"),
         (["check", "world/spec.yaml", "--batch", "0"], "give 1 or more"),
-        (["run", "world/spec.yaml", "--out", "s3:/bucket/runs"], "a URL has two slashes or more"),
+        (["run", "world/spec.yaml", "--out", "s3:/bucket/runs"], "a URL has two slashes after its colon"),
         (["verify", "."], "is not a run"),
         (["verify", "nowhere"], "there is no folder"),
         (["kinds", "smell"], "there is no kind"),
@@ -156,7 +156,7 @@ def test_a_mistake_is_named_without_a_traceback(reds: Reds, here: Reds, tmp_path
 
 def test_a_run_that_accepts_nothing_ends_with_1_and_says_why(reds: Reds, tmp_path: Path) -> None:
     done = reds("run", world(tmp_path / "world"), "--set", "varied.look=50", "--shards", ":1")
-    assert done.returncode == 1 and "accepted nothing of 24 candidates: varied:look" in done.stderr
+    assert done.returncode == 1 and "accepted none of 24 candidates: varied:look" in done.stderr
 
 
 def test_the_schema_is_json_and_kinds_name_their_fields(here: Reds) -> None:

@@ -204,7 +204,7 @@ def test_a_failed_run_is_reported_to_the_notification_block(
         wait_until(lambda: heard, 180, lambda: (tmp_path / "worker0.log").read_text())
         server.shutdown()
     assert heard[0]["subject"] == "augment/hopeless: Failed"
-    assert "0% of 24 candidates were accepted, fewer than the 20% asked for" in heard[0]["text"]
+    assert "0% of 24 candidates were accepted, less than the 20% that is required" in heard[0]["text"]
     assert "look" in heard[0]["text"]
 
 
@@ -215,7 +215,7 @@ def test_a_failed_run_is_reported_to_the_notification_block(
         (("--pool", "nobody"), "there is no work pool 'nobody'; `prefect work-pool create nobody --type process`"),
         (("--cron", "every night"), "the schedule 'every night' in UTC cannot be read"),
         (("--timezone", "Mars/Base"), "in Mars/Base cannot be read"),
-        (("--parents", "other"), "--parents is a pool for runs that wait for their child runs; --split N makes some"),
+        (("--parents", "other"), "--parents is a pool for runs that wait for child runs, but there are none; add --split N"),
     ],
 )
 def test_what_cannot_be_registered_is_named_before_anything_is_registered(

@@ -63,7 +63,7 @@ def task_runs() -> list[str]:
 def test_a_dead_worker_costs_its_shard_only(augment: Any, tmp_path: Path) -> None:
     from flows import shards as module
 
-    spec = str(world(tmp_path / "world", seeds={"count": 60}))
+    spec = str(world(tmp_path / "world", seeds={"count": 20}))
     whole = augment(spec=spec, out=str(tmp_path / "whole"))
     events: list[str] = []
     victims: list[int] = []
@@ -216,7 +216,7 @@ def test_mistakes_reach_the_caller_as_themselves(augment: Any, tmp_path: Path) -
         augment(spec=str(spec), out=str(tmp_path), overrides=["held.nobody=1"])
     (tmp_path / "world/c.pt").write_bytes(b"no network")
     for engine in ("local", "processes"):
-        with pytest.raises(ModelError, match=r"c\.pt is no TorchScript file"):
+        with pytest.raises(ModelError, match=r"c\.pt is not a TorchScript file"):
             augment(spec=str(spec), out=str(tmp_path / engine), engine=engine)
 
 

@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Request, on
 def test_ray_makes_the_same_bytes(made: Any) -> None:
     request, maker, local = made
     assert (maker.slots, maker.where) == (2, "cpu of Ray")
-    assert [maker(k)["index"] for k in range(3)] == [0, 1, 2]
+    assert [maker(k).index for k in range(3)] == [0, 1, 2]
     for tar in sorted(local.glob("*.tar")):
         assert tar.read_bytes() == request.folder.read(tar.name)
 
@@ -69,7 +69,7 @@ def test_a_dead_or_stopped_worker_costs_its_shard_only(made: Any, monkeypatch: p
         patch.setattr(maker, "deadline", engines.Deadline())
         with pytest.raises(RunError, match="the worker on cpu of Ray did not finish shard 1 in 2 s and was stopped"):
             maker(1)
-    assert maker(1)["index"] == 1
+    assert maker(1).index == 1
 
 
 def dies(*_: Any) -> None:
@@ -85,7 +85,7 @@ def test_mistakes_come_back_as_themselves(made: Any) -> None:
     (path_of(request.folder).parents[2] / "world/c.pt").write_bytes(b"no network")
     maker.request = dataclasses.replace(request, digest="other")  # another job: the actor loads its networks again
     try:
-        with pytest.raises(ModelError, match=r"c\.pt is no TorchScript file") as caught:
+        with pytest.raises(ModelError, match=r"c\.pt is not a TorchScript file") as caught:
             maker(0)
     finally:
         maker.request = request
@@ -95,7 +95,7 @@ def test_mistakes_come_back_as_themselves(made: Any) -> None:
 def test_a_gpu_that_nobody_offers_is_said(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, maker, _ = made
     monkeypatch.setattr(maker, "_count", {"CPU": 2, "GPU": 0}.__getitem__)  # this machine may have one
-    with pytest.raises(ModelError, match="no node of the Ray cluster offers a GPU: 1 nodes with 2 cores; use --device cpu"):
+    with pytest.raises(ModelError, match="no node of the Ray cluster offers a GPU: 1 nodes with 2 cores; use the device cpu"):
         maker._pick("cuda", None)
     with pytest.raises(ModelError, match="give cuda, not cuda:1"):
         maker._pick("cuda:1", None)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tests.support.programs import outside, wait_until
 
-QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+# The scheduler would add runs of its own to those that a test asks for.
+QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"}
 
 
 def new_home(home: Path, shared: Path) -> Path:

@@ -56,7 +56,7 @@ class Server:
         if kind == "cut":
             self.cut(environ)
         if kind == "slow":
-            time.sleep(1.5)
+            time.sleep(0.5)
         elif kind and kind != "cut after":
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             status, code = {
