@@ -36,19 +36,7 @@ AnyFeature = Annotated[
     Field(discriminator="kind"),
 ]
 
-
-def in_pixels(feature: AnyFeature) -> list[str]:
-    """Returns the fields of a feature that are in pixels, and so mean something else in images of another size."""
-    if isinstance(feature, Frequency):
-        return ["low", "high"]
-    region = getattr(feature, "region", None)
-    fields = {name: getattr(feature, name, None) for name in ("lowpass", "highpass")}
-    if region is not None:
-        fields |= {"region.mask": region.mask, "region.segment.erode": region.segment and region.segment.erode}
-    return [name for name, value in fields.items() if value]
-
-
 __all__ = [
     "AnyFeature", "CallableFeature", "Classifier", "Colour", "Embedding", "Frequency", "Landmarks", "NetworkInput", "Object",
-    "Pixels", "Region", "Segmentation", "in_pixels",
+    "Pixels", "Region", "Segmentation",
 ]  # fmt: skip

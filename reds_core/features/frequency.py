@@ -9,7 +9,7 @@ together make up the whole image.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -27,6 +27,7 @@ class Frequency(Config):
     """The Fourier coefficients of one band of spatial frequencies."""
 
     kind: Literal["frequency"]
+    in_pixels: ClassVar[tuple[str, ...]] = ("low", "high")
     low: CyclesPerPixel = Field(description="The lower edge, in cycles per pixel, inclusive; 0 is the mean brightness.")
     high: CyclesPerPixel = Field(description="The upper edge, in cycles per pixel, exclusive; 0.5 includes the finest detail.")
     gray: bool = Field(False, description="Look at brightness only.")

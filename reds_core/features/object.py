@@ -9,7 +9,7 @@ from its seed's. An image that does not show it has no f: NaN, a reject.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -25,6 +25,7 @@ class Object(MaskInput):
     """One object's look and place: the pixels that a segmentation network assigns to it, and its mask."""
 
     kind: Literal["object"]
+    in_pixels: ClassVar[tuple[str, ...]] = ("lowpass",)
     gray: bool = Field(False, description="Look at brightness only.")
     lowpass: Sigma | None = Field(
         None,

@@ -6,7 +6,7 @@ lies beyond it; region.py says how much, and how to keep it out.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import Field
@@ -22,6 +22,7 @@ class Pixels(Config):
     """Pixel values, of the whole image or of a region."""
 
     kind: Literal["pixels"]
+    in_pixels: ClassVar[tuple[str, ...]] = ("lowpass", "highpass")
     region: Region | None = Field(None, description="Where to look; everywhere if absent.")
     negate: bool = Field(False, description="Look everywhere but in the region.")
     gray: bool = Field(False, description="Look at brightness only.")

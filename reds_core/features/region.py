@@ -9,7 +9,7 @@ the border takes the share Phi(-e / s) from beyond it: 16 % for e = s, 2 % for e
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ Fraction = Annotated[Number, Field(ge=0, le=1)]
 class Segment(MaskInput):
     """The pixels that a segmentation network assigns to the chosen classes."""
 
+    in_pixels: ClassVar[tuple[str, ...]] = ("erode",)
     erode: Annotated[Count, Field(ge=0)] = Field(
         0, description="How many pixels the segment, or with negate what surrounds it, shrinks at its border."
     )
@@ -40,6 +41,7 @@ class Segment(MaskInput):
 class Region(Config):
     """A part of the image, by exactly one of `box`, `mask` and `segment`."""
 
+    in_pixels: ClassVar[tuple[str, ...]] = ("mask",)
     box: tuple[Fraction, Fraction, Fraction, Fraction] | None = Field(
         None, description="A rectangle, [top, left, bottom, right], in fractions of the image."
     )

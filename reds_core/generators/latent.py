@@ -160,6 +160,7 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
         low, high = generator.output_range
         raise ModelError(
             f"the generator {generator.name} returns values from {float(raw.min()):.3g} to {float(raw.max()):.3g}, and "
-            f"{share:.0%} of its pixels lie outside output_range [{low:g}, {high:g}]; set output_range to what the network was trained on"
+            f"{share:.0%} of its pixels lie outside output_range [{low:g}, {high:g}]; set it to the range that the network was "
+            "trained on"
         )
     return shape[1], shape[2], shape[3]

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
@@ -21,6 +21,8 @@ class Config(BaseModel):
     """The base of every part of a spec. Unknown keys, NaN and changes after loading are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    in_pixels: ClassVar[tuple[str, ...]] = ()  # the fields that mean something else in images of another size
 
     def identity(self) -> dict[str, str]:
         """Returns what decides the outcome beside the fields, for the digest: hashes of shipped weights and of the user's code."""

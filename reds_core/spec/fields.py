@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from reds_core.features import AnyFeature, NetworkInput, in_pixels
+from reds_core.features import AnyFeature, NetworkInput
 from reds_core.generators import AnyGenerator
 from reds_core.models.config import Config, Count, Number
 
@@ -136,17 +136,6 @@ class Spec(Config):
         "seed in every varied attribute.",
     )
     shards: Shards = Field(default_factory=Shards, description="How the images are stored.")
-
-    def mistakes(self) -> list[str]:
-        if not getattr(self.generator, "walk_resolution", None):
-            return []
-        used = {name: self.attributes[name] for name in (*self.held, *self.varied) if name in self.attributes}
-        return [
-            f"attributes.{name}: {' and '.join(found)} count in pixels, which are larger in images of generator.walk_resolution; "
-            "leave one of the two out"
-            for name, feature in used.items()
-            if (found := in_pixels(feature))
-        ]
 
     def beta(self, name: str) -> float:
         """Returns the share of a held attribute's squared eigenvalues that counts as held."""

@@ -70,8 +70,18 @@ def reference_mistakes(raw: Mapping[str, Any]) -> list[str]:
 
 
 def field_mistakes(spec: Spec) -> list[str]:
-    """Returns the mistakes that the spec and the configs in it find in themselves."""
-    return [f"{key.removesuffix('.') or 'spec'}: {mistake}" for key, config in configs_in(spec) for mistake in config.mistakes()]
+    """Returns the mistakes that the configs in a spec find in themselves, and fields in pixels that cannot be walked by."""
+    found = [f"{key.removesuffix('.')}: {mistake}" for key, config in configs_in(spec) for mistake in config.mistakes()]
+    if not getattr(spec.generator, "walk_resolution", None):
+        return found
+    return found + [
+        f"attributes.{name}.{key}{field}: counts in pixels, which are larger in images of generator.walk_resolution; leave one of "
+        "the two out"
+        for name in (*spec.held, *spec.varied)
+        for key, config in configs_in(spec.attributes.get(name))
+        for field in config.in_pixels
+        if getattr(config, field)
+    ]
 
 
 def not_finite(value: Any, where: str = "") -> Iterator[str]:

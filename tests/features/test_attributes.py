@@ -189,7 +189,7 @@ def test_an_objects_low_pass_is_of_the_cut_out_so_that_nothing_leaks_in(tmp_path
     assert float((f(dark, None) - f(dark.roll(1, 3), None)).norm()) > 0.1
 
 
-def test_landmarks_are_the_points_that_a_network_gives(tmp_path: Path) -> None:
+def test_landmarks_are_the_points_that_a_network_finds(tmp_path: Path) -> None:
     x = TinyGenerator()(torch.randn(5, 6, generator=torch.Generator().manual_seed(0))).detach() / 2 + 0.5
     points = Centres()(x)
     config = {"kind": "landmarks", "model": model(Centres(), tmp_path)}
@@ -210,7 +210,7 @@ def test_a_point_that_does_not_count_need_not_be_found(tmp_path: Path) -> None:
     assert bool(feature((1, 8, 8), **config, points=[0])(x, None).isfinite().all())
 
 
-def test_a_black_box_may_give_none_for_an_image_without_a_face() -> None:
+def test_a_black_box_may_return_none_for_an_image_without_a_face() -> None:
     x = images(3, 1, 8) * 0.5
     x[1, :, :, 4:] = 0.9
     f = feature((1, 8, 8), OPEN, kind="landmarks", target="tests.features.test_attributes:dark_face")
@@ -368,7 +368,7 @@ def test_a_wrong_attribute_says_what_to_change(tmp_path: Path, config: dict[str,
 
 
 class ThreeChannels(nn.Module):
-    """A network for colour images alone."""
+    """A network for colour images only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -391,8 +391,8 @@ def test_a_colour_network_in_front_of_a_gray_generator_says_so_and_channels_help
     torch.testing.assert_close(feature(**gray)(images(), None), Centres()(luma).flatten(1))
 
 
-class Gives(nn.Module):
-    """An output of a given shape, (n, *shape)."""
+class Returns(nn.Module):
+    """Returns zeros and the image's mean in a fixed shape, (n, *shape)."""
 
     def __init__(self, shape: list[int]) -> None:
         super().__init__()
@@ -415,11 +415,11 @@ class Gives(nn.Module):
         ([1, 8, 8], {"kind": "segmentation", "classes": [0]}, "a softmax over it is 1 everywhere; choose scores: sigmoid"),
     ],
 )
-def test_a_network_that_gives_something_else_is_named(
+def test_a_network_that_returns_something_else_is_named(
     tmp_path: Path, shape: list[int], config: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        feature(**config, model=model(Gives(shape), tmp_path))(images(), None)
+        feature(**config, model=model(Returns(shape), tmp_path))(images(), None)
 
 
 def test_a_spec_with_every_new_attribute_survives_being_resolved(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_pixels_of_a_box_are_those_inside_it_and_negated_those_outside() -> None
     torch.testing.assert_close(inside.square().sum(1) + outside.square().sum(1), x.square().flatten(1).sum(1))
 
 
-def test_a_mask_weighs_pixels(tmp_path: Path) -> None:
+def test_a_mask_weights_pixels(tmp_path: Path) -> None:
     mask = np.zeros((8, 8), np.uint8)
     mask[2, 3], mask[5, 6] = 255, 51
     Image.fromarray(mask).save(tmp_path / "m.png")
@@ -50,7 +50,7 @@ def test_a_mask_weighs_pixels(tmp_path: Path) -> None:
         feature((3, 16, 16), kind="pixels", region={"mask": tmp_path / "m.png"})
 
 
-class LeftIsOne(nn.Module):
+class BrightIsOne(nn.Module):
     """A segmentation network: class 1 where the image is bright."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class LeftIsOne(nn.Module):
 
 
 def test_a_segment_is_fixed_by_the_seeds_own_image(tmp_path: Path) -> None:
-    path = torchscript(LeftIsOne(), tmp_path / "s.pt")
+    path = torchscript(BrightIsOne(), tmp_path / "s.pt")
     f = feature((1, 8, 8), kind="pixels", region={"segment": {"model": {"kind": "torchscript", "path": path}, "classes": [1]}})
     seed = torch.zeros(1, 1, 8, 8)
     seed[:, :, :, :4] = 1

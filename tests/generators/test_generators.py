@@ -1,4 +1,4 @@
-"""The walk from a seed's latent to an image: spaces, classes, truncation, ranges, and the generators that cannot be used."""
+"""From a seed's latent to an image: spaces, classes, truncation, ranges, and the generators that cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published checkpoints, imported: the same images as by the code that saved them, whatever the format, and shapes of real sizes."""
+"""Published checkpoints, imported: they make the same images as the code that saved them, whatever the format."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STYLE_BASED = [name for name in FILES if name != "biggan"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All of them, imported."""
+    """A folder with all of them, imported."""
     found = tmp_path_factory.mktemp("imported")
     for name, (file, _) in FILES.items():
         config = DATA / "biggan-tiny-config.json" if name == "biggan" else None
@@ -56,7 +56,7 @@ def generator(folder: Path, name: str, **fields: Any) -> Walkable:
 
 
 def expected(name: str) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Latents, classes and everything else that the published code made of them."""
+    """Latents, classes, and everything that the published code made of them."""
     arrays = {k: torch.from_numpy(v) for k, v in np.load(DATA / f"{name}-expected.npz").items()}
     z = arrays["z"] if "z" in arrays else draw(arrays["seeds"].tolist(), 32, "normal")
     return z, arrays.get("classes", torch.zeros(len(z), dtype=torch.long)), arrays
@@ -113,7 +113,7 @@ def test_rows_of_w_plus_move_layers_of_their_own(folder: Path) -> None:
     assert all(not torch.allclose(images[0], other) for other in images[1:])
 
 
-# Less than the whole
+# A part of the network
 
 
 @pytest.mark.parametrize("name", ["sg2ada", "rosinality"])
@@ -244,7 +244,7 @@ def test_trajectories_walked_by_small_images_are_checked_on_large_ones(folder: P
         g.images = counted(size, g.images)  # type: ignore[method-assign]
     candidates, passes = run_seeds(job, range(2))
     reached = [c for c in candidates if c.role == "variant" and len(c.latent)]
-    # The large ones are the seeds' and the waypoints' own; everything else was found out on small ones.
+    # Only the seeds' and the waypoints' own images are large; everything else was found out by small ones.
     assert rendered["large"] == 2 + len(reached) and rendered["small"] > rendered["large"]
     assert passes.forward <= sum(rendered.values())
     accepted = [c for c in candidates if c.accepted]
@@ -266,8 +266,8 @@ def test_what_counts_pixels_cannot_be_walked_by_smaller_images(folder: Path) -> 
     path.write_text(dump(spec).replace("space: w+", "space: w+\n  walk_resolution: 16"))
     with pytest.raises(SpecError) as caught:
         load_spec(path)
-    assert [p.partition(" count in pixels")[0] for p in caught.value.problems] == [
-        "spec: attributes.upper: low and high", "spec: attributes.lower: lowpass"
+    assert [p.partition(": counts in pixels")[0] for p in caught.value.problems] == [
+        "attributes.upper.high", "attributes.lower.lowpass"
     ]  # fmt: skip
     with pytest.raises(ModelError, match="walk_resolution: 32 is the size that is rendered anyway"):
         generator(folder, "sg2ada", walk_resolution=32)
@@ -394,7 +394,7 @@ def test_a_pair_that_does_not_belong_together_is_noticed(folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize("value", [torch.tensor(float("nan")), torch.ones((), dtype=torch.float64)])
-def test_weights_that_are_no_finite_float32_numbers_are_named(folder: Path, tmp_path: Path, value: Tensor) -> None:
+def test_weights_that_are_not_finite_float32_numbers_are_named(folder: Path, tmp_path: Path, value: Tensor) -> None:
     state = load_file(folder / "sg3t.safetensors")
     state["mapping.mean"] = state["mapping.mean"].to(value.dtype) * value
     save_file(state, tmp_path / "x.safetensors")
@@ -422,5 +422,5 @@ def test_nan_in_a_checkpoint_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_imported_generator_passes_the_checks_of_a_run(folder: Path, name: str) -> None:
-    # Random weights know no range.
+    # Random weights have no range of their own.
     assert check_images(generator(folder, name, output_range=[-20, 20]))[0] == 3

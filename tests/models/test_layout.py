@@ -1,4 +1,4 @@
-"""A network may be laid out anew in memory, but must compute what it computed."""
+"""A network may be laid out differently in memory, but must still compute the same."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Strides(Plain):
 
 
 @pytest.mark.parametrize(("kind", "moves"), [(Plain, True), (Views, False), (Strides, False)])
-def test_a_network_is_laid_out_anew_only_where_it_computes_the_same(tmp_path: Path, kind: type[Plain], moves: bool) -> None:
+def test_a_network_changes_its_layout_only_where_it_computes_the_same(tmp_path: Path, kind: type[Plain], moves: bool) -> None:
     torch.manual_seed(0)
     original, x = kind().requires_grad_(False), torch.randn(2, 3, 8, 8, requires_grad=True)
     loaded = TorchScript(kind="torchscript", path=torchscript(original, tmp_path / "n.pt")).load(CPU)

@@ -317,7 +317,7 @@ class Sizes(Config):
     file: File = Path("/")
 
 
-def test_yes_is_no_number_and_a_whole_number_is_one() -> None:
+def test_yes_is_not_a_number_and_a_whole_number_is() -> None:
     assert Sizes(number=2).number == 2.0
     for wrong in ({"number": True}, {"number": "1"}, {"number": float("nan")}, {"count": 1.0}, {"count": True}, {"nmber": 1}):
         with pytest.raises(ValidationError):

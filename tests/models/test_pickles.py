@@ -1,4 +1,4 @@
-"""A checkpoint is data: what would run code is refused by name before anything happens, what misleads about its size costs no memory."""
+"""A checkpoint is data: what would run code is refused by name before it can, and what lies about its size costs no memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rendered rooms: a map with an exact inverse, smooth pictures with true masks, a segmenter that finds them, and a sofa that is held."""
+"""The rendered rooms: a map with an exact inverse, smooth pictures with true masks, a segmenter, and a sofa that is held."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_masks_share_out_every_pixel() -> None:
     torch.testing.assert_close(masks.sum(1), torch.ones(20, 64, 64))
 
 
-def test_the_sofa_s_mask_is_where_the_sofa_is() -> None:
+def test_the_sofas_mask_is_where_the_sofa_is() -> None:
     z = z_of(20)
     other = moved(z, "sofa", 1.0, {"lightness", "warmth", "green", "pillow", "pillow_warmth", "pillow_green"})
     changed = (WORLD(other) - WORLD(z)).abs().amax(1)
@@ -174,7 +174,7 @@ def test_the_segmenter_finds_the_segments_of_rooms_it_never_saw() -> None:
 
 @pytest.fixture(scope="module")
 def held() -> Comparison:
-    """The sofa held and the whole image varied, on three seeds; short steps of `linear`, which are cheap, pass through the same effects."""
+    """The sofa held and the whole image varied, on three seeds. Short steps of `linear` are cheap, and pass the same effects."""
     ways = {"corrected": (3, 0.2), "linear": (8, 0.04)}
     specs = {
         name: load_spec(

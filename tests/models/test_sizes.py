@@ -1,4 +1,4 @@
-"""Checkpoints of real sizes, as shapes alone: what is published must fit the first time, though none of it is here."""
+"""Checkpoints of real sizes, as shapes only: what is published must fit at the first try, though none of it is here."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SIZES = {
 
 
 def parameters(network: nn.Module) -> int:
-    """Without the ones that are added to a class's gains."""
+    """The number of parameters, without the ones that are added to a class's gains."""
     return sum(p.numel() for name, p in network.named_parameters() if not name.endswith("gain.bias"))
 
 
@@ -169,8 +169,10 @@ def alias_free(size: int, radial: bool, classes: int) -> dict[str, Any]:
         }
         window = 1 if last else kernel
         layers[f"L{k}_{sizes[k]}_{widths[k]}"] = module(
-            {"weight": Meta(widths[k], widths[before], window, window), "bias": Meta(widths[k])}, filters | {"magnitude_ema": Meta()},
-            {"affine": linear(512, widths[before])}, in_channels=widths[before], out_channels=widths[k], up_factor=up, down_factor=down,
+            {"weight": Meta(widths[k], widths[before], window, window), "bias": Meta(widths[k])},
+            filters | {"magnitude_ema": Meta()},
+            {"affine": linear(512, widths[before])}, in_channels=widths[before], out_channels=widths[k], up_factor=up,
+            down_factor=down,
             padding=[low, around - low] * 2,
         )  # fmt: skip
     waves = module(
@@ -182,7 +184,8 @@ def alias_free(size: int, radial: bool, classes: int) -> dict[str, Any]:
     chosen = {"conv_kernel": 1, "use_radial_filters": True, "channel_base": 65536, "channel_max": 1024} if radial else {}
     synthesis = module({}, {}, {"input": waves} | layers, layer_names=list(layers), _init_kwargs=chosen)
     g = module(
-        {}, {}, {"synthesis": synthesis, "mapping": mapping(2, classes)}, z_dim=512, w_dim=512, c_dim=classes, img_channels=3, img_resolution=size
+        {}, {}, {"synthesis": synthesis, "mapping": mapping(2, classes)}, z_dim=512, w_dim=512, c_dim=classes, img_channels=3,
+        img_resolution=size
     )  # fmt: skip
     g.kind = "Generator"
     return {"G_ema": g}
@@ -246,6 +249,6 @@ def test_a_checkpoint_of_real_size_fits_the_architecture_found_in_it(name: str, 
     found, config, size, classes = CHECKPOINTS[name]
     _, architecture, state = converted(found, config)
     assert architecture.resolution == size and architecture.classes == classes
-    # Nothing of a shape can be NaN.
+    # A shape has no values that could be NaN.
     monkeypatch.setattr(torch, "isfinite", lambda x: torch.ones(1, dtype=torch.bool))
     check_fit(architecture, state)

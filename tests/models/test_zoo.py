@@ -1,4 +1,4 @@
-"""Architectures by name: what the library builds is filled by the file alone, every tensor of it, and nothing is fetched."""
+"""Architectures by name: the file alone fills what the library builds, every tensor of it, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Tiny(nn.Module):
 
 
 class TinySegmenter(nn.Module):
-    """As torchvision's segmentation networks: scores in a dict."""
+    """Returns scores in a dict, as torchvision's segmentation networks do."""
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class TinySegmenter(nn.Module):
 
 @pytest.fixture
 def libraries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Stand-ins for both libraries; what they were asked to build."""
+    """Stand-ins for both libraries. Returns what they were asked to build."""
     asked: list[dict[str, Any]] = []
 
     def create_model(name: str, pretrained: bool, **options: Any) -> nn.Module:
