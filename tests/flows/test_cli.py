@@ -126,7 +126,7 @@ def test_check_says_where_missing_files_are_published_and_tries_the_others(here:
     (tmp_path / "world/g.pt").unlink()
     (tmp_path / "world/c.pt").write_bytes(b"no network")
     wrong = here("check", spec)
-    assert wrong.returncode == 2 and "g.pt" in wrong.stderr and "c.pt is no TorchScript file" in wrong.stderr
+    assert wrong.returncode == 2 and "g.pt" in wrong.stderr and "c.pt is not a TorchScript file" in wrong.stderr
 
 
 @pytest.mark.parametrize(
