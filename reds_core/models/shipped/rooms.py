@@ -21,6 +21,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from reds_core.models.shipped import furniture
@@ -60,6 +61,8 @@ FACTORS: dict[str, dict[str, tuple[float, float]]] = {
 }  # fmt: skip
 NAMES = [(group, name) for group, names in FACTORS.items() for name in names]
 
+Entangled = Float[Tensor, "n 64"]  # u
+
 
 class Rooms(nn.Module):
     """Renders (n, 64) latents as (n, 3, 64, 64) images in [0, 1], and knows the factors and the segments that they show."""
@@ -86,20 +89,20 @@ class Rooms(nn.Module):
         for name, value in {**numbers, "low": ranges[:, 0], "high": ranges[:, 1]}.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)).float())
 
-    def entangled(self, z: Latents) -> Tensor:
-        """Returns the u (n, 64) of z (n, 64)."""
+    def entangled(self, z: Latents) -> Entangled:
+        """Returns the u of z."""
         u = z @ self.mixing[0]
         for k in range(COUPLINGS):
             u = self._turned(u, k, 1) @ self.mixing[k + 1]
         return u
 
-    def inverse(self, u: Tensor) -> Latents:
-        """Returns the z (n, 64) of u (n, 64)."""
+    def inverse(self, u: Entangled) -> Latents:
+        """Returns the z of u."""
         for k in reversed(range(COUPLINGS)):
             u = self._turned(u @ self.mixing[k + 1].T, k, -1)
         return u @ self.mixing[0].T
 
-    def _turned(self, u: Tensor, k: int, sign: int) -> Tensor:
+    def _turned(self, u: Entangled, k: int, sign: int) -> Entangled:
         """Returns one half as it is, the other turned plane by plane, by angles (n, 16) that depend on the first half."""
         half, first, second = u.split([DIM // 2, DIM // 4, DIM // 4], 1)
         angle = sign * TURN * torch.sin(half @ self.angles[k].T)
@@ -115,21 +118,21 @@ class Rooms(nn.Module):
     def forward(self, z: Latents) -> Images:
         return self.render(self.entangled(z))
 
-    def render(self, u: Tensor) -> Images:
-        """Returns the images of rooms, given their u (n, 64)."""
+    def render(self, u: Entangled) -> Images:
+        """Returns the images of u."""
         image = torch.zeros((), dtype=u.dtype, device=u.device)
         for colour, share in self._layers(u).values():
             image = image + share * (colour - image)
         return _limited(image)
 
-    def masks(self, z: Latents) -> Tensor:
-        """Returns the share of every pixel that shows each of SEGMENTS, (n, segments, 64, 64), summing to 1."""
+    def masks(self, z: Latents) -> Float[Tensor, "n _segments 64 64"]:
+        """Returns the share of every pixel that shows each of SEGMENTS, summing to 1."""
         shown: dict[str, Tensor] = {}
         for segment, (_, share) in self._layers(self.entangled(z)).items():
             shown = {behind: mask * (1 - share) for behind, mask in shown.items()} | {segment: share}
         return torch.cat([shown[name] for name in SEGMENTS], 1)
 
-    def _layers(self, u: Tensor) -> dict[str, furniture.Layer]:
+    def _layers(self, u: Entangled) -> dict[str, furniture.Layer]:
         """Returns the layer of every segment, from back to front."""
         known = _uniform(u)
         values = self.low + (self.high - self.low) * (known[:, : len(NAMES)] + 1) / 2
