@@ -19,6 +19,7 @@ from reds_core.types import Images, Labels, Latents
 
 OVERSHOOT = 0.02  # of the output range: a trained network overshoots a flat background by a little, in the right range too
 MOST_CLAMPED = 0.2  # of the pixels
+TRIED = 8  # latents that `check_images` runs
 MEAN_SEEDS = range(2**31, 2**31 + 4096)  # no run's own: means must not change with a run's length
 
 Layers = Callable[[Tensor, Labels], Tensor]  # a network, or a part of one
@@ -127,11 +128,9 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
     Raises:
         ModelError: it fails, or its images have the wrong shape, hold NaN or infinity, or lie outside the output range.
     """
-    n = 8
-    z = draw(MEAN_SEEDS[:n], generator.z_dim, generator.latent).to(generator.device)
-    labels = torch.linspace(
-        0, max(0, len(generator.class_names) - 1), n, device=generator.device
-    ).long()  # from the first class to the last
+    z = draw(MEAN_SEEDS[:TRIED], generator.z_dim, generator.latent).to(generator.device)
+    # From the first class to the last.
+    labels = torch.linspace(0, max(0, len(generator.class_names) - 1), TRIED, device=generator.device).long()
     try:
         with torch.no_grad():
             latents = generator.latents(z, labels)
@@ -142,17 +141,10 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise ModelError(
-            f"the generator {generator.name} failed on {n} latents of size {generator.z_dim}: {type(error).__name__}: "
+            f"the generator {generator.name} failed on {TRIED} latents of size {generator.z_dim}: {type(error).__name__}: "
             f"{reason[-1] if reason else ''}; check latent_dim, classes, space and mapping"
         ) from error
-    shape = tuple(raw.shape)
-    if len(shape) != 4 or shape[0] != n or shape[1] not in (1, 3):
-        raise ModelError(
-            f"the generator {generator.name} returns {shape} for {n} latents; (n, c, h, w) with 1 or 3 channels is needed"
-            + ("; set image_shape: [c, h, w] for flat outputs" if len(shape) in (2, 3) else "")
-        )
-    if generator.image_shape and shape[1:] != generator.image_shape:
-        raise ModelError(f"the generator {generator.name} returns images {shape[1:]}, but image_shape is {generator.image_shape}")
+    shape = _checked_shape(generator, tuple(raw.shape))
     if not bool(torch.isfinite(raw).all()):
         raise ModelError(f"the generator {generator.name} returns images that hold NaN or infinity")
     share = generator.clamped(latents, labels)
@@ -163,4 +155,16 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
             f"{share:.0%} of its pixels lie outside output_range [{low:g}, {high:g}]; set it to the range that the network was "
             "trained on"
         )
+    return shape
+
+
+def _checked_shape(generator: Walkable, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Returns (c, h, w). Raises ModelError if `shape` is not (n, c, h, w) for the latents tried, or differs from `image_shape`."""
+    if len(shape) != 4 or shape[0] != TRIED or shape[1] not in (1, 3):
+        raise ModelError(
+            f"the generator {generator.name} returns {shape} for {TRIED} latents; (n, c, h, w) with 1 or 3 channels is needed"
+            + ("; set image_shape: [c, h, w] for flat outputs" if len(shape) in (2, 3) else "")
+        )
+    if generator.image_shape and shape[1:] != generator.image_shape:
+        raise ModelError(f"the generator {generator.name} returns images {shape[1:]}, but image_shape is {generator.image_shape}")
     return shape[1], shape[2], shape[3]
