@@ -206,6 +206,12 @@ def test_what_the_architecture_names_is_there(row: tuple[str, str]) -> None:
         scope = found.body
 
 
+@pytest.mark.parametrize("p", [p for p in PAGES if p is not CHANGELOG], ids=lambda p: p.name)
+def test_what_is_said_to_be_in_a_file_is_in_it(p: Page) -> None:
+    for name, path in re.findall(r"`(\w+)` in `([\w/]+\.py)`", p.bare):
+        assert re.search(rf"\b{name}\b", (ROOT / path).read_text(encoding="utf-8")), f"{name} in {path}"
+
+
 def test_the_architecture_names_ten_things_or_more() -> None:
     assert len(re.findall(r"^\|[^|]+\| `[\w/]+\.py` \| `[\w.]+` \|$", page("architecture").text, re.M)) >= 10
 
