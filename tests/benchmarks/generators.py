@@ -13,6 +13,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +89,7 @@ def main() -> None:
         ours = _random(a.build()["synthesis"]).to(device).requires_grad_(False)
         theirs = copy.deepcopy(ours)
         if device.type == "cpu":
-            ours = ours.to(memory_format=torch.channels_last)
+            ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent in torch's stubs
         w = torch.randn(batch, a.rows, 512, device=device)
         with _published():
             due, forward, product = _timed(theirs, w)
@@ -113,7 +114,7 @@ def _random(network: nn.Module) -> nn.Module:
 class _published:
     """The modules' own forward passes replaced by the published algorithm's."""
 
-    places = (
+    places: tuple[tuple[Any, str, Callable[..., Tensor]], ...] = (
         (stylegan2.StyledConv, "forward", styled2),
         (stylegan3.FilteredLayer, "forward", filtered3),
         (stylegan2, "doubled", doubled2),
@@ -125,8 +126,8 @@ class _published:
             setattr(place, name, new)
 
     def __exit__(self, *_: object) -> None:
-        for (place, name, _), old in zip(self.places, self.before, strict=True):
-            setattr(place, name, old)
+        for (place, name, _), before in zip(self.places, self.before, strict=True):
+            setattr(place, name, before)
 
 
 def _timed(network: nn.Module, w: Tensor) -> tuple[Tensor, float, float]:

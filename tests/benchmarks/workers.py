@@ -72,7 +72,8 @@ def tasks(request: Request) -> float:
     def idle(count: int) -> float:
         shown, engine = ProgressArtifact("bench", max(1, count)), Idle(request)
         began = time.monotonic()
-        with ThreadPoolTaskRunner(max_workers=engine.slots) as runner:
+        threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=engine.slots)
+        with threads as runner:
             for future in as_completed([runner.submit(make_shard, {"index": k, "engine": engine}) for k in range(count)]):
                 future.result()
                 shown.step()

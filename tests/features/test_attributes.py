@@ -192,7 +192,7 @@ def test_an_objects_low_pass_is_of_the_cut_out_so_that_nothing_leaks_in(tmp_path
 def test_landmarks_are_the_points_that_a_network_finds(tmp_path: Path) -> None:
     x = TinyGenerator()(torch.randn(5, 6, generator=torch.Generator().manual_seed(0))).detach() / 2 + 0.5
     points = Centres()(x)
-    config = {"kind": "landmarks", "model": model(Centres(), tmp_path)}
+    config: dict[str, Any] = {"kind": "landmarks", "model": model(Centres(), tmp_path)}
     torch.testing.assert_close(feature((1, 8, 8), **config)(x, None), points.flatten(1))
     torch.testing.assert_close(feature((1, 8, 8), **config, points=[1])(x, None), points[:, 1])
     sharp = feature((1, 8, 8), kind="landmarks", model=model(Confident(), tmp_path), confidence=0.8)(x, None)
@@ -205,7 +205,7 @@ def test_landmarks_are_the_points_that_a_network_finds(tmp_path: Path) -> None:
 def test_a_point_that_does_not_count_need_not_be_found(tmp_path: Path) -> None:
     x = torch.zeros(1, 1, 8, 8)
     x[:, :, 2, 2] = 1  # nothing on the right
-    config = {"kind": "landmarks", "model": model(Confident(), tmp_path), "confidence": 0.5}
+    config: dict[str, Any] = {"kind": "landmarks", "model": model(Confident(), tmp_path), "confidence": 0.5}
     assert bool(feature((1, 8, 8), **config)(x, None).isnan().all())
     assert bool(feature((1, 8, 8), **config, points=[0])(x, None).isfinite().all())
 
@@ -222,7 +222,7 @@ def test_a_black_box_may_return_none_for_an_image_without_a_face() -> None:
         feature((1, 8, 8), OPEN, kind="landmarks", target="tests.features.test_attributes:no_face")(x, None)
 
 
-SMOOTH = {
+SMOOTH: dict[str, dict[str, Any]] = {
     "object": {"kind": "object"},
     "object, coarse and gray": {"kind": "object", "gray": True, "lowpass": 1.5},
     "segmentation": {"kind": "segmentation"},
@@ -254,7 +254,7 @@ def test_every_attribute_has_both_kinds_of_derivatives(tmp_path: Path, name: str
     torch.testing.assert_close((gradient * u).sum(), slope.square().sum(), atol=1e-3, rtol=1e-2)
 
 
-ABSENT = {
+ABSENT: dict[str, dict[str, Any]] = {
     "object": {"kind": "object"},
     "segmentation": {"kind": "segmentation"},
     "pixels": {"kind": "pixels", "region": {}},
@@ -375,18 +375,20 @@ class ThreeChannels(nn.Module):
         self.layer = nn.Conv2d(3, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x).mean((2, 3))
+        found: Tensor = self.layer(x)
+        return found.mean((2, 3))
 
 
 def test_a_colour_network_in_front_of_a_gray_generator_says_so_and_channels_helps(tmp_path: Path) -> None:
-    x, config = images(c=1), {"kind": "embedding", "model": model(ThreeChannels(), tmp_path)}
+    x = images(c=1)
+    config: dict[str, Any] = {"kind": "embedding", "model": model(ThreeChannels(), tmp_path)}
     with pytest.raises(ModelError, match="takes 3 channels, but the images have 1; set channels: 3, which repeats gray"):
         feature((1, 16, 16), **config)(x, None)
     with pytest.raises(ModelError, match="mean has 3 numbers, but the images have 1 channel; set channels: 3, which repeats gray"):
         feature((1, 16, 16), **config, mean=[0.1, 0.2, 0.3])(x, None)
-    network = torch.jit.load(str(config["model"]["path"]))  # type: ignore[index]
+    network = torch.jit.load(str(config["model"]["path"]))
     torch.testing.assert_close(feature((1, 16, 16), **config, channels=3)(x, None), network(x.expand(-1, 3, -1, -1)))
-    gray = {"kind": "landmarks", "model": model(Centres(), tmp_path), "channels": 1}
+    gray: dict[str, Any] = {"kind": "landmarks", "model": model(Centres(), tmp_path), "channels": 1}
     luma = (images() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
     torch.testing.assert_close(feature(**gray)(images(), None), Centres()(luma).flatten(1))
 

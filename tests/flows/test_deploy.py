@@ -212,7 +212,7 @@ def test_a_failed_run_is_reported_to_the_notification_block(
     ("changes", "message"),
     [
         (("--notify", "slack-webhook/none"), "there is no notification block 'slack-webhook/none'"),
-        (("--pool", "nobody"), "there is no work pool 'nobody'; `prefect work-pool create nobody --type process`"),
+        (("--pool", "nobody"), "there is no work pool 'nobody'; create it with `prefect work-pool create nobody --type process`"),
         (("--cron", "every night"), "the schedule 'every night' in UTC cannot be read"),
         (("--timezone", "Mars/Base"), "in Mars/Base cannot be read"),
         (("--parents", "other"), "--parents is a pool for runs that wait for child runs, but there are none; add --split N"),

@@ -11,24 +11,17 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from reds_core.errors import ModelError, RunError, SpecError, WorkerDied
 from reds_core.storage.places import folder_at
-from tests.flows.test_deploy import wait_until
+from tests.support.programs import wait_until
 from tests.support.worlds import world
 
 # Prefect leaves the sockets of its clients to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture
-def augment(prefect_api: None) -> Any:
-    from flows.augment import augment
-
-    return augment
 
 
 def tars(result: dict[str, Any]) -> dict[str, bytes]:
@@ -158,14 +151,14 @@ def test_patience_is_that_of_the_slowest_shard_so_far_and_says_what_it_waited(mo
     monkeypatch.setattr(engines, "PORTION", 0.1)
     deadline = engines.Deadline()
 
-    def never(timeout: float) -> dict[str, Any]:
+    def never(timeout: float) -> NoReturn:
         time.sleep(timeout)
         raise TimeoutError
 
     with pytest.raises(WorkerDied, match="did not finish shard 7 in 0 s and was stopped"):
         deadline.result(never, "cpu", 7)
 
-    def unreachable(timeout: float) -> dict[str, Any]:
+    def unreachable(timeout: float) -> NoReturn:
         raise TimeoutError("Connection timed out")
 
     with pytest.raises(TimeoutError, match="Connection timed out"):
@@ -277,7 +270,7 @@ def test_the_ui_shows_progress_totals_the_contact_sheet_and_the_report(augment: 
     result = augment(spec=str(world(tmp_path / "world", name="watched")), out=str(tmp_path / "out"))
 
     def data(what: str) -> Any:
-        found = Artifact.get(f"augment-{what}-watched")
+        found: Any = Artifact.get(f"augment-{what}-watched")
         assert found is not None
         return found.data
 

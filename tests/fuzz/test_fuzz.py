@@ -13,6 +13,7 @@ from tests.fuzz import specs as fuzz_specs
 from tests.fuzz.damages import DAMAGES
 from tests.fuzz.runs import Run, finished_run, verify
 from tests.fuzz.specs import load, spec_file
+from tests.fuzz.texts import ALL_KINDS
 
 DRAWS = st.randoms(use_true_random=False)
 TOO = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
@@ -29,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return finished_run(tmp_path_factory.mktemp("runs"))
 
 
-@pytest.mark.parametrize("text", [fuzz_specs.ALL_KINDS, *fuzz_specs.SHIPPED], ids=lambda t: t.partition("name: ")[2].split()[0])
+@pytest.mark.parametrize("text", [ALL_KINDS, *fuzz_specs.SHIPPED], ids=lambda t: t.partition("name: ")[2].split()[0])
 def test_what_is_mutated_is_a_spec(folder: Path, text: str) -> None:
     assert load(fuzz_specs.SpecFile(text.encode()), folder) == "accepted"
 

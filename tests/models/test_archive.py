@@ -69,7 +69,7 @@ def a_text_input(program: dict[str, Any], code: str) -> None:
 
 
 def a_tree(program: dict[str, Any], context: Any) -> None:
-    leaf = {"type": None, "context": None, "children_spec": []}
+    leaf: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
     tree = {"type": "collections.defaultdict", "context": json.dumps(context), "children_spec": [leaf]}
     signatures(program)[0]["out_spec"] = json.dumps([1, tree])
 
@@ -179,6 +179,8 @@ def test_an_expression_may_compute_and_nothing_else(text: str, harmless: bool) -
 
 class Varied(nn.Module):
     """What many networks are made of, with names that are no identifiers."""
+
+    gain: Tensor
 
     def __init__(self) -> None:
         super().__init__()

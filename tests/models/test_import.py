@@ -154,7 +154,8 @@ def test_derivatives_of_both_modes_are_those_of_differences(folder: Path, name: 
     h = 1e-6
 
     def call(x: Tensor) -> Tensor:
-        return network(x, classes[:2])
+        images: Tensor = network(x, classes[:2])
+        return images
 
     difference = (call(z + h * u) - call(z - h * u)) / (2 * h)
     forward = torch.func.jvp(call, (z,), (u,))[1]

@@ -22,19 +22,21 @@ class Plain(nn.Module):
         self.conv = nn.Conv2d(3, 4, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).flatten(1)
+        y: Tensor = self.conv(x)
+        return y.flatten(1)
 
 
 class Views(Plain):
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).view(len(x), -1)
+        y: Tensor = self.conv(x)
+        return y.view(len(x), -1)
 
 
 class Strides(Plain):
     """Reads its activations by their places in memory, and so changes silently with them."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
+        y: Tensor = self.conv(x)
         return y.as_strided((len(x), y[0].numel()), (y[0].numel(), 1))
 
 
@@ -48,4 +50,4 @@ def test_a_network_changes_its_layout_only_where_it_computes_the_same(tmp_path: 
         torch.testing.assert_close(laid(x), original(x))
     expected, found = (torch.autograd.grad(f(x).square().sum(), x)[0] for f in (original, laid))
     torch.testing.assert_close(found, expected)
-    assert loaded.conv.weight.is_contiguous(memory_format=torch.channels_last) is moves
+    assert loaded.get_parameter("conv.weight").is_contiguous(memory_format=torch.channels_last) is moves

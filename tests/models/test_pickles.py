@@ -63,7 +63,8 @@ def test_tensors_of_every_type_and_view_are_read_as_torch_reads_them(tmp_path: P
         "ordered": collections.OrderedDict(a=1),
         "plain": (1, 2.5, "text", None, True, {3}),
     }
-    found, expected = (read_checkpoint(saved(value, tmp_path / "c.pt", new)), value)
+    found: Any = read_checkpoint(saved(value, tmp_path / "c.pt", new))
+    expected: Any = value
     for a, b in zip(found["views"], expected["views"], strict=True):
         assert torch.equal(a.tensor(), b)
     for name, tensor in expected["types"].items():

@@ -19,6 +19,7 @@ from reds_core.models.published import Architecture, BigGan
 
 def described(kind: str, **changes: Any) -> Any:
     """The architecture of a published network; FFHQ at 1024 unless changed."""
+    base: dict[str, Any]
     if kind == "stylegan2":
         base = dict(channels=(512, 512, 512, 512, 512, 256, 128, 64, 32), form="skip", clamp=None, mapping_layers=8)
     else:
@@ -93,6 +94,8 @@ class Meta(Stored):
 
 class Real(Meta):
     """One that has to have its value."""
+
+    value: Tensor
 
     def __init__(self, value: Tensor) -> None:
         object.__setattr__(self, "value", value)

@@ -129,7 +129,7 @@ def test_a_segmentation_networks_scores_are_under_out_and_no_backbone_is_fetched
     libraries: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     original = TinySegmenter(4)
-    original.layer.bias.data[2] += 2  # class 2 is somewhere
+    original.get_parameter("layer.bias").data[2] += 2  # class 2 is somewhere
     model = {"kind": "torchvision", "architecture": "segmenter", "path": saved(original, tmp_path / "w.safetensors")}
     config = {"kind": "object", "model": model, "classes": [2], "mean": MEAN, "std": STD}
     x = torch.rand(2, 3, 8, 8)

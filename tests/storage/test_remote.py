@@ -37,7 +37,7 @@ from reds_core.storage.folder import Folder
 from reds_core.storage.local import LocalFolder
 from reds_core.storage.places import folder_at
 from reds_core.storage.remote import RemoteFolder
-from tests.support.s3 import CREDENTIALS, Server, make_bucket, serving
+from tests.support.s3 import CREDENTIALS, Fault, Server, make_bucket, serving
 from tests.support.shards import candidates_of, computed, contents, make_run, make_run_in, spec_of, stored
 from tests.support.worlds import world
 
@@ -284,6 +284,14 @@ def whole_or_unfinished(folder: Folder) -> None:
     assert all(verify_shard(folder, k) == [] for k in range(3) if folder.read(f"{stem(k)}.json") is not None)
 
 
+def at_request(at: int, kind: str, seen: Iterator[int]) -> Fault:
+    return lambda request: kind if next(seen) == at else ""
+
+
+def from_request(at: int, kind: str, seen: Iterator[int]) -> Fault:
+    return lambda request: kind if next(seen) >= at else ""
+
+
 def test_a_fault_at_any_request_loses_and_doubles_nothing(
     spec_path: Path, tmp_path: Path, s3: str, server: Server, survived: Callable[..., None]
 ) -> None:
@@ -294,7 +302,7 @@ def test_a_fault_at_any_request_loses_and_doubles_nothing(
     for kind in counts:
         for at in itertools.count(1):
             out, seen = far(f"{s3}/{kind.replace(' ', '-')}/{at}"), itertools.count(1)
-            server.fault = lambda request, seen=seen, at=at, kind=kind: kind if next(seen) == at else ""
+            server.fault = at_request(at, kind, seen)
             server.done.clear()
             folder = make_run_in(out, spec)
             asked, server.fault = next(seen) - 1, lambda request: ""
@@ -338,7 +346,7 @@ def test_credentials_that_expire_at_any_request_stop_the_run_and_lose_nothing(
     expected = contents(make_run(spec, tmp_path))
     for at in itertools.count(1):
         out, seen = far(f"{s3}/{at}"), itertools.count(1)
-        server.fault = lambda request, seen=seen, at=at: "expired" if next(seen) >= at else ""
+        server.fault = from_request(at, "expired", seen)
         try:
             folder = make_run_in(out, spec)
         except (StorageError, OutputError) as error:

@@ -137,7 +137,7 @@ def _main(words: list[str], environment: dict[str, str], cwd: str, stdout: str, 
 def finished(program: Program, seconds: float = 240) -> subprocess.CompletedProcess[str]:
     """What a program has printed when it has ended."""
     code = program.wait(seconds)
-    return subprocess.CompletedProcess(program.pid, code, program.stdout.read_text(), program.stderr.read_text())
+    return subprocess.CompletedProcess("reds", code, program.stdout.read_text(), program.stderr.read_text())
 
 
 def children_of(pid: int) -> list[int]:

@@ -293,7 +293,7 @@ def _value(p: Mapping[str, Any]) -> str:
         count = f"{len(items)} values, each" if "prefixItems" in p else "list, each"
         return f"{count} {_value(items[0])}"
     if p.get("type") == "object":
-        inner = p.get("additionalProperties") or next(iter(p.get("patternProperties", {}).values()), {})
+        inner: Any = p.get("additionalProperties") or next(iter(p.get("patternProperties", {}).values()), {})
         return f"names, each with {_value(inner)}" if isinstance(inner, Mapping) and inner else "names, each with any value"
     if p.get("format") == "path":
         return "file"
