@@ -1,4 +1,4 @@
-"""Format, lint, types and tests, in one command: `python -m tests`. Types are checked while the tests run, and reported after them."""
+"""Format, lint, types and tests in one command: `python -m tests`. Types are checked while the tests run, and shown after them."""
 
 from __future__ import annotations
 

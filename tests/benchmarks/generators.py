@@ -1,10 +1,11 @@
-"""Our StyleGAN2 and StyleGAN3 beside a port of the published reference: `python -m tests.benchmarks.generators [SIZE] [BATCH]`. Prints; asserts nothing.
+"""Our StyleGAN2 and StyleGAN3 beside a port of the published reference: `python -m tests.benchmarks.generators [SIZE] [BATCH]`.
 
-    published    weights scaled for every sample, and convolved in groups; a filter over samples with zeros put between them; torch's own layout
+Prints; asserts nothing.
+
+    published    weights scaled for every sample, convolved in groups; filters over samples with zeros between; torch's own layout
     ours         activations scaled, one dense convolution; transposed and strided filters; channels last on a CPU
-
-Random weights, a quarter of the published channels, float32, the same function: the difference of their images, relative, is printed too. "product" is a forward pass and a
-vector-Jacobian product.
+ Random weights, a quarter of the published channels, float32, the same function: the difference of their images, relative, is
+printed too. "product" is a forward pass and a vector-Jacobian product.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class _published:
         for place, name, new in self.places:
             setattr(place, name, new)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         for (place, name, _), before in zip(self.places, self.before, strict=True):
             setattr(place, name, before)
 

@@ -1,8 +1,7 @@
 """What scheduling costs, and what a second worker process brings: `python -m tests.benchmarks.workers [SHARDS]`.
-
-Measured here and now: the time to encode an image; the cost of a Prefect task around a shard, beside a server of its own; the throughput of one
-and of two worker processes, of one torch thread each, on the main job's spec. From these, and from what a GPU was measured to do elsewhere, it
-counts what one GPU, eight and a hundred would yield, and which resource ends first.
+ Measured here and now: the time to encode an image; the cost of a Prefect task around a shard, beside a server of its own; the
+throughput of one and of two worker processes, of one torch thread each, on the main job's spec. From these, and from what a GPU was
+measured to do elsewhere, it counts what one GPU, eight and a hundred would yield, and which resource ends first.
 """
 
 from __future__ import annotations
@@ -90,7 +89,8 @@ def tasks(request: Request) -> float:
     client_ms = (now.ru_utime + now.ru_stime - mine.ru_utime - mine.ru_stime) / TASKS * 1000
     server_ms = (cpu_of(server) - theirs) / TASKS * 1000
     print(
-        f"a Prefect task: {seconds / TASKS * 1000:.0f} ms of the run, {client_ms:.0f} ms of its CPU, {server_ms:.0f} ms of the server's; "
+        f"a Prefect task: {seconds / TASKS * 1000:.0f} ms of the run, {client_ms:.0f} ms of its CPU, "
+        f"{server_ms:.0f} ms of the server's; "
         f"under 1 % of the run if a shard takes {seconds / TASKS * 100:.1f} s or more on each of its devices, and one such server "
         f"keeps up with {1000 / server_ms:.0f} shards a second"
     )
@@ -143,7 +143,8 @@ def curve(request: Request, shards: int) -> None:
         engine.close()
     one, two = (float(np.median(found[count])) for count in (1, 2))
     print(
-        f"shards a minute, medians of 3: one worker process {60 * one:.2f}, two {60 * two:.2f}: efficiency {two / one / 2:.0%}, {cores()} cores"
+        f"shards a minute, medians of 3: one worker process {60 * one:.2f}, two {60 * two:.2f}: efficiency {two / one / 2:.0%}, "
+        f"{cores()} cores"
     )
     print("  each:", "; ".join(f"{count}: {', '.join(f'{60 * v:.2f}' for v in values)}" for count, values in found.items()))
 
@@ -179,8 +180,9 @@ def scale(costs: dict[tuple[int, str], tuple[float, float]], server_ms: float) -
             ]
             shards = rate / SHARD
             print(
-                f"  {gpus} GPUs: {rate:.3g} variants a second, {rate * 3600 * 8 / 1e6:.3g} million in 8 hours; {', '.join(needs)}; {shards:.2g} shards a second "
-                f"({SHARD / each:.0f} s each), {3 * shards / BUCKET:.1%} of a prefix's writes, {shards * server_ms / 1000:.1%} of the server"
+                f"  {gpus} GPUs: {rate:.3g} variants a second, {rate * 3600 * 8 / 1e6:.3g} million in 8 hours; "
+                f"{', '.join(needs)}; {shards:.2g} shards a second ({SHARD / each:.0f} s each), "
+                f"{3 * shards / BUCKET:.1%} of a prefix's writes, {shards * server_ms / 1000:.1%} of the server"
             )
 
 

@@ -96,7 +96,8 @@ def test_an_imported_checkpoint_s_last_line_is_the_generator_of_a_spec(here: Red
     key, _, value = done.stdout.strip().splitlines()[-1].partition(": ")
     boxes = {"upper": [0, 0, 0.5, 1], "lower": [0.5, 0, 1, 1]}
     spec = {
-        "name": "imported", key: yaml.safe_load(value), "seeds": {"count": 2}, "label": "none", "held": {"upper": 0.1}, "varied": {"lower": 0.01},
+        "name": "imported", key: yaml.safe_load(value), "seeds": {"count": 2}, "label": "none", "held": {"upper": 0.1},
+        "varied": {"lower": 0.01},
         "attributes": {name: {"kind": "pixels", "region": {"box": box}} for name, box in boxes.items()},
         "trajectory": {"directions": 1, "waypoints": 1, "step": 0.05},
     }  # fmt: skip

@@ -87,8 +87,10 @@ def block_moved(draw: Random, run: Run) -> Damage:
 # A tar's members, their headers' checksums right
 
 HEADER = {
-    "name": (0, 100), "mode": (100, 8), "uid": (108, 8), "size": (124, 12), "mtime": (136, 12), "type": (156, 1), "linkname": (157, 100),
-    "magic": (257, 8), "uname": (265, 32), "major": (329, 8), "prefix": (345, 155), "sparse": (386, 96), "extended": (482, 1), "unpacked size": (483, 12),
+    "name": (0, 100), "mode": (100, 8), "uid": (108, 8), "size": (124, 12), "mtime": (136, 12), "type": (156, 1),
+    "linkname": (157, 100),
+    "magic": (257, 8), "uname": (265, 32), "major": (329, 8), "prefix": (345, 155), "sparse": (386, 96), "extended": (482, 1),
+    "unpacked size": (483, 12),
 }  # fmt: skip
 TYPES = b"01234567xgLKSDVNXA\0\xff"
 
@@ -121,8 +123,10 @@ def header_rewritten(draw: Random, run: Run) -> Damage:
     start, _ = draw.choice(found)
     for field in draw.sample(list(HEADER), draw.choice((1, 1, 2, 3))):
         content = draw.choice((
-            b"%011o" % draw.randrange(8**4), b"77777777777", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"\xff" * 11 + b"\0", b"\x80" + bytes(10) + b"\1",
-            b"-1", b"8", b"", b"../x", b"/etc/passwd", b"s\xff\xfe.png", b"a\n\x1b[2J", b"PaxHeaders/x", bytes(draw.randrange(256) for _ in range(12)),
+            b"%011o" % draw.randrange(8**4), b"77777777777", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"\xff" * 11 + b"\0",
+            b"\x80" + bytes(10) + b"\1",
+            b"-1", b"8", b"", b"../x", b"/etc/passwd", b"s\xff\xfe.png",
+            b"a\n\x1b[2J", b"PaxHeaders/x", bytes(draw.randrange(256) for _ in range(12)),
         ))  # fmt: skip
         if field == "type":
             content = bytes([draw.choice(TYPES)])
@@ -191,7 +195,8 @@ def manifest_changed(draw: Random, run: Run) -> Damage:
     if how in (2, 3, 4):
         old = found[key]
         found[key] = draw.choice((
-            None, True, -1, 0, 1.0, 1e308, float("nan"), 10**30, "", "0" * 64, [], {}, [old], old, str(old), {"a": old}, 1 - old if isinstance(old, int) else 1,
+            None, True, -1, 0, 1.0, 1e308, float("nan"), 10**30, "", "0" * 64, [], {}, [old], old, str(old), {"a": old},
+            1 - old if isinstance(old, int) else 1,
         ))  # fmt: skip
     text = json.dumps(found, indent=draw.choice((None, 1, 4)), sort_keys=draw.choice((True, False)), ensure_ascii=False)
     return {name: text.encode()}
@@ -205,9 +210,11 @@ def manifest_spoiled(draw: Random, run: Run) -> Damage:
     deep = "[" * depth + "]" * depth
     return {
         name: draw.choice((
-            b"", b"{", b"[]", b"null", b"{}", b"\xff\xfe", b"\xef\xbb\xbf" + text.encode(), text.encode("utf-16"), deep.encode(), (text * 2).encode(),
-            text.replace("{", f'{{"deep": {deep},', 1).encode(), text.replace("{", '{"more": "\\ud800",', 1).encode(), text.replace("1", "9" * 5000, 1).encode(),
-            text.replace("{", '{"index": 7, "index": 9,', 1).encode(), text.replace("\n", "\r\n").encode(), text.replace(" ", "\t").encode(), bytes(len(text)),
+            b"", b"{", b"[]", b"null", b"{}", b"\xff\xfe", b"\xef\xbb\xbf" + text.encode(), text.encode("utf-16"), deep.encode(),
+            (text * 2).encode(), text.replace("{", f'{{"deep": {deep},', 1).encode(),
+            text.replace("{", '{"more": "\\ud800",', 1).encode(),
+            text.replace("1", "9" * 5000, 1).encode(), text.replace("{", '{"index": 7, "index": 9,', 1).encode(),
+            text.replace("\n", "\r\n").encode(), text.replace(" ", "\t").encode(), bytes(len(text)),
         ))
     }  # fmt: skip
 
@@ -282,7 +289,8 @@ def nothing(draw: Random, run: Run) -> Damage:
 DAMAGES: dict[str, Callable[[Random, Run], Damage]] = {
     f.__name__: f
     for f in (
-        bits_flipped, bytes_set, truncated, front_lost, appended, block_zeroed, blocks_swapped, block_moved, header_rewritten, header_chained,
+        bits_flipped, bytes_set, truncated, front_lost, appended, block_zeroed, blocks_swapped, block_moved, header_rewritten,
+        header_chained,
         member_doubled, member_removed, members_reordered, manifest_changed, manifest_spoiled, lost, emptied, not_a_file, exchanged,
         shards_exchanged, anothers, stray, spec_damaged, several, nothing,
     )

@@ -1,4 +1,7 @@
-"""Specs that nobody would write and runs that nobody would wish for: some of each kind, always the same. `tests/benchmarks/fuzz.py` tries more."""
+"""Specs that nobody would write and runs that nobody would wish for: a few of each kind, always the same.
+
+`tests/benchmarks/fuzz.py` tries more.
+"""
 
 from __future__ import annotations
 

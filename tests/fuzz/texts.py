@@ -18,7 +18,9 @@ generator:
    mapping: {kind: exported, path: ~/m.pt2}, space: w+}
 seeds: {count: 3, classes: [a, 1]}
 attributes:
-  class: {kind: classifier, model: {kind: timm, architecture: resnet18, path: c.pth, options: {act: relu}}, names: [x, y], mean: [0], std: [1]}
+  class:
+    {kind: classifier, model: {kind: timm, architecture: resnet18, path: c.pth, options: {act: relu}}, names: [x, y],
+     mean: [0], std: [1]}
   points: {kind: landmarks, target: "m.n:points", options: {threshold: 0.5}, points: [0, 3]}
   hue: {kind: callable, target: "m:hue", options: {deep: {er: [1, 2.5, yes, "1e5"]}}}
   part: {kind: segmentation, model: {kind: factory, target: "m:s"}, classes: [1]}
@@ -27,26 +29,37 @@ label: class
 held: {class: 1e-1, points: 1, part: 0.5}
 varied: {hue: {minimum: 0.1, weight: 2}, seen: 0.3}
 trajectory: {method: local, directions_by: rayleigh, beta: {class: 0.9}, tau: 1.0e-4, jacobian: reverse}
-judge: {model: {kind: torchvision, architecture: resnet50, path: j.pth, options: {x: [1, null]}}, channels: 3, mean: [0, 0, 0], std: [1, 1, 1]}
+judge:
+  {model: {kind: torchvision, architecture: resnet50, path: j.pth, options: {x: [1, null]}}, channels: 3,
+   mean: [0, 0, 0], std: [1, 1, 1]}
 shards: {seeds: 2, image: jpg, quality: 90}
 """ % ("0" * 64)  # fmt: skip
 
 # As they would stand in a file.
 HOSTILE = (
-    "1e400", "-1e400", "1e-400", "-0.0", "-0", ".nan", ".inf", "-.inf", "NaN", "9" * 30, "-" + "9" * 30, "9" * 5000, "0x" + "f" * 5000,
-    "9223372036854775807", "9223372036854775808", "2147483648", "0", "-1", "1", "1e9", "0o17", "017", "1_000", "190:20:30", "1:2.5", "+.5",
-    "1.", "0b_", "0x_", "1e5", "'1e5'", "'1'", "'.nan'", "1e-3", "0.5", "2024-01-01", "'2024-01-01'", "2024-13-45", "0001-01-01T00:00:00+10:00",
+    "1e400", "-1e400", "1e-400", "-0.0", "-0", ".nan", ".inf", "-.inf", "NaN", "9" * 30, "-" + "9" * 30, "9" * 5000,
+    "0x" + "f" * 5000,
+    "9223372036854775807", "9223372036854775808", "2147483648", "0", "-1", "1", "1e9", "0o17", "017", "1_000", "190:20:30",
+    "1:2.5", "+.5",
+    "1.", "0b_", "0x_", "1e5", "'1e5'", "'1'", "'.nan'", "1e-3", "0.5", "2024-01-01", "'2024-01-01'", "2024-13-45",
+    "0001-01-01T00:00:00+10:00",
     "=", "'='", "<<", "'<<'", "~", "'~'", "yes", "'yes'", "''", "' '", '"\\uD800"', '"\\uDC80/\\0"', '"\\0"', '"\\x1b[2J\\x07"',
-    '"\\u2028\\x85\\ufeff"', '"\\U0010FFFF"', '"\\x85"', '"a\\x85\\u2029 b\\r\\n"', "a" * 50_000, f"'{'é ' * 3000}'", "*nowhere", "&a [*a]", "&a {b: *a}", "{<<: {a: 1}}", "{<<: 3}",
-    "{? [a] : b}", "{? {a: b} : c}", "{a: 1, a: 2}", "{1: a}", "{~: a}", "!!timestamp x", "!!int ''", "!!int _", "!!float ''", "!!bool x",
-    "!!map [a]", "!!map a", "!!binary é", "!!set {a}", "!!omap [a: b]", "!!python/object/apply:os.getcwd []", "!", "!<x> y", "|", ">-", "%", "@",
-    "`", '"', "'", "[", "{", "]", "}", ":", "?", "-", ",", "#", "../../etc/passwd", "~root/x", "~nobody-is-this/x", "m:f", "a" * 300 + ":f",
-    "condition", "none", "f" * 64, "[]", "{}", "[[]]", "[1, 2]", "[0.1, 0.2, 0.3, 0.4]", "{kind: pixels}", "{kind: [a]}", "{kind: {a: b}}", "null",
+    '"\\u2028\\x85\\ufeff"', '"\\U0010FFFF"', '"\\x85"', '"a\\x85\\u2029 b\\r\\n"', "a" * 50_000, f"'{'é ' * 3000}'", "*nowhere",
+    "&a [*a]", "&a {b: *a}", "{<<: {a: 1}}", "{<<: 3}",
+    "{? [a] : b}", "{? {a: b} : c}", "{a: 1, a: 2}", "{1: a}", "{~: a}", "!!timestamp x", "!!int ''", "!!int _", "!!float ''",
+    "!!bool x",
+    "!!map [a]", "!!map a", "!!binary é", "!!set {a}", "!!omap [a: b]", "!!python/object/apply:os.getcwd []", "!", "!<x> y", "|",
+    ">-", "%", "@",
+    "`", '"', "'", "[", "{", "]", "}", ":", "?", "-", ",", "#", "../../etc/passwd", "~root/x", "~nobody-is-this/x", "m:f",
+    "a" * 300 + ":f",
+    "condition", "none", "f" * 64, "[]", "{}", "[[]]", "[1, 2]", "[0.1, 0.2, 0.3, 0.4]", "{kind: pixels}", "{kind: [a]}",
+    "{kind: {a: b}}", "null",
 )  # fmt: skip
 
 
 TYPES = (
-    "str", "int", "float", "bool", "null", "map", "seq", "set", "omap", "pairs", "binary", "timestamp", "merge", "value", "python/tuple",
+    "str", "int", "float", "bool", "null", "map", "seq", "set", "omap", "pairs", "binary", "timestamp", "merge", "value",
+    "python/tuple",
 )  # fmt: skip
 
 
@@ -165,7 +178,8 @@ def with_documents(draw: Random, text: str) -> bytes:
 TEXTS: dict[str, Callable[[Random, str], bytes]] = {
     f.__name__: f
     for f in (
-        bytes_flipped, cut, spliced, lines_moved, respaced, encoded, value_inserted, anchored, tagged, nested, laughing, lengthened, with_documents
+        bytes_flipped, cut, spliced, lines_moved, respaced, encoded, value_inserted, anchored, tagged, nested, laughing, lengthened,
+        with_documents,
     )
 }  # fmt: skip
 
@@ -173,9 +187,12 @@ TEXTS: dict[str, Callable[[Random, str], bytes]] = {
 # Overrides
 
 KEYS = (
-    "name", "held.class", "held", "varied.look", "varied.look.minimum", "generator", "generator.path", "generator.options", "generator.options.a.b",
-    "seeds.count", "seeds.classes", "trajectory.step", "judge", "judge.model.path", "attributes.class", "attributes.hue.options", "label", "shards.image",
-    "attributes.look.region.mask", "new", "a." * 120 + "b", "generator.options." + "a." * 90 + "b", "é", "\x1b[31m", "held.\udcff", " held . class ",
+    "name", "held.class", "held", "varied.look", "varied.look.minimum", "generator", "generator.path", "generator.options",
+    "generator.options.a.b",
+    "seeds.count", "seeds.classes", "trajectory.step", "judge", "judge.model.path", "attributes.class", "attributes.hue.options",
+    "label", "shards.image",
+    "attributes.look.region.mask", "new", "a." * 120 + "b", "generator.options." + "a." * 90 + "b", "é",
+    "\x1b[31m", "held.\udcff", " held . class ",
     "", ".", "held..class", "<<", "generator.kind.x", "1", "null",
 )  # fmt: skip
 

@@ -48,7 +48,10 @@ def test_a_wheel_runs_from_wherever_it_is_unpacked(wheel: Path, tmp_path: Path) 
     unpacked = tmp_path / "unpacked"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
-    code = "import runpy, sys, reds_core; print(reds_core.__file__); sys.argv = ['reds', 'kinds']; runpy.run_module('flows', run_name='__main__')"
+    code = (
+        "import runpy, sys, reds_core; print(reds_core.__file__); "
+        "sys.argv = ['reds', 'kinds']; runpy.run_module('flows', run_name='__main__')"
+    )
     environment = os.environ | {"PYTHONPATH": str(unpacked)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,5 @@
 # ruff: noqa: F401
-"""What the fork server of `tests.support.programs` imports once, so that no program has to: all that a run imports, in a program's order."""
+"""What the fork server of `tests.support.programs` imports once, so that no program has to: all that a run imports."""
 
 import os
 

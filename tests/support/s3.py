@@ -35,7 +35,7 @@ class Quiet(WSGIRequestHandler):
 
 
 class Server:
-    """`fault` decides on every request; `asked` are all of them, `done` those that were carried out, `hurt` counts faults by kind."""
+    """`fault` decides on every request. `asked` lists all, `done` those that were carried out; `hurt` counts faults by kind."""
 
     def __init__(self) -> None:
         self.app = DomainDispatcherApplication(create_backend_app)
