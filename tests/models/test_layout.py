@@ -50,4 +50,4 @@ def test_a_network_changes_its_layout_only_where_it_computes_the_same(tmp_path: 
         torch.testing.assert_close(laid(x), original(x))
     expected, found = (torch.autograd.grad(f(x).square().sum(), x)[0] for f in (original, laid))
     torch.testing.assert_close(found, expected)
-    assert loaded.get_parameter("conv.weight").is_contiguous(memory_format=torch.channels_last) is moves
+    assert dict(loaded.named_parameters())["conv.weight"].is_contiguous(memory_format=torch.channels_last) is moves
