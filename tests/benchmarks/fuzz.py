@@ -1,5 +1,6 @@
 """Specs that nobody would write and damaged runs, as many as wanted: `python -m tests.benchmarks.fuzz [COUNT] [SEED] [FIRST]`.
- Each example is drawn from the seed and its number alone, so `python -m tests.benchmarks.fuzz 1 SEED NUMBER` tries one of them
+
+Each example is drawn from the seed and its number alone, so `python -m tests.benchmarks.fuzz 1 SEED NUMBER` tries one of them
 again, and shows it. One that is not done in time is a miss; one that cannot even be stopped ends the program after two minutes,
 with a traceback. Exit code 1 if any example was not dealt with as promised.
 """

@@ -4,7 +4,8 @@ Prints; asserts nothing.
 
     published    weights scaled for every sample, convolved in groups; filters over samples with zeros between; torch's own layout
     ours         activations scaled, one dense convolution; transposed and strided filters; channels last on a CPU
- Random weights, a quarter of the published channels, float32, the same function: the difference of their images, relative, is
+
+Random weights, a quarter of the published channels, float32, the same function: the difference of their images, relative, is
 printed too. "product" is a forward pass and a vector-Jacobian product.
 """
 

@@ -1,5 +1,6 @@
 """What scheduling costs, and what a second worker process brings: `python -m tests.benchmarks.workers [SHARDS]`.
- Measured here and now: the time to encode an image; the cost of a Prefect task around a shard, beside a server of its own; the
+
+Measured here and now: the time to encode an image; the cost of a Prefect task around a shard, beside a server of its own; the
 throughput of one and of two worker processes, of one torch thread each, on the main job's spec. From these, and from what a GPU was
 measured to do elsewhere, it counts what one GPU, eight and a hundred would yield, and which resource ends first.
 """

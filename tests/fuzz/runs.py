@@ -1,6 +1,7 @@
 """A finished run whose files are changed, and what `verify_run` owes its owner: every damage named, at its file, and nothing else.
- What leaves every byte as it was is no damage. What leaves a manifest saying the same, but for its time, may be named or not. The
-damages are in `tests/fuzz_damages.py`.
+
+What leaves every byte as it was is no damage. What leaves a manifest saying the same, but for its time, may be named or not. The
+damages are in `tests/fuzz/damages.py`.
 """
 
 from __future__ import annotations

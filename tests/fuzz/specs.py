@@ -1,9 +1,10 @@
 """Specs that nobody would write, and what `load_spec` owes them: a Spec that reads back as itself, or a SpecError, and soon.
- A mutation is a function of a `random.Random`, which hypothesis drives in `tests/fuzz/test_fuzz.py` and a seed in
+
+A mutation is a function of a `random.Random`, which hypothesis drives in `tests/fuzz/test_fuzz.py` and a seed in
 `tests/benchmarks/fuzz.py`:
 
     TREES               change a spec's values and keys: (draw, tree) -> None
-    TEXTS, OVERRIDES    change its YAML, or what is given beside it: `tests/fuzz_texts.py`
+    TEXTS, OVERRIDES    change its YAML, or what is given beside it: `tests/fuzz/texts.py`
 """
 
 from __future__ import annotations

@@ -37,7 +37,10 @@ BASE: dict[str, Any] = {
     "name": "base",
     "generator": {"kind": "builtin", "name": "fashion-mnist"},
     "seeds": {"count": 1},
-    "attributes": {"class": {"kind": "classifier", "model": {"kind": "builtin", "name": "fashion-mnist-classifier"}}, "look": {"kind": "pixels"}},
+    "attributes": {
+        "class": {"kind": "classifier", "model": {"kind": "builtin", "name": "fashion-mnist-classifier"}},
+        "look": {"kind": "pixels"},
+    },
     "label": "class",
     "held": {"class": 0.1},
     "varied": {"look": 0.1},

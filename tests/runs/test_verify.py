@@ -67,7 +67,8 @@ def test_every_damage_to_a_file_is_found_and_named(spec_path: Path, tmp_path: Pa
 
 
 LIES: dict[str, Any] = {
-    "schema": "1", "digest": "f" * 16, "index": 1, "samples": 8, "accepted": 8, "rejected": {"held:class": 1}, "seeds": 3, "bytes": 9,
+    "schema": "1", "digest": "f" * 16, "index": 1, "samples": 8, "accepted": 8, "rejected": {"held:class": 1}, "seeds": 3,
+    "bytes": 9,
     "sha256": "0" * 64, "parquet_sha256": "0" * 64, "labels": None, "spreads": [1.5],
 }  # fmt: skip
 

@@ -84,7 +84,7 @@ class Faults:
 def hurt(
     monkeypatch: pytest.MonkeyPatch, base: Path, where: Path, error: Callable[[], OSError | None]
 ) -> Iterator[tuple[Faults, Path, pytest.MonkeyPatch]]:
-    """For every step of a run in turn: the fault that strikes at that step, a copy of the folder `base`, and what ends the fault."""
+    """For every step of a run in turn: the fault that strikes then, a copy of the folder `base`, and what ends the fault."""
     for at in itertools.count(1):
         faults, out = Faults(at, error()), where / str(at)
         shutil.copytree(base, out)
@@ -222,7 +222,8 @@ def test_two_processes_write_different_shards_and_wait_for_each_others_pages(spe
     spec = spec_of(spec_path)
     with opened(spec, folder_at(tmp_path), range(0, 1)) as folder, folder.pages_locked():
         code = (
-            "import sys; from pathlib import Path; from reds_core.runs.run_folder import opened; from reds_core.storage.places import folder_at; "
+            "import sys; from pathlib import Path; from reds_core.runs.run_folder import opened; "
+            "from reds_core.storage.places import folder_at; "
             "from tests.support.shards import spec_of\n"
             "with opened(spec_of(Path(sys.argv[1])), folder_at(sys.argv[2]), range(1, 3)): print('in', flush=True)"
         )

@@ -1,6 +1,7 @@
 """The README and the pages in docs/, taken apart: blocks of code, prose, tables, links; and the command lines in them.
 
-A block's mark is the HTML comment on the line before it: `<!-- fragment -->` for a part of a spec, `<!-- run -->` for Python that tests run.
+A block's mark is the HTML comment on the line before it: `<!-- fragment -->` for a part of a spec, `<!-- run -->` for Python that
+tests run.
 """
 
 from __future__ import annotations

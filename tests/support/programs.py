@@ -1,5 +1,6 @@
 """`python -m flows` as other processes, most of them forked from one that has imported what every run imports.
- A program spends three seconds of a core on imports alone; the standard library's fork server pays for them once. A fork has what a
+
+A program spends three seconds of a core on imports alone; the standard library's fork server pays for them once. A fork has what a
 program has: a process id, an environment, a working directory, output that is not a terminal, signals, an exit code. It cannot be
 started with a library put before the system's (LD_PRELOAD), and its parent is the fork server; tests of such things, and one whole
 run, start the program.

@@ -1,7 +1,7 @@
 """docs/spec.md, from the models of the spec: `python -m tests.support.reference` writes it.
 
-Types, limits, defaults and meanings come from the models; units and examples are here. Fields that several kinds share have a table of
-their own. A kind without an example, or a number without a unit, is a KeyError: whoever adds one adds it here.
+Types, limits, defaults and meanings come from the models; units and examples are here. Fields that several kinds share have a table
+of their own. A kind without an example, or a number without a unit, is a KeyError: whoever adds one adds it here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ PAGE = ROOT / "docs/spec.md"
 
 UNITS = {
     "first": "seed", "count": "seeds", "truncation": "psi", "classes": "names or indices", "seeds": "seeds", "quality": "1 to 100",
-    "latent_dim": "numbers", "output_range": "pixel values", "image_shape": "pixels", "resolution": "pixels", "walk_resolution": "pixels",
+    "latent_dim": "numbers", "output_range": "pixel values", "image_shape": "pixels", "resolution": "pixels",
+    "walk_resolution": "pixels",
     "lowpass": "pixels", "highpass": "pixels", "low": "cycles per pixel", "high": "cycles per pixel", "channels": "channels",
     "input_range": "pixel values", "input_size": "pixels", "mean": "pixel values", "std": "pixel values", "points": "indices",
     "confidence": "the network's", "box": "fractions of the image", "erode": "pixels", "held": "spreads", "minimum": "spreads",
@@ -90,7 +91,9 @@ generator:
     "An imported generator": "generator: {kind: stylegan2, path: afhq.safetensors, classes: [cat, dog, wild]}",
     "attribute pixels": "attributes: {sky: {kind: pixels, region: {box: [0, 0, 0.4, 1]}, lowpass: 2}}",
     "attribute object": "attributes: {sofa: {kind: object, model: {kind: builtin, name: rooms-segmenter}, classes: [3]}}",
-    "attribute segmentation": "attributes: {place: {kind: segmentation, model: {kind: builtin, name: rooms-segmenter}, classes: [3]}}",
+    "attribute segmentation": (
+        "attributes: {place: {kind: segmentation, model: {kind: builtin, name: rooms-segmenter}, classes: [3]}}"
+    ),
     "attribute landmarks": """\
 attributes:
   eyes:
@@ -166,12 +169,13 @@ def page() -> str:
             "<!-- Written by `python -m tests.support.reference`. Change the models, or that file, not this one. -->",
             *_text(
                 "# The spec",
-                "A spec is one YAML file. Unknown keys, keys given twice, NaN and infinities are errors, and all are reported together. "
-                "Relative paths start at the spec's own folder. Where a table shows no default, the key may be left out. Code of your own "
-                "runs only with `--allow-code`.",
+                "A spec is one YAML file. Unknown keys, keys given twice, NaN and infinities are errors, and all are reported "
+                "together. Relative paths start at the spec's own folder. Where a table shows no default, the key may be left "
+                "out. Code of your own runs only with `--allow-code`.",
                 "`reds kinds NAME` prints these tables in a terminal; `reds schema` prints the JSON Schema, for editors.",
-                "Most numbers are in *spreads*: the median distance between unrelated images in an attribute or, for a step, between "
-                "unrelated latents. 0 is identical, 1 is as different as two unrelated images. [Method](method.md) has the details.",
+                "Most numbers are in *spreads*: the median distance between unrelated images in an attribute or, for a step, "
+                "between unrelated latents. 0 is identical, 1 is as different as two unrelated images. [Method](method.md) has "
+                "the details.",
             ),
             *_section("All keys", Spec, None),
             *_text("## Seeds", "A seed is an integer. It names one latent, and so one generated image."),
@@ -195,10 +199,10 @@ def page() -> str:
             *_shared(Preprocessing),
             *_text(
                 "## Label, held and varied",
-                "`label` is `condition` (the class given to the generator), the name of a classifier attribute (its decision on the "
-                "seed's own image), or `none`.",
-                "`held` gives each held attribute its tolerance: the largest drift allowed. `varied` gives each varied attribute the "
-                "smallest effect wanted; `look: 0.2` is short for `look: {minimum: 0.2}`. An attribute may be in neither.",
+                "`label` is `condition` (the class given to the generator), the name of a classifier attribute (its decision on "
+                "the seed's own image), or `none`.",
+                "`held` gives each held attribute its tolerance: the largest drift allowed. `varied` gives each varied attribute "
+                "the smallest effect wanted; `look: 0.2` is short for `look: {minimum: 0.2}`. An attribute may be in neither.",
             ),
             *_fence("roles"),
             *_table(Goal),
