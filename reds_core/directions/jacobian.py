@@ -47,7 +47,7 @@ def grams(evaluator: Evaluator, points: Latents, rows: Rows, derive: Derive) -> 
 
     Args:
         evaluator: measures the attributes.
-        points: latents; `rows` are handed to the evaluator with them.
+        points, rows: latents, and what the evaluator is given with each.
         derive: how derivatives are taken.
     """
     parts = ([gram(j) for j in jacobians] for _, jacobians in derive(evaluator, points, rows))
@@ -59,7 +59,7 @@ def features_jacobians_and_grams(
 ) -> tuple[list[Features], list[Jacobians], list[Grams]]:
     """Returns the features and Jacobians of the first `kept` attributes, and the Grams of the others.
 
-    Arguments as for `grams`; differences must be one-sided, since the others know no features.
+    Arguments as for `grams`; differences must be one-sided, since two-sided ones yield no features.
     """
     derived = derive(evaluator, points, rows)
     parts = [[*features[:kept], *jacobians[:kept], *(gram(j) for j in jacobians[kept:])] for features, jacobians in derived]

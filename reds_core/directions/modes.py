@@ -18,7 +18,7 @@ from reds_core.directions.evaluator import Measure
 from reds_core.directions.jacobian import Mode
 from reds_core.types import Latents, Rows
 
-MOST_OFF = 0.25  # of its length: how far a derivative may lie from a difference and still be trusted
+MOST_OFF = 0.25  # how far a derivative may lie from a difference, as a share of it, and still be trusted
 
 
 def cheapest(sizes: Sequence[int], d: int, allowed: Sequence[Mode], *, two_sided: bool) -> Mode:

@@ -18,7 +18,7 @@ All trajectories of a shard are evaluated together (`reds_core.trajectories.pool
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -92,7 +92,7 @@ class _Found:
     latents: Float[Tensor, "t j k"]
     reached: list[int]
     ended: list[Reason]
-    images: UInt8[Tensor, "t j ..."] | None = field(default=None)
+    images: UInt8[Tensor, "t j ..."] | None = None
 
     def note(self, pool: Pool, images: UInt8[Tensor, "n ..."], outcomes: list[_Outcome]) -> list[bool]:
         """Notes the waypoints among the points that arrived. Returns which trajectories go on."""

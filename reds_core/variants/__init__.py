@@ -3,10 +3,10 @@
 seeds               integer -> latent and class
 images              images as stored: rounded to bytes, encoded, decoded
 verdicts            drift, effect and judge -> accepted, or rejected with a reason
-job                 a spec with its networks loaded, and with all that a run measures once
+job                 networks, the job that is measured with them, and the work on a shard
 spreads             distances in an attribute's units, and how far apart unrelated images are
+derivatives         how derivatives are taken, and in which tangent basis trajectories move
 prepare             spec -> job
-work                one shard's work: a job, and the count of its passes
 origins             a shard's seeds: what their variants are compared with
 directions_at       the directions at a seed, as the spec chooses them
 level_set           corrected trajectories: what they hold, as a residual and its Jacobian

@@ -1,26 +1,30 @@
-"""What a run computes with: the networks that a spec loads, and with all that is measured once, before the first seed, a job."""
+"""What a run computes with.
+
+networks   what a spec loads
+job        networks, and what is measured with them once, before the first seed
+work       a job on one shard, with every pass counted
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from reds_core.directions.cloud import Basis, Cloud
-from reds_core.directions.fitted import FITTED
+from reds_core.directions.evaluator import Evaluator, Measure
 from reds_core.directions.jacobian import Mode
 from reds_core.errors import ModelError
 from reds_core.generators import Walkable
 from reds_core.spec.fields import Spec
-from reds_core.types import Bound, Feature, Features, Images, Mask, Passes
+from reds_core.types import Bound, Feature, Features, Images, Labels, Latents, Mask, PassCounter, Passes
+from reds_core.variants.images import as_stored
 
 Network = Callable[[Images], Features]
-
-WITHOUT_GRAMS = ("rand", *FITTED)  # ways to choose directions that look at no Gram
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,48 @@ class Job:
         return replace(self, networks=self.networks.halved(), coarse=self.coarse and self.coarse.halved())
 
 
+class Rendered(NamedTuple):
+    """Images as stored, their encoded files (empty if the format is lossless), and which are finite throughout."""
+
+    images: Images
+    encoded: list[bytes]
+    finite: Mask
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job at work on one shard."""
+
+    job: Job
+    counter: PassCounter
+
+    @property
+    def networks(self) -> Networks:
+        return self.job.networks
+
+    def coarse(self) -> Work | None:
+        """Returns the work on smaller images, counted with this, if those are what trajectories are walked by."""
+        return None if self.job.coarse is None else Work(self.job.coarse, self.counter)
+
+    def evaluator(self, measure: Measure) -> Evaluator:
+        """Returns what measures points, counted."""
+        return Evaluator(measure, self.job.batch, self.counter)
+
+    def render(self, latents: Latents, conditions: Labels) -> Rendered:
+        """Returns the images of latents, as stored."""
+        shards, batch = self.job.spec.shards, self.job.batch
+        images, encoded, finite = [], [], []
+        with torch.no_grad():
+            for z, c in zip(latents.split(batch), conditions.split(batch), strict=True):
+                raw = self.networks.generator.images(z, c)
+                finite.append(torch.isfinite(raw).flatten(1).all(1))
+                stored, files = as_stored(torch.nan_to_num(raw), shards.image, shards.quality)
+                images.append(stored)
+                encoded += files or [b""] * len(z)
+        self.counter.add(forward=len(latents))
+        return Rendered(torch.cat(images), encoded, torch.cat(finite))
+
+
 T = TypeVar("T")
 Batched = TypeVar("Batched", Networks, Job)
 
@@ -120,14 +166,6 @@ def in_memory(batched: Batched, call: Callable[[Batched], T]) -> tuple[T, Batche
         # Outside the handler, whose traceback holds on to the tensors of the attempt.
         torch.cuda.empty_cache()
         batched = batched.halved()
-
-
-def role_names(spec: Spec) -> tuple[list[str], list[str]]:
-    """Returns the held and the varied attributes whose Grams `directions_by` looks at."""
-    by = spec.trajectory.directions_by
-    held = [] if by in ("maxc", *WITHOUT_GRAMS) else list(spec.held)
-    varied = [] if by in ("minf", *WITHOUT_GRAMS) else list(spec.varied)
-    return held, varied
 
 
 def features_of(networks: Networks, images: Images, finite: Mask, bound: Mapping[str, Bound | None]) -> dict[str, Features]:

@@ -23,6 +23,7 @@ from reds_core.trajectories.held import DAMPING, Held, Points, Residual, Residua
 from reds_core.trajectories.tangent import COTANGENTS, Tangent, jacobian_range, tangent_at
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, DirectionsAt, nowhere
 from reds_core.types import Columns, Counts, Features, Grams, Jacobians, Latents, Reason, Rows
+from reds_core.variants.derivatives import WITHOUT_GRAMS, role_names
 from reds_core.variants.directions_at import (
     FromSeeds,
     both_ways,
@@ -34,9 +35,8 @@ from reds_core.variants.directions_at import (
     varied_gram,
 )
 from reds_core.variants.images import to_levels
-from reds_core.variants.job import WITHOUT_GRAMS, Job, role_names
+from reds_core.variants.job import Job, Work
 from reds_core.variants.origins import Origins
-from reds_core.variants.work import Work
 
 # Differences are taken over this share of a step: far above rounding and well within curvature; further where features round.
 DIFFERENCE, ROUGH_DIFFERENCE = 0.02, 0.25
@@ -94,13 +94,13 @@ def hold(work: Work, origins: Origins, rows: Rows) -> FromSeeds:
     """Returns corrected trajectories of the seeds in `rows`."""
     spec = work.job.spec.trajectory
     setting = Setting(work, origins, rows, _tangent(work, origins, rows))
-    level = _at_seeds(setting)
-    found = _directions(setting, level)
+    level_sets = _at_seeds(setting)
+    found = _directions(setting, level_sets)
     owned, first = both_ways(found, spec.directions)
     if not owned:
         return FromSeeds([], nowhere(origins.latents, spec.waypoints), found.reasons)
     seeds = torch.tensor([i for i, _, _ in owned], dtype=torch.long, device=work.job.device)
-    trajectories = corrected(first, level.jacobian[seeds], _held(setting, level, seeds), work.job.step, spec.waypoints)
+    trajectories = corrected(first, level_sets.jacobian[seeds], _held(setting, level_sets, seeds), work.job.step, spec.waypoints)
     latents = torch.stack([setting.tangent.latents(trajectories.latents[:, j], seeds) for j in range(spec.waypoints)], 1)
     owners = [(int(rows[i]), k, sign) for i, k, sign in owned]
     return FromSeeds(owners, replace(trajectories, latents=latents), found.reasons)
@@ -144,48 +144,48 @@ def _at_seeds(setting: Setting) -> LevelSets:
     return LevelSets(start, scale, compress, torch.cat(parts, 1), [torch.where(bad, eye, a) for a in grams], reasons)
 
 
-def _directions(setting: Setting, level: LevelSets) -> DirectionsAt:
+def _directions(setting: Setting, level_sets: LevelSets) -> DirectionsAt:
     """Returns directions at the seeds, in tangent coordinates, that leave what is held alone."""
     job, basis = setting.job, setting.tangent.basis.double()
-    columns, count = _columns(setting, level)
-    free = columns + back_all(level.jacobian, level.jacobian @ columns)
+    columns, count = _columns(setting, level_sets)
+    free = columns + back_all(level_sets.jacobian, level_sets.jacobian @ columns)
     # Directions that were not chosen inside the null space may have little left there; the others move up.
     shares = torch.linalg.vector_norm(free, dim=1) / torch.linalg.vector_norm(columns, dim=1)
     meant = torch.arange(columns.shape[2], device=job.device) < count[:, None]
     kept = meant & (shares >= SHORTEST_PROJECTION)
     order = (~kept).int().argsort(dim=1, stable=True)
     free, count = free.gather(2, order[:, None, :].expand_as(free)), kept.sum(1)
-    reasons = [reason or ("turned" if not n else "") for reason, n in zip(level.reasons, count.tolist(), strict=True)]
+    reasons = [reason or ("turned" if not n else "") for reason, n in zip(level_sets.reasons, count.tolist(), strict=True)]
     # The sign that makes the largest component of the latent, not of its coordinates, positive.
     return DirectionsAt(free * batched.signs_of(basis @ free), count, reasons)
 
 
-def _columns(setting: Setting, level: LevelSets) -> tuple[Columns, Counts]:
+def _columns(setting: Setting, level_sets: LevelSets) -> tuple[Columns, Counts]:
     """Returns directions as the spec chooses them, in tangent coordinates, and how many they are."""
-    job, j = setting.job, level.jacobian
+    job, j = setting.job, level_sets.jacobian
     by = job.spec.trajectory.directions_by
     if by in WITHOUT_GRAMS:
         basis = setting.tangent.basis.double()
         dual = basis / basis.square().sum(1, keepdim=True)
         columns = dual.mT @ given_at(job, setting.origins, setting.rows)
         return columns, torch.full((len(columns),), columns.shape[2], device=job.device)
-    bad = torch.tensor([bool(r) for r in level.reasons], device=job.device)[:, None, None]
+    bad = torch.tensor([bool(r) for r in level_sets.reasons], device=job.device)[:, None, None]
     moves = torch.where(bad, torch.eye(j.shape[2], dtype=j.dtype, device=job.device), j.mT @ j)
     if by == "reds":
         # The Rayleigh quotient of varied over held change, which damping keeps finite where nothing held moves.
         tau = DAMPING / moves.diagonal(dim1=1, dim2=2).sum(1)
-        return batched.rayleigh_batched([moves], varied_gram(job.spec, level.varied), tau)
-    return columns_by(job.spec, [moves], level.varied, [max(job.spec.beta(name) for name in job.spec.held)])
+        return batched.rayleigh_batched([moves], varied_gram(job.spec, level_sets.varied), tau)
+    return columns_by(job.spec, [moves], level_sets.varied, [max(job.spec.beta(name) for name in job.spec.held)])
 
 
-def _held(setting: Setting, level: LevelSets, seeds: Rows) -> Held:
+def _held(setting: Setting, level_sets: LevelSets, seeds: Rows) -> Held:
     """Returns what is held along trajectories from `seeds`, rows of the setting, one for each trajectory."""
     job, tangent = setting.job, setting.tangent
     measure = setting.along(list(job.spec.held))
 
     def change(y: Float[Tensor, "n k"], index: Rows) -> list[Features]:
         i = seeds[index]
-        return level.compressed(level.changes(measure(y, i), i), i)
+        return level_sets.compressed(level_sets.changes(measure(y, i), i), i)
 
     evaluator = setting.work.evaluator(change)
 
@@ -193,17 +193,17 @@ def _held(setting: Setting, level: LevelSets, seeds: Rows) -> Held:
         return evaluator.pulled(y.to(tangent.origin.dtype), index, cotangents).double()
 
     return Held(
-        residual=_residual(setting, level, seeds),
+        residual=_residual(setting, level_sets, seeds),
         pull=pull if job.derivatives.reverse else None,
         inside=lambda y, index: tangent.inside(y, seeds[index]),
         outward=lambda y, index: tangent.outward(y, seeds[index]),
-        varied=varied_gram(job.spec, level.varied)[seeds] if level.varied else None,
+        varied=varied_gram(job.spec, level_sets.varied)[seeds] if level_sets.varied else None,
         scale=tangent.scale,
         difference=setting.difference,
     )
 
 
-def _residual(setting: Setting, level: LevelSets, seeds: Rows) -> Residual:
+def _residual(setting: Setting, level_sets: LevelSets, seeds: Rows) -> Residual:
     """Returns the residual of trajectories from `seeds`, which also keeps the images."""
     networks, origins = setting.work.networks, setting.origins
 
@@ -218,9 +218,9 @@ def _residual(setting: Setting, level: LevelSets, seeds: Rows) -> Residual:
     def residual(y: Points, index: Rows) -> Residuals:
         i = seeds[index]
         *found, images = evaluator.evaluate(setting.tangent.latents(y, i), setting.rows[i])
-        changes = level.changes(found, i)
+        changes = level_sets.changes(found, i)
         worst = torch.stack([torch.linalg.vector_norm(change, dim=1) for change in changes]).amax(0)
-        return Residuals(torch.cat(level.compressed(changes, i), 1), worst, images)
+        return Residuals(torch.cat(level_sets.compressed(changes, i), 1), worst, images)
 
     return residual
 

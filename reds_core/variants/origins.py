@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from reds_core.types import Bound, Features, Images, Labels, Latents, Reason
-from reds_core.variants.job import features_of
+from reds_core.variants.job import Work, features_of
 from reds_core.variants.seeds import conditions_of, latents_of
 from reds_core.variants.verdicts import Decisions, decide
-from reds_core.variants.work import Work
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from reds_core.directions import fitted
-from reds_core.directions.cloud import Basis, Cloud, axes, cloud_of, components_by_row
-from reds_core.directions.modes import allowed_modes, cheapest
+from reds_core.directions.cloud import Cloud, cloud_of
 from reds_core.directions.precision import float32_as
 from reds_core.errors import ModelError
 from reds_core.features import Classifier
@@ -24,15 +23,14 @@ from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.models.config import Access
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import check_files
-from reds_core.trajectories.tangent import COTANGENTS
-from reds_core.types import Feature, Features, Images, Labels, Latents, PassCounter, Rows
+from reds_core.types import Feature, Features, Images, Labels, Latents, PassCounter
+from reds_core.variants.derivatives import WITHOUT_GRAMS, derivatives_of
 from reds_core.variants.images import as_stored
-from reds_core.variants.job import WITHOUT_GRAMS, Derivatives, Job, Networks, feature_of, in_memory, role_names
+from reds_core.variants.job import Job, Networks, feature_of, in_memory
 from reds_core.variants.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
 from reds_core.variants.spreads import NOISE_IMAGES, bound_to, check_noise, measured_rows, median_distance, noise_of, spread_of
 
 LATENTS_PER_CLASS = 16
-MOST_AXES = 128  # of a latent space that is walked in all of its axes
 MOST_GRAM = 2048  # latent dimensions: a Gram of that many for every trajectory still fits in memory
 
 
@@ -106,7 +104,7 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     check_noise(spec, noise)
     fixed = _fixed(networks, counter)
     rows = measured_rows(networks, stored)[:2]
-    derivatives, tangent = _derivatives(
+    derivatives, tangent = derivatives_of(
         networks, latents[rows], conditions[rows], stored[rows], spec.trajectory.step * latent_spread
     )
     return Job(
@@ -148,25 +146,6 @@ def _cloud(generator: Walkable, classes: Sequence[int]) -> Cloud:
     with torch.no_grad():
         latents = torch.cat([generator.latents(a, b) for a, b in zip(z.split(512), conditions.split(512), strict=True)])
     return cloud_of(latents, conditions, classes if generator.space != "z" else [])
-
-
-def _tangent(networks: Networks) -> Basis | None:
-    """Returns the tangent basis for the kind of latent space: an isotropic one has no principal components. None: one per seed."""
-    trajectory, generator, cloud = networks.spec.trajectory, networks.generator, networks.cloud
-    by = trajectory.tangent
-    if by == "components" or (by == "auto" and generator.space == "w"):
-        return components_by_row(cloud.deviations, generator.rows, trajectory.tangent_size)
-    if by == "axes" or (by == "auto" and generator.dim <= MOST_AXES):
-        return axes(cloud.deviations)
-    return None
-
-
-def _tangent_without_products(networks: Networks) -> Basis:
-    """Returns the tangent basis where there are no vector-Jacobian products to find the range of a Jacobian with."""
-    generator, cloud = networks.generator, networks.cloud
-    if generator.space == "w+":
-        return components_by_row(cloud.deviations, generator.rows, networks.spec.trajectory.tangent_size)
-    return axes(cloud.deviations)
 
 
 def _fixed(networks: Networks, counter: PassCounter) -> Float64[Tensor, "d m"] | None:
@@ -246,52 +225,3 @@ def _try_networks(networks: Networks, images: Images) -> None:
                 f"judge: decides among {scores.shape[1]} classes, but the label is one of {len(label_names)}; "
                 "both must know the same classes in the same order"
             )
-
-
-def _derivatives(
-    networks: Networks, latents: Latents, conditions: Labels, images: Images, step: float
-) -> tuple[Derivatives, Basis | None]:
-    """Decides how derivatives are taken: as the spec says, or by what costs least at a waypoint. Also returns the tangent basis.
-
-    Args:
-        networks: what has been loaded.
-        latents, conditions, images: of a few seeds on which every attribute can be measured.
-        step: the distance between waypoints, in latent units.
-
-    Raises:
-        ModelError: the networks do not allow what the spec says.
-    """
-    spec, tangent = networks.spec.trajectory, _tangent(networks)
-    held, varied = role_names(networks.spec)
-    # Corrected trajectories need the held Jacobians whatever chooses their directions.
-    is_corrected = spec.method == "corrected"
-    names = [*(networks.spec.held if is_corrected else held), *varied]
-    if not names:
-        return Derivatives("differences", smooth=False, reverse=False), tangent
-    bound = {name: networks.features[name].bind(images) for name in names}
-
-    def measure(points: Latents, rows: Rows) -> list[Features]:
-        found = networks.generator.images(points, conditions[rows])
-        return [networks.features[name](found, None if b is None else b[rows]) for name, b in bound.items()]
-
-    rows = torch.arange(len(latents), device=latents.device)
-    allowed = allowed_modes(measure, latents, rows, step)
-    wanted, usable = spec.jacobian, [mode for mode, problem in allowed.items() if not problem]
-    if is_corrected and tangent is None and allowed["reverse"]:
-        if spec.tangent == "jacobian":
-            raise ModelError(f"trajectory.tangent: jacobian needs reverse mode, which does not work here: {allowed['reverse']}")
-        tangent = _tangent_without_products(networks)
-    if wanted != "auto":
-        if allowed[wanted]:
-            raise ModelError(f"trajectory.jacobian: {wanted} mode does not work with these networks: {allowed[wanted]}")
-        mode = wanted
-    else:
-        with torch.no_grad():
-            sizes = [f.shape[1] for f in measure(latents, rows)]
-        if not is_corrected:
-            mode = cheapest(sizes, latents.shape[1], usable, two_sided=spec.method == "linear")
-        else:
-            k = sum(min(size, COTANGENTS) for size in sizes) if tangent is None else tangent.shape[2]
-            mode = cheapest(sizes, k, usable, two_sided=False)
-    smooth, reverse = "reverse" in usable or "forward" in usable, "reverse" in usable and wanted in ("auto", "reverse")
-    return Derivatives(mode, smooth=smooth, reverse=reverse), tangent

@@ -22,13 +22,12 @@ from reds_core.spec.fields import Spec
 from reds_core.types import Candidate, Features, Levels, PassCounter, Passes, Reason, key_of, name_of
 from reds_core.variants.directions_at import FromSeeds
 from reds_core.variants.images import as_stored, file_of, to_bytes
-from reds_core.variants.job import Job, features_of
+from reds_core.variants.job import Job, Rendered, Work, features_of
 from reds_core.variants.origins import Origins, origins_of
 from reds_core.variants.prepare import prepare
 from reds_core.variants.spreads import all_distances, distances
 from reds_core.variants.trajectories_from import trajectories_from
 from reds_core.variants.verdicts import Decisions, decide, verdicts
-from reds_core.variants.work import Rendered, Work
 
 
 def augment(

@@ -15,11 +15,11 @@ from reds_core.directions.jacobian import Derive, derive_by, grams, one_sided, t
 from reds_core.trajectories.published import linear, local
 from reds_core.trajectories.trajectory import DirectionsAt, FindDirections, nowhere
 from reds_core.types import Latents, Rows
+from reds_core.variants.derivatives import WITHOUT_GRAMS, role_names
 from reds_core.variants.directions_at import FromSeeds, both_ways, columns_by, given_at, measure_of, unusable
-from reds_core.variants.job import WITHOUT_GRAMS, role_names
+from reds_core.variants.job import Work
 from reds_core.variants.level_set import hold
 from reds_core.variants.origins import Origins, origins_of
-from reds_core.variants.work import Work
 
 PUBLISHED = {"linear": linear, "local": local}
 

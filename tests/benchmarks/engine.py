@@ -169,7 +169,7 @@ def _top(a: np.ndarray, beta: float) -> np.ndarray:
     values, vectors = (x.real for x in scipy.linalg.eig(a))
     order = np.argsort(values)[::-1]
     share = np.cumsum(values[order] ** 2) / np.sum(values**2)
-    return vectors[:, order[: int((share <= beta).sum()) + 1]]
+    return np.asarray(vectors[:, order[: int((share <= beta).sum()) + 1]])
 
 
 def _ours(spec: Spec, seeds: range) -> tuple[int, int, float, int, float]:

@@ -108,7 +108,7 @@ def test_a_feature_that_cannot_be_measured_makes_its_gram_not_finite() -> None:
 
 
 def test_only_products_run_in_reduced_precision() -> None:
-    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
     seen: dict[str, set[tuple[str, str]]] = {"forward": set(), "backward": set()}
 
     def note(when: str) -> None:

@@ -5,14 +5,18 @@ Nothing here imports `reds_core`, since it checks it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import scipy.linalg
+
+FeatureOf = Callable[[np.ndarray], np.ndarray]  # one latent (d,) -> features (p,)
 
 
 def published_rank(values: np.ndarray, beta: float) -> int:
     """Returns the article's rank by explained variance, for eigenvalues in descending order."""
     share = values**2 / np.sum(values**2)
-    return int(min(len(values), np.sum(np.cumsum(share) <= beta) + 1))
+    return min(len(values), int(np.sum(np.cumsum(share) <= beta)) + 1)
 
 
 def _descending(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -21,8 +25,8 @@ def _descending(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def published_gram(j: np.ndarray) -> np.ndarray:
-    a = j.T.astype(np.float64) @ j
-    return a / np.linalg.norm(a)
+    a: np.ndarray = j.T.astype(np.float64) @ j
+    return np.asarray(a / np.linalg.norm(a))
 
 
 def published_null_space(held: list[np.ndarray], beta: float) -> np.ndarray:
@@ -30,17 +34,17 @@ def published_null_space(held: list[np.ndarray], beta: float) -> np.ndarray:
     for j in held:
         values, vectors = _descending(published_gram(j))
         tops.append(vectors[:, : published_rank(values, beta)])
-    return scipy.linalg.null_space(scipy.linalg.orth(np.hstack(tops)).T)
+    return np.asarray(scipy.linalg.null_space(scipy.linalg.orth(np.hstack(tops)).T))
 
 
 def published_reds(held: list[np.ndarray], varied: list[np.ndarray], beta_held: float, beta_varied: float) -> np.ndarray:
     """Returns the directions of section 3 of the article, with several varied attributes as the sum of their normalised Grams."""
     null = published_null_space(held, beta_held)
     values, vectors = _descending(null.T @ sum(published_gram(j) for j in varied) @ null)
-    return null @ vectors[:, : published_rank(values, beta_varied)]
+    return np.asarray(null @ vectors[:, : published_rank(values, beta_varied)])
 
 
-def published_differences(f, z: np.ndarray, h: float, two_sided: bool) -> np.ndarray:
+def published_differences(f: FeatureOf, z: np.ndarray, h: float, two_sided: bool) -> np.ndarray:
     """Returns the article's Jacobian (p, d), one axis after another."""
     columns = []
     for e in np.eye(len(z)):
@@ -48,13 +52,22 @@ def published_differences(f, z: np.ndarray, h: float, two_sided: bool) -> np.nda
     return np.stack(columns, 1)
 
 
-def published_local(f_held, f_varied, z: np.ndarray, direction: int, sign: int, h: float, waypoints: int, betas) -> np.ndarray:
+def published_local(
+    f_held: Sequence[FeatureOf],
+    f_varied: Sequence[FeatureOf],
+    z: np.ndarray,
+    direction: int,
+    sign: int,
+    h: float,
+    waypoints: int,
+    betas: tuple[float, float],
+) -> np.ndarray:
     """Returns one local trajectory, (waypoints, d), with published Jacobians; `f_*` are lists of functions of one latent."""
     points: list[np.ndarray] = []
     v = np.zeros_like(z)
     for j in range(waypoints):
-        jacobians = [[published_differences(f, z, h, j == 0) for f in fs] for fs in (f_held, f_varied)]
-        span = published_reds(*jacobians, *betas)
+        held, varied = ([published_differences(f, z, h, j == 0) for f in fs] for fs in (f_held, f_varied))
+        span = published_reds(held, varied, *betas)
         if j == 0:
             v = span[:, direction]
             v = sign * v * np.sign(v[np.abs(v).argmax()])

@@ -51,7 +51,8 @@ class Walker:
 
         def inside(y: Tensor, index: Tensor) -> Tensor:
             out = y - self.centre
-            return self.centre + out / (out.norm(dim=1, keepdim=True) / self.radius).clamp_min(1)
+            share: Tensor = out.norm(dim=1, keepdim=True) / self.radius
+            return self.centre + out / share.clamp_min(1)
 
         def outward(y: Tensor, index: Tensor) -> Tensor:
             out = y - self.centre

@@ -63,10 +63,11 @@ def test_local_reds_are_the_published_trajectories(tmp_path: Path, batch: int) -
     g, c = TinyGenerator().double(), TinyClassifier().double()
 
     def image(z: np.ndarray) -> Tensor:
-        return (g(torch.from_numpy(z)[None]) + 1).clamp(0, 2) / 2
+        raw: Tensor = g(torch.from_numpy(z)[None])
+        return (raw + 1).clamp(0, 2) / 2
 
     def scores(z: np.ndarray) -> np.ndarray:
-        return c(image(z)).detach().numpy()[0]
+        return np.asarray(c(image(z)).detach().numpy()[0])
 
     def pixels(z: np.ndarray) -> np.ndarray:
         return image(z).detach().numpy().ravel()

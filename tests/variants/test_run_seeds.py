@@ -44,7 +44,8 @@ def test_a_variant_is_what_its_figures_say(tmp_path: Path) -> None:
     g, net = TinyGenerator().requires_grad_(False), TinyClassifier().requires_grad_(False)
 
     def stored(latent: Any) -> Tensor:
-        return ((g(torch.as_tensor(latent)[None]) + 1) / 2 * 255).round() / 255
+        levels: Tensor = ((g(torch.as_tensor(latent)[None]) + 1) / 2 * 255).round()
+        return levels / 255
 
     for c in accepted:
         own = np.random.RandomState(c.seed).randn(D).astype(np.float32)
@@ -218,7 +219,8 @@ def test_a_lossy_format_is_judged_as_a_reader_will_see_it(tmp_path: Path) -> Non
 
     def read(c: Any) -> Tensor:
         pixels = np.asarray(Image.open(io.BytesIO(c.image)), np.float32) / 255
-        return net(torch.from_numpy(pixels)[None, None])
+        scores: Tensor = net(torch.from_numpy(pixels)[None, None])
+        return scores
 
     own = {c.seed: read(c) for c in found if c.role == "seed"}
     accepted = [c for c in found if c.accepted and c.role == "variant"]

@@ -1,0 +1,115 @@
+"""How the derivatives of a spec's attributes are taken, and in which tangent basis corrected trajectories move.
+
+Derivatives are taken of the attributes whose Grams `directions_by` looks at, and for corrected trajectories of all that are held.
+The mode that costs least serves them all. A basis that needs vector-Jacobian products is replaced if the networks allow none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from reds_core.directions.cloud import Basis, axes, components_by_row
+from reds_core.directions.evaluator import Measure
+from reds_core.directions.fitted import FITTED
+from reds_core.directions.jacobian import Mode
+from reds_core.directions.modes import allowed_modes, cheapest
+from reds_core.errors import ModelError
+from reds_core.spec.fields import Spec
+from reds_core.trajectories.tangent import COTANGENTS
+from reds_core.types import Features, Images, Labels, Latents, Rows
+from reds_core.variants.job import Derivatives, Networks
+
+WITHOUT_GRAMS = ("rand", *FITTED)  # ways to choose directions that look at no Gram
+MOST_AXES = 128  # of a latent space that is walked in all of its axes
+
+
+def role_names(spec: Spec) -> tuple[list[str], list[str]]:
+    """Returns the held and the varied attributes whose Grams `directions_by` looks at."""
+    by = spec.trajectory.directions_by
+    held = [] if by in ("maxc", *WITHOUT_GRAMS) else list(spec.held)
+    varied = [] if by in ("minf", *WITHOUT_GRAMS) else list(spec.varied)
+    return held, varied
+
+
+def derivatives_of(
+    networks: Networks, latents: Latents, conditions: Labels, images: Images, step: float
+) -> tuple[Derivatives, Basis | None]:
+    """Returns how derivatives are taken, as the spec says or by what costs least, and the tangent basis, None for one per seed.
+
+    Args:
+        networks: what has been loaded.
+        latents, conditions, images: of a few seeds on which every attribute can be measured.
+        step: the distance between waypoints, in latent units.
+
+    Raises:
+        ModelError: the networks do not allow what the spec says.
+    """
+    spec, tangent = networks.spec.trajectory, _tangent(networks)
+    names = _derived(networks.spec)
+    if not names:
+        return Derivatives("differences", smooth=False, reverse=False), tangent
+    measure = _measure(networks, names, conditions, images)
+    rows = torch.arange(len(latents), device=latents.device)
+    allowed = allowed_modes(measure, latents, rows, step)
+    usable = [mode for mode, problem in allowed.items() if not problem]
+    if spec.method == "corrected" and tangent is None and allowed["reverse"]:
+        if spec.tangent == "jacobian":
+            raise ModelError(f"trajectory.tangent: jacobian needs reverse mode, which does not work here: {allowed['reverse']}")
+        tangent = _tangent_without_products(networks)
+    if spec.jacobian == "auto":
+        with torch.no_grad():
+            sizes = [f.shape[1] for f in measure(latents, rows)]
+        mode = _cheapest(networks, sizes, usable, tangent)
+    elif allowed[spec.jacobian]:
+        raise ModelError(f"trajectory.jacobian: {spec.jacobian} mode does not work with these networks: {allowed[spec.jacobian]}")
+    else:
+        mode = spec.jacobian
+    smooth, reverse = "reverse" in usable or "forward" in usable, "reverse" in usable and spec.jacobian in ("auto", "reverse")
+    return Derivatives(mode, smooth=smooth, reverse=reverse), tangent
+
+
+def _derived(spec: Spec) -> list[str]:
+    """Returns the attributes that are derived: corrected trajectories need held Jacobians whatever chooses their directions."""
+    held, varied = role_names(spec)
+    return [*(spec.held if spec.trajectory.method == "corrected" else held), *varied]
+
+
+def _measure(networks: Networks, names: Sequence[str], conditions: Labels, images: Images) -> Measure:
+    """Returns what measures the named features of latents; a point's row is that of its seed in `conditions` and `images`."""
+    bound = {name: networks.features[name].bind(images) for name in names}
+
+    def measure(points: Latents, rows: Rows) -> list[Features]:
+        found = networks.generator.images(points, conditions[rows])
+        return [networks.features[name](found, None if b is None else b[rows]) for name, b in bound.items()]
+
+    return measure
+
+
+def _cheapest(networks: Networks, sizes: Sequence[int], usable: Sequence[Mode], tangent: Basis | None) -> Mode:
+    """Returns the mode that costs least where directions are chosen: on all latent axes, or for corrected in the tangent basis."""
+    method = networks.spec.trajectory.method
+    if method != "corrected":
+        return cheapest(sizes, networks.generator.dim, usable, two_sided=method == "linear")
+    k = sum(min(size, COTANGENTS) for size in sizes) if tangent is None else tangent.shape[2]
+    return cheapest(sizes, k, usable, two_sided=False)
+
+
+def _tangent(networks: Networks) -> Basis | None:
+    """Returns the tangent basis for the kind of latent space: an isotropic one has no principal components. None: one per seed."""
+    trajectory, generator, cloud = networks.spec.trajectory, networks.generator, networks.cloud
+    by = trajectory.tangent
+    if by == "components" or (by == "auto" and generator.space == "w"):
+        return components_by_row(cloud.deviations, generator.rows, trajectory.tangent_size)
+    if by == "axes" or (by == "auto" and generator.dim <= MOST_AXES):
+        return axes(cloud.deviations)
+    return None
+
+
+def _tangent_without_products(networks: Networks) -> Basis:
+    """Returns the tangent basis where there are no vector-Jacobian products to find the range of a Jacobian with."""
+    generator, cloud = networks.generator, networks.cloud
+    if generator.space == "w+":
+        return components_by_row(cloud.deviations, generator.rows, networks.spec.trajectory.tangent_size)
+    return axes(cloud.deviations)
