@@ -75,7 +75,11 @@ def totals_row(s: Summary) -> dict[str, Any]:
     t = s.totals
     return {
         "shards": t.shards, "seeds": t.seeds, "samples": t.samples, "accepted": t.accepted, "accepted share": round(t.share, 4),
-        **{f"{a.name}, {_what(a.role)} (median)": round(a.accepted.quantile(0.5), 4) for a in s.attributes if a.accepted.counts.any()},
+        **{
+            f"{a.name}, {_what(a.role)} (median)": round(a.accepted.quantile(0.5), 4)
+            for a in s.attributes
+            if a.accepted.counts.any()
+        },
         "accepted a second": round(t.accepted / t.seconds, 2) if t.seconds else 0.0,
         "equivalents per accepted": round(t.passes.equivalents / max(1, t.accepted), 1),
         "MB": round(t.bytes / 1e6, 2), "seconds": round(t.seconds, 1),

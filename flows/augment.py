@@ -95,14 +95,14 @@ def augment(
     report = make_report(folder, return_state=True)
     if failures:
         raise RunError(
-            f"{len(failures)} of {len(todo)} shards failed ({_ranges(sorted(failures))}): {next(iter(failures.values()))}. Run again to make them"
-            + ("" if report.is_completed() else f". No report was written: {report.message}")
+            f"{len(failures)} of {len(todo)} shards failed ({_ranges(sorted(failures))}): {next(iter(failures.values()))}. "
+            "Run again to make them" + ("" if report.is_completed() else f". No report was written: {report.message}")
         )
     summed: Totals = report.result()
     if summed.candidates and summed.share < least_accepted:
         raise RunError(
-            f"{summed.share:.0%} of {summed.candidates} candidates were accepted, less than the {least_accepted:.0%} that is required: "
-            f"{in_words(summed.rejected)}. The shards are kept in {folder}; `reds check` suggests tolerances"
+            f"{summed.share:.0%} of {summed.candidates} candidates were accepted, less than the {least_accepted:.0%} "
+            f"that is required: {in_words(summed.rejected)}. The shards are kept in {folder}; `reds check` suggests tolerances"
         )
     return {**summed.as_dict(), "folder": str(folder), "now": len(todo)}
 

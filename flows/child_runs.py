@@ -1,7 +1,8 @@
 """One run shared by several workers: a child run for every range of shards, taken by whichever worker of the pool is free.
 
-The parent computes nothing: it submits, waits, and makes sure that no range is lost. A worker that joins late takes what is queued; a child
-that crashed is submitted again by its task's retry. What a parent had submitted before it died is found by its key, not submitted twice.
+The parent computes nothing: it submits, waits, and makes sure that no range is lost. A worker that joins late takes what is queued;
+a child that crashed is submitted again by its task's retry. What a parent had submitted before it died is found by its key, not
+submitted twice.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from reds_core.storage.folder import Folder
 WAITING: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=128)  # a thread for every child run that is waited for
 POLL, WARN_AFTER = 5.0, 120.0  # seconds; a child that waits longer for a worker is worth a warning
 NOT_TAKEN = (
-    "no worker has taken %r yet; start another one with `prefect worker start`. If parents and children share a pool, this run itself "
-    "occupies a worker with --limit 1: give parents a pool of their own"
+    "no worker has taken %r yet; start another one with `prefect worker start`. If parents and children share a pool, this run "
+    "itself occupies a worker with --limit 1: give parents a pool of their own"
 )
 GIVE_UP_AFTER = 3600.0  # seconds without an answer from the server
 
@@ -62,7 +63,7 @@ def make_shards(parameters: Parameters, shards: str) -> int:
 
 
 def made_by_children(parameters: Parameters, spec: Spec, folder: Folder, todo: list[int], split: int) -> dict[int, Exception]:
-    """Has shards made by child runs of this run's own deployment, `split` shards each. Returns the errors of those that were not made."""
+    """Has shards made by child runs of this run's own deployment, `split` shards each. Returns the errors of those not made."""
     if not todo:
         return {}
     name = runtime.deployment.name
@@ -99,7 +100,7 @@ def _is_away(error: object) -> bool:
 
 
 def _crashed(task: Any, run: Any, state: Any) -> bool:
-    """Returns whether a child is worth another try: one that crashed, or a server that was away. A child's own error would come again."""
+    """Returns whether to try a child again: one that crashed, or whose server was away. A child's own error would come again."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, ChildCrashed) or _is_away(error)
 

@@ -27,7 +27,8 @@ from reds_core.errors import UserError
 ROOT = Path(__file__).parent.parent  # where a worker finds this package's code
 HEARTBEAT, SILENCE = 60, 300  # seconds; a restart of the server must not make healthy runs look dead
 ALIVE = (
-    "Running", "Scheduled", "Late", "AwaitingConcurrencySlot", "AwaitingRetry", "Completed", "Failed", "Cancelled", "Crashed", "TimedOut"
+    "Running", "Scheduled", "Late", "AwaitingConcurrencySlot", "AwaitingRetry", "Completed", "Failed", "Cancelled", "Crashed",
+    "TimedOut",
 )  # fmt: skip
 
 
@@ -109,7 +110,8 @@ def _block(notify: str) -> Any:
             return client.read_block_document_by_name(name, kind).id
     except ObjectNotFound as error:
         raise UserError(
-            f"there is no notification block {notify!r}; give TYPE/NAME, such as slack-webhook/night, of a block that the server has"
+            f"there is no notification block {notify!r}; give TYPE/NAME, such as slack-webhook/night, of a block that the "
+            "server has"
         ) from error
 
 

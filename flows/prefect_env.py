@@ -50,7 +50,7 @@ def home() -> Path:
 
 
 def tie_to_this_process() -> None:
-    """Makes the embedded API, which is about to start, end with this process, however it ends: after a SIGKILL nobody else would stop it.
+    """Makes the embedded API, which is about to start, end with this process: after a SIGKILL nobody else would stop it.
 
     A shell watches: it remembers this process's children, and stops those of Prefect's when it is gone.
     """
@@ -74,7 +74,8 @@ def reach() -> None:
             client.hello()
     except httpx.TransportError as error:
         raise UserError(
-            f"no Prefect server answers at PREFECT_API_URL, {os.environ.get('PREFECT_API_URL')}: {error or type(error).__name__}; start one with "
+            f"no Prefect server answers at PREFECT_API_URL, {os.environ.get('PREFECT_API_URL')}: {error or type(error).__name__}; "
+            "start one with "
             "`prefect server start`, or correct the address"
         ) from error
 
@@ -99,7 +100,7 @@ def first_start() -> Iterator[None]:
 
 
 def return_memory() -> None:
-    """Makes glibc return large blocks at once: batches of always different sizes would fragment its heap, and a long run would grow.
+    """Makes glibc return large blocks at once: batches of ever different sizes would fragment its heap, and a long run would grow.
 
     Large means 32 MB, glibc's own limit: with 1 MB, page faults for every layer's activations took a third of the time.
     """

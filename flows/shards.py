@@ -41,7 +41,7 @@ def announce(event: str, **figures: Any) -> None:
 
 
 def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
-    """Returns whether a failed shard may succeed next time: after a worker's death it may, with a wrong input or a full disk not."""
+    """Returns whether a failed shard may succeed next time: after a worker's death, but not with a wrong input or a full disk."""
     error = state.result(raise_on_failure=False)
     retry = not isinstance(error, RedsError) or isinstance(error, WorkerDied)
     if retry:

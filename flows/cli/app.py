@@ -48,8 +48,8 @@ for name, verb in VERBS.items():
 
 def main() -> None:
     """Runs the program and exits with the contract's code. A user's mistake is a message, anything else a traceback."""
-    # Read when torch is imported. Threads that spin while they wait take a tenth less time on an idle machine, and eight times more beside
-    # another busy program, which is where a nightly job lives.
+    # Read when torch is imported. Threads that spin while they wait take a tenth less time on an idle machine, and eight times more
+    # beside another busy program, which is where a nightly job lives.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return_memory()
     with _exit_codes():

@@ -107,8 +107,8 @@ def deploy(
 ) -> None:
     """Register SPEC as a scheduled run with the Prefect server at PREFECT_API_URL.
 
-    Workers pick its runs up: prefect worker start --pool NAME. With --grow every run makes new seeds; without, a finished one is done in
-    seconds.
+    Workers pick its runs up: prefect worker start --pool NAME. With --grow every run makes new seeds; without, a finished one is
+    done in seconds.
     """
     if prefect_env.settle():
         raise UserError("a schedule needs a server: start one with `prefect server start`, and set PREFECT_API_URL to its address")

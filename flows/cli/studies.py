@@ -44,8 +44,8 @@ def compare(
 ) -> None:
     """Compare methods on the seeds of SPEC, at equal effect: drift, flipped labels, cost.
 
-    They are corrected, local, linear, maxc, rand, pca, sefa and interfacegan.
-    Writes compare.csv, compare.png and compare.md to DIR/NAME/compare; and truth.csv for the builtin rooms, whose true factors are known.
+    They are corrected, local, linear, maxc, rand, pca, sefa and interfacegan. Writes compare.csv, compare.png and compare.md to
+    DIR/NAME/compare; and truth.csv for the builtin rooms, whose true factors are known.
     """
     from flows.cli.checks import checked
     from reds_core.storage.places import folder_at

@@ -50,8 +50,8 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
     _show_cost(f, shards)
     if f.short_seeds:
         console.print(
-            f"[bold red]{f.short_seeds} of {f.tried_seeds} seeds had fewer than {job.spec.trajectory.directions} directions[/bold red]: what "
-            "is held leaves no more."
+            f"[bold red]{f.short_seeds} of {f.tried_seeds} seeds had fewer than "
+            f"{job.spec.trajectory.directions} directions[/bold red]: what is held leaves no more."
         )
     if not f.accepted:
         console.print("[bold red]Nothing was accepted of these seeds.[/bold red] Widen a tolerance, or change trajectory.step.")

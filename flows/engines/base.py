@@ -1,7 +1,7 @@
 """What every engine offers, and how long it waits for a worker.
 
-An engine is called with a shard's index and returns its manifest. Calls come from the flow's task threads, of which there are as many as
-the engine has slots. A worker that dies or hangs costs the shard in hand, which the task's retry makes again.
+An engine is called with a shard's index and returns its manifest. Calls come from the flow's task threads, of which there are as
+many as the engine has slots. A worker that dies or hangs costs the shard in hand, which the task's retry makes again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Deadline:
         return max(LEAST_LIMIT, 20 * self.slowest) if self.slowest else FIRST_LIMIT
 
     def result(self, wait: Callable[..., Manifest], device: str, index: int) -> Manifest:
-        """Returns what `wait(timeout=seconds)` returns, asked again and again, since the first finished shard may shorten the limit.
+        """Returns what `wait(timeout=seconds)` returns, asked repeatedly, since the first finished shard may shorten the limit.
 
         Raises:
             WorkerDied: the limit is reached.

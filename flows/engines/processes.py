@@ -1,7 +1,7 @@
 """One process per device, or several on the CPU; each loads the networks once.
 
-Prefect's own process pool loses a run when one worker dies. Here every slot has a pool of one process: when it dies or hangs, that process
-alone is replaced. A device whose processes die twice in a row is left alone, unless it was the shard that killed them.
+Prefect's own process pool loses a run when one worker dies. Here every slot has a pool of one process: when it dies or hangs, that
+process alone is replaced. A device whose processes die twice in a row is left alone, unless it was the shard that killed them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Processes:
                 if isinstance(error, WorkerDied):
                     self._replace(slot, index)
                 raise
-            # The process died; or it lives on, and will fail again: once a GPU's context has failed, every later call in it fails too.
+            # The process died, or lives on and will fail again: once a GPU's context has failed, every later call in it fails.
             except Exception as error:
                 self._replace(slot, index)
                 why = "" if isinstance(error, BrokenProcessPool) else f": {error or type(error).__name__}"

@@ -1,8 +1,8 @@
 """Shards on a Ray cluster: the one at $RAY_ADDRESS, or one on this machine, started here and stopped with the run.
 
-A shard is a Ray task that asks for a GPU, or a core; Ray finds the place, and its worker processes keep the networks. One that dies, alone
-or with its node, or hangs, costs the shard in hand, which the Prefect task's retry makes again. Every node needs this package, and a
-folder or bucket that all of them see.
+A shard is a Ray task that asks for a GPU, or a core; Ray finds the place, and its worker processes keep the networks. One that
+dies, alone or with its node, or hangs, costs the shard in hand, which the Prefect task's retry makes again. Every node needs this
+package, and a folder or bucket that all of them see.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # a ca
 
 
 def make_or_end(request: Request, device: str, threads: int, index: int) -> Manifest:
-    """Makes a shard; ends the process if its GPU has failed, since every later call in it would fail, and Ray would give it the next shard."""
+    """Makes a shard. Ends the process if its GPU has failed: all later calls in it would fail, and Ray would give it the next shard."""
     try:
         return make(request, device, threads, index)
     except RuntimeError as error:
@@ -91,7 +91,8 @@ class Ray:
         self.closed = True
         for made in list(self.under_way):
             self.ray.cancel(made, force=True)
-        # Ray ends the whole process if a thread calls it after its shutdown. Only threads that hold a slot call it, so all slots are taken first.
+        # Ray ends the whole process if a thread calls it after its shutdown. Only threads that hold a slot call it, so all slots
+        # are taken first.
         for _ in range(self.slots):
             self.free.acquire()
         self.ray.shutdown()  # ends the cluster if it was started here, and otherwise leaves it

@@ -1,7 +1,7 @@
 """A shard's manifest: what the shard holds, what it cost, and the hashes of its files.
 
-It is written last, so that a shard without a manifest is not finished. A seal, the hash of all that it says but its time, tells a damaged
-manifest from a whole one.
+It is written last, so that a shard without a manifest is not finished. A seal, the hash of all that it says but its time, tells a
+damaged manifest from a whole one.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
     parquet
     manifest   put there last; no manifest, no shard
 
-On a disk locks keep other runs out, and the first try succeeds. In a store two runs may compute one shard, but only one of them writes
-it, or their bytes are equal. What a killed run left without a manifest is replaced. If that run was not dead after all, or two runs
-replace one shard, whichever overwrote anything checks at the end that what is there belongs together, and else writes all of it again:
-so the last run to leave has seen a whole shard.
+On a disk locks keep other runs out, and the first try succeeds. In a store two runs may compute one shard, but only one of them
+writes it, or their bytes are equal. What a killed run left without a manifest is replaced. If that run was not dead after all, or
+two runs replace one shard, whichever overwrote anything checks at the end that what is there belongs together, and else writes all
+of it again: so the last run to leave has seen a whole shard.
 """
 
 from __future__ import annotations

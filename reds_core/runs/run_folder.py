@@ -31,7 +31,7 @@ def opened(spec: Spec, out: Folder, shards: range | None = None, fresh: bool = F
     Args:
         spec: of the run.
         out: the folder of all runs.
-        shards: those that this run will write; all, if None or `fresh`. On a disk they are locked: other runs may write others meanwhile.
+        shards: those that this run will write; all, if None or `fresh`. On a disk they are locked: other runs may write others.
         fresh: whether to start anew.
 
     Raises:
@@ -90,7 +90,7 @@ def _is_of_a_run(name: str) -> bool:
 
 
 def _unfinished(folder: Folder, mine: range) -> list[str]:
-    """Returns what a killed run left: files that were being written, and tars and tables without a manifest; none of others' shards."""
+    """Returns what a killed run left of these shards: files that were being written, and tars and tables without a manifest."""
     there, found = folder.files(), []
     for file in there:
         name = file.removeprefix(PART)

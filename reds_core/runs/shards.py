@@ -5,8 +5,8 @@
     shard-00000.json      the manifest: counts, figures, hashes. No manifest, no shard
 
 Every file is made on a disk, synced, and checked before it is put into the run's folder under its own name
-(`reds_core.runs.publish`), the manifest last. So a kill at any instant leaves nothing that looks finished, and a shard that is made anew
-replaces the old one only when it is complete.
+(`reds_core.runs.publish`), the manifest last. So a kill at any instant leaves nothing that looks finished, and a shard that is made
+anew replaces the old one only when it is complete.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def verify_shard(folder: Folder, index: int) -> list[str]:
 
 
 def verify_run(folder: Folder) -> dict[int, list[str]]:
-    """Returns every shard of a run, or that should be there, with what is wrong with it; under STRAY, tars that are none of its shards.
+    """Returns every shard that a run has or should have, with what is wrong with it; under STRAY, tars that are none of its shards.
 
     Raises:
         OutputError: the folder is not a run.

@@ -81,8 +81,8 @@ def load(request: Request, device: str, threads: int) -> Job:
     if digest(request.spec) != request.digest:
         named = ", ".join(str(file.path) for file in files(request.spec)) or "the code that the spec names"
         raise ModelError(
-            f"a file of the spec was changed during the run, one of: {named}. The finished shards were made with the old file; put it "
-            "back to continue, or run again to start another run"
+            f"a file of the spec was changed during the run, one of: {named}. The finished shards were made with the old file; "
+            "put it back to continue, or run again to start another run"
         )
     return _jobs[key]
 

@@ -21,7 +21,8 @@ from typing import BinaryIO
 from reds_core.errors import OutputError, RunError, StorageError
 
 USERS_MISTAKES = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOLCK,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.ENOLCK,
     errno.ENOTSUP
 )  # fmt: skip
 PREFIX, NEW = "reds-scratch-", ".reds-new-"

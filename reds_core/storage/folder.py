@@ -1,7 +1,7 @@
 """What a folder of runs offers, wherever it lies.
 
-Readers and networks work on a disk alone, so `on_disk` and `fetched` give files as paths there: the folder's own, or copies. A file is put
-into a folder whole or not at all: nothing unfinished is ever seen under its final name.
+Readers and networks work on a disk alone, so `on_disk` and `fetched` give files as paths there: the folder's own, or copies. A file
+is put into a folder whole or not at all: nothing unfinished is ever seen under its final name.
 """
 
 from __future__ import annotations
@@ -152,4 +152,4 @@ class Folder(ABC):
 
     @abstractmethod
     def new_files(self) -> AbstractContextManager[Path]:
-        """Creates the folder, and gives a folder on a disk for new files: what lies in it at the end of the block is in this folder."""
+        """Creates the folder, and gives one on a disk for new files: what lies there at the end of the block is in this folder."""

@@ -1,7 +1,7 @@
 """A folder on a disk.
 
-A file is written under a `.part-` name, synced, and renamed. Runs that share a folder keep to shards of their own by locks, and a change
-to a finished file is noticed by its hash.
+A file is written under a `.part-` name, synced, and renamed. Runs that share a folder keep to shards of their own by locks, and a
+change to a finished file is noticed by its hash.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from reds_core.storage.remote import BUCKETS, RemoteFolder
 
 # Protocols that only read, or that stand in front of another kind of storage.
 NO_PLACE = (
-    "async_wrapper", "asyncwrapper", "blockcache", "cached", "data", "dir", "filecache", "generic", "gist", "git", "github", "http", "https",
+    "async_wrapper", "asyncwrapper", "blockcache", "cached", "data", "dir", "filecache", "generic", "gist", "git", "github",
+    "http", "https",
     "libarchive", "reference", "simplecache", "tar", "zip",
 )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """A folder in an object store, behind any URL that fsspec knows (s3://, gs://, memory://).
 
-An object appears when its upload is complete, so that a store keeps the promise of a disk: nothing unfinished is ever seen. A store has no
-locks: whichever run creates a file first owns it (`send(only_new=True)`). Whether a file is as it should be is told by its size, from a
-listing: a run cannot download the whole bucket every night.
+An object appears when its upload is complete, so that a store keeps the promise of a disk: nothing unfinished is ever seen. A store
+has no locks: whichever run creates a file first owns it (`send(only_new=True)`). Whether a file is as it should be is told by its
+size, from a listing: a run cannot download the whole bucket every night.
 
 Every call to a store goes through `reds_core.storage.retries`.
 """
