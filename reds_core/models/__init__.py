@@ -1,4 +1,6 @@
-"""Networks from files, from an installed library, or shipped with the package. `AnyNetwork` is the table of kinds.
+"""Networks from files, from an installed library, or shipped with the package.
+
+`AnyNetwork` is the table of kinds: a new one is a file and a line there.
 
 config        what every part of a spec shares: the base model, checked numbers, files and their hashes
 layout        networks laid out in memory as suits the device
@@ -26,7 +28,7 @@ from reds_core.models.shipped.builtin import Builtin
 from reds_core.models.torchscript import TorchScript
 from reds_core.models.zoo import Timm, TorchVision
 
-OwnNetwork = TorchScript | Exported | Factory
-AnyNetwork = Annotated[Builtin | TorchScript | Exported | Factory | Timm | TorchVision, Field(discriminator="kind")]
+OwnNetwork = TorchScript | Exported | Factory  # the kinds that can be a generator or its mapping
+AnyNetwork = Annotated[Builtin | OwnNetwork | Timm | TorchVision, Field(discriminator="kind")]
 
 __all__ = ["AnyNetwork", "Builtin", "Exported", "Factory", "OwnNetwork", "Timm", "TorchScript", "TorchVision"]

@@ -24,7 +24,7 @@ from reds_core.models.config import Access, Config, File, FromFile, Sha256, chec
 from reds_core.models.published import Architecture
 
 
-class Source(Config):
+class Origin(Config):
     """Where an imported file came from."""
 
     file: str
@@ -39,7 +39,7 @@ class Description(Config):
     schema_: Literal[1] = Field(alias="schema")
     architecture: Annotated[Architecture, Field(discriminator="kind")]
     weights_sha256: Sha256
-    source: Source
+    source: Origin
 
 
 def import_checkpoint(source: Path, destination: Path, config: Path | None = None) -> Description:
@@ -71,7 +71,7 @@ def import_checkpoint(source: Path, destination: Path, config: Path | None = Non
     weights = save(state)
     description = Description(
         schema=1, architecture=architecture, weights_sha256=hashlib.sha256(weights).hexdigest(),
-        source=Source(file=ascii(source.name)[1:-1], sha256=file_sha256(source), format=family.name, licence=family.licence),
+        source=Origin(file=ascii(source.name)[1:-1], sha256=file_sha256(source), format=family.name, licence=family.licence),
     )  # fmt: skip
     text = description.model_dump_json(indent=1, by_alias=True) + "\n"
     _write_both(destination, weights, text.encode())
