@@ -1,6 +1,6 @@
 """The words of the method as types.
 
-Axes: n images or points, t trajectories, w waypoints, d latent size, k tangent coordinates, p feature size, m columns or residuals,
+Axes: n images or points, t trajectories, j waypoints, d latent size, k tangent coordinates, p feature size, m columns or residuals,
 c h w channels and pixels. An axis whose name starts with an underscore may differ between the items of a list.
 """
 

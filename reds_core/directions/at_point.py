@@ -21,7 +21,7 @@ from reds_core.directions.batched import gram, maxc_batched, minf_batched, norma
 from reds_core.errors import NoDirectionsError
 from reds_core.types import Columns, Counts, Grams
 
-Jacobian = Float[Tensor, "_p _d"]  # of another size than the others: an error that says so
+Jacobian = Float[Tensor, "_p _d"]  # one d for all: if not, a ValueError says so
 Directions = Float64[Tensor, "d m"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,21 @@ def test_a_lossy_format_is_judged_as_a_reader_will_see_it(tmp_path: Path) -> Non
     assert accepted
     for c in accepted:
         assert c.drifts["class"] == pytest.approx(float((read(c) - own[c.seed]).norm()) / job.spreads["class"], abs=1e-4)
+
+
+def test_a_coarse_job_leads_the_trajectories_and_follows_the_spec(tmp_path: Path) -> None:
+    spec = load_spec(world(tmp_path), ["trajectory.method=corrected"])
+    job = prepare(spec, "cpu")
+    led = replace(job, coarse=job)
+    (alone, cost), (found, cost_led) = run_seeds(job, [0, 1]), run_seeds(led, [0, 1])
+    assert [(c.key, c.reason) for c in found] == [(c.key, c.reason) for c in alone]
+    for a, b in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(a.latent, b.latent)
+    # Both render the seeds; what the coarse one saw at the waypoints, the large one renders again.
+    assert cost_led.forward - cost.forward == 2 + sum(c.role == "variant" and len(c.latent) > 0 for c in found)
+    longer = spec.model_copy(update={"trajectory": spec.trajectory.model_copy(update={"step": 2 * spec.trajectory.step})})
+    changed = led.with_spec(longer)
+    assert changed.coarse is not None and changed.step == changed.coarse.step == pytest.approx(2 * job.step)
 
 
 def test_a_mapped_generator_is_walked_in_w(tmp_path: Path) -> None:
