@@ -27,7 +27,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # a ca
 
 
 def make_or_end(request: Request, device: str, threads: int, index: int) -> Manifest:
-    """Makes a shard. Ends the process if its GPU has failed: all later calls in it would fail, and Ray would give it the next shard."""
+    """Makes a shard. Ends the process if its GPU has failed: later calls in it would fail, and Ray would send it the next shard."""
     try:
         return make(request, device, threads, index)
     except RuntimeError as error:
