@@ -17,8 +17,6 @@ whose cure is a parameter of the caller's names it in `parameter`, and the comma
 
 from __future__ import annotations
 
-from typing import Self
-
 
 class RedsError(Exception):
     """The base of the errors that a user is shown without a traceback.
@@ -30,7 +28,7 @@ class RedsError(Exception):
         super().__init__(message)
         self.parameter = parameter
 
-    def at(self, where: str) -> Self:
+    def at(self, where: str) -> RedsError:
         """Returns the same error with the place where it was found before its message."""
         return type(self)(f"{where}: {self}", parameter=self.parameter)
 
@@ -42,15 +40,18 @@ class UserError(RedsError):
 class SpecError(UserError):
     """The spec is wrong. `problems` lists every mistake found, each as "where: what"."""
 
-    def __init__(self, source: str, problems: list[str]) -> None:
+    def __init__(self, source: str, problems: list[str], *, parameter: str = "") -> None:
         self.source = source
         self.problems = problems
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        super().__init__(f"{source}: {count}\n" + "\n".join(f"  {p}" for p in problems))
+        super().__init__(f"{source}: {count}\n" + "\n".join(f"  {p}" for p in problems), parameter=parameter)
 
-    def __reduce__(self) -> tuple[type[SpecError], tuple[str, list[str]]]:
-        # Exceptions are rebuilt from their message when they cross processes; this one needs both parts.
-        return SpecError, (self.source, self.problems)
+    def at(self, where: str) -> SpecError:
+        return SpecError(f"{where}: {self.source}", self.problems, parameter=self.parameter)
+
+    def __reduce__(self) -> tuple[type[SpecError], tuple[str, list[str]], dict[str, str]]:
+        # Exceptions are rebuilt from their message when they cross processes; this one needs its parts.
+        return SpecError, (self.source, self.problems), {"parameter": self.parameter}
 
 
 class ModelError(UserError):

@@ -24,8 +24,8 @@ def shard_range(text: str | None, count: int) -> range:
         return range(count)
     match = re.fullmatch(r"(\d*):(\d*)", text.strip())
     if not match:
-        raise SpecError("shards", [f"{text!r} is not of the form A:B"])
+        raise SpecError("shards", [f"{text!r} is not of the form A:B"], parameter="shards")
     first, end = int(match[1] or 0), int(match[2] or count)
     if first >= end or first >= count:
-        raise SpecError("shards", [f"{text!r} selects no shard; the spec has {count}: 0:{count}"])
+        raise SpecError("shards", [f"{text!r} selects no shard; the spec has {count}: 0:{count}"], parameter="shards")
     return range(first, min(end, count))

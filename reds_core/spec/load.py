@@ -86,9 +86,7 @@ def _override(raw: dict[str, Any], text: str) -> None:
 
 
 def _override_error(what: str) -> SpecError:
-    error = SpecError("overrides", [what])
-    error.parameter = "overrides"
-    return error
+    return SpecError("overrides", [what], parameter="overrides")
 
 
 def _from_here(value: Any, key: str) -> Any:
