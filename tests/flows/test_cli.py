@@ -138,7 +138,7 @@ def test_check_says_where_missing_files_are_published_and_tries_the_others(here:
         (["run", "world/spec.yaml", "--set", "generator.path=gone.pt"], "there is no file"),
         (["run", "world/spec.yaml", "--shards", "7:9"], "selects no shard; the spec has 3: 0:3"),
         (["check", "world/spec.yaml", "--device", "tpu9"], "cannot be used"),
-        (["check", "world/spec.yaml", "--batch", "0"], "give 1 or more"),
+        (["check", "world/spec.yaml", "--batch", "0"], "a batch must hold at least 1 image, got 0"),
         (["run", "world/spec.yaml", "--out", "s3:/bucket/runs"], "a URL has two slashes after its colon"),
         (["verify", "."], "is not a run"),
         (["verify", "nowhere"], "there is no folder"),

@@ -97,7 +97,7 @@ def test_a_gpu_that_nobody_offers_is_said(made: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(maker, "_count", {"CPU": 2, "GPU": 0}.__getitem__)  # this machine may have one
     with pytest.raises(ModelError, match="no node of the Ray cluster offers a GPU: 1 nodes with 2 cores; use the device cpu"):
         maker._pick("cuda", None)
-    with pytest.raises(ModelError, match="give cuda, not cuda:1"):
+    with pytest.raises(ModelError, match="the device must be cuda, got cuda:1"):
         maker._pick("cuda:1", None)
 
 
