@@ -54,7 +54,7 @@ class Deadline:
         began = time.monotonic()
         while True:
             asked = time.monotonic()
-            portion = max(0.0, min(PORTION, self.limit() - (asked - began)))
+            portion = max(LEAST_PORTION, min(PORTION, self.limit() - (asked - began)))
             try:
                 manifest = wait(timeout=portion)
             except TimeoutError as error:

@@ -78,7 +78,7 @@ def test_a_dead_worker_costs_its_shard_only(augment: Any, tmp_path: Path) -> Non
     assert victims and "retry" in events and tars(hurt) == tars(whole)
 
 
-def test_a_stopped_worker_is_replaced_when_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_worker_is_replaced_at_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.engines import base as engines
     from flows.engines.processes import Processes
     from reds_core.runs import worker as work
@@ -144,7 +144,7 @@ def test_a_shard_that_ends_every_process_is_not_the_devices_fault(monkeypatch: p
     assert made[0] == "nowhere" and "nowhere" not in made[1:] and maker.deaths == [0, 0] and devices == {"cpu:0", "cpu"}
 
 
-def test_patience_is_that_of_the_slowest_shard_so_far_and_says_what_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deadline_follows_the_slowest_shard_so_far_and_says_how_long_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.engines import base as engines
 
     monkeypatch.setattr(engines, "FIRST_LIMIT", 0.3)
