@@ -26,7 +26,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from reds_core.trajectories.held import Held, back
-from reds_core.trajectories.pool import ROUNDING, PerRow, Pool, Residue, correct, pool_of, predict
+from reds_core.trajectories.pool import ROUNDING, PerRow, Pool, Residual, correct, pool_of, predict
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, Trajectories
 from reds_core.trajectories.updates import learn, pull, refresh
 from reds_core.types import Mask, Reason
@@ -111,7 +111,7 @@ class _Found:
         return keep
 
 
-def _take(pool: Pool, r: Residue, worst: PerRow, held: Held, step: float) -> list[_Outcome]:
+def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> list[_Outcome]:
     """Takes in the residuals of all trials, and sets the next trials. Returns what came of each."""
     finite = torch.isfinite(worst)
     arrived = finite & (worst <= ENOUGH)
@@ -134,7 +134,7 @@ def _take(pool: Pool, r: Residue, worst: PerRow, held: Held, step: float) -> lis
     return [_Outcome(*row) for row in torch.stack(facts, 1).tolist()]
 
 
-def _arrive(pool: Pool, r: Residue, arrived: Mask, held: Held, step: float) -> Mask:
+def _arrive(pool: Pool, r: Residual, arrived: Mask, held: Held, step: float) -> Mask:
     """Makes the trials that arrived the new bases, and chooses the next sub-steps. Marks those that got nowhere."""
     on_border = held.outward(pool.trial, pool.index).any(1)
     moved = torch.where(on_border, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)

@@ -39,7 +39,7 @@ class Residuals(NamedTuple):
 
 
 # Points, and the trajectory that each belongs to -> the residuals there.
-Residual = Callable[[Points, Rows], Residuals]
+ResidualAt = Callable[[Points, Rows], Residuals]
 
 # Points, their trajectories and cotangents c (n, m) -> J^T c there.
 Pull = Callable[[Points, Rows, Float64[Tensor, "n m"]], Points]
@@ -64,7 +64,7 @@ class Held:
         difference: the share of a sub-step over which J is measured.
     """
 
-    residual: Residual
+    residual: ResidualAt
     pull: Pull | None
     inside: Inside
     outward: Outward

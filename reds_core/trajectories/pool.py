@@ -17,8 +17,8 @@ from reds_core.types import Mask, Rows
 
 ROUNDING = 1e-6  # of the distance between waypoints: of sums of sub-steps
 
-Residue = Float64[Tensor, "n m"]  # r at a point
-ResidueJacobian = Float64[Tensor, "n m k"]
+Residual = Float64[Tensor, "n m"]  # r at a point
+ResidualJacobian = Float64[Tensor, "n m k"]
 PerRow = Float64[Tensor, " n"]
 
 
@@ -28,15 +28,15 @@ class Pool:
 
     index: Rows  # which trajectory
     base: Points  # the last point that holds
-    base_r: Residue
-    base_j: ResidueJacobian
+    base_r: Residual
+    base_j: ResidualJacobian
     direction: Points  # v there
     done: PerRow  # the arc length of `base`
     size: PerRow  # of the sub-step
     trial: Points  # the point to evaluate next
-    jacobian: ResidueJacobian  # J on the way to it
+    jacobian: ResidualJacobian  # J on the way to it
     last: Points  # the point evaluated before, and its residual: the secant
-    last_r: Residue
+    last_r: Residual
     worst: PerRow  # the largest |r_i| there
     corrections: PerRow  # since the sub-step's prediction
     predicted: PerRow  # the largest |r_i| where that came out
@@ -56,7 +56,7 @@ class Pool:
         return torch.where(arrived & ((at - at.round()).abs() < ROUNDING), at.round(), 0).long()
 
 
-def pool_of(first: Points, jacobian: ResidueJacobian, step: float) -> Pool:
+def pool_of(first: Points, jacobian: ResidualJacobian, step: float) -> Pool:
     """Returns the pool of trajectories that start at y = 0 along `first`; the first sub-step is as long as `step`."""
     t = len(first)
     zero, still, none = first.new_zeros(t), torch.zeros_like(first), first.new_zeros(t, jacobian.shape[1])
@@ -78,7 +78,7 @@ def predict(pool: Pool, which: Mask, held: Held) -> None:
     pool.corrections = torch.where(which, 0, pool.corrections)
 
 
-def correct(pool: Pool, r: Residue, worst: PerRow, which: Mask, held: Held) -> None:
+def correct(pool: Pool, r: Residual, worst: PerRow, which: Mask, held: Held) -> None:
     """Sets the next trial of those that are on their way back: without the part along v, which would undo the step."""
     move = back(pool.jacobian, torch.where(which[:, None], r, 0.0))
     along = pool.direction / torch.linalg.vector_norm(pool.direction, dim=1, keepdim=True)

@@ -13,11 +13,11 @@ from __future__ import annotations
 import torch
 
 from reds_core.trajectories.held import DAMPING, Held
-from reds_core.trajectories.pool import Pool, Residue
+from reds_core.trajectories.pool import Pool, Residual
 from reds_core.types import Mask
 
 
-def learn(pool: Pool, r: Residue, finite: Mask) -> None:
+def learn(pool: Pool, r: Residual, finite: Mask) -> None:
     """Updates every Jacobian by the secant from the last point to this one."""
     move = pool.trial - pool.last
     length = move.square().sum(1)
@@ -27,7 +27,7 @@ def learn(pool: Pool, r: Residue, finite: Mask) -> None:
     pool.jacobian = pool.jacobian + torch.where(usable[:, None, None], update, 0.0)
 
 
-def pull(pool: Pool, r: Residue, which: Mask, held: Held) -> None:
+def pull(pool: Pool, r: Residual, which: Mask, held: Held) -> None:
     """Corrects the combination of J's rows that matters: what a correction left says which one is worth a product."""
     rows = which.nonzero().squeeze(1)
     if held.pull is None or not len(rows):

@@ -19,7 +19,7 @@ from reds_core.directions import batched
 from reds_core.directions.batched import gram
 from reds_core.directions.jacobian import derive_by, features_jacobians_and_grams, one_sided
 from reds_core.trajectories.corrected import corrected
-from reds_core.trajectories.held import DAMPING, Held, Points, Residual, Residuals, back_all
+from reds_core.trajectories.held import DAMPING, Held, Points, ResidualAt, Residuals, back_all
 from reds_core.trajectories.tangent import COTANGENTS, Tangent, jacobian_range, tangent_at
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, DirectionsAt, nowhere
 from reds_core.types import Columns, Counts, Features, Grams, Jacobians, Latents, Reason, Rows
@@ -203,7 +203,7 @@ def _held(setting: Setting, level_sets: LevelSets, seeds: Rows) -> Held:
     )
 
 
-def _residual(setting: Setting, level_sets: LevelSets, seeds: Rows) -> Residual:
+def _residual(setting: Setting, level_sets: LevelSets, seeds: Rows) -> ResidualAt:
     """Returns the residual of trajectories from `seeds`, which also keeps the images."""
     networks, origins = setting.work.networks, setting.origins
 

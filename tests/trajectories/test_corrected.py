@@ -117,7 +117,7 @@ def test_a_wrong_jacobian_is_found_out_and_measured_anew() -> None:
 
 
 class Folded(LevelSet):
-    """Four features whose Jacobian is another one within a step."""
+    """Four features whose Jacobian has changed altogether within a step."""
 
     def __init__(self) -> None:
         super().__init__(12, [0.02])
@@ -191,7 +191,7 @@ def test_a_trajectory_that_meets_the_border_of_what_is_plausible_goes_on_along_i
 
 def test_a_tolerance_that_no_step_can_meet_ends_in_an_underflow() -> None:
     class Wall(LevelSet):
-        """Steps up at once, whatever the direction, and has no slope by which to come back."""
+        """Steps up at once in every direction, with no slope that leads back."""
 
         def features(self, y: np.ndarray) -> list[np.ndarray]:
             return [(np.linalg.norm(y, axis=1, keepdims=True) > 1e-3).astype(float)]
@@ -212,7 +212,7 @@ def test_a_feature_that_cannot_be_measured_ends_the_trajectory_with_its_reason()
 
 def test_a_direction_that_is_held_has_nowhere_to_go() -> None:
     class Bend(LevelSet):
-        """The level set is a line that ends at a wall: beyond it, moving on is exactly what is held."""
+        """The level set is a line that ends at a wall; beyond it, only moving on is held."""
 
         def features(self, y: np.ndarray) -> list[np.ndarray]:
             return [np.hstack([y[:, :1], 100 * np.maximum(y[:, 1:] - 0.15, 0)])]

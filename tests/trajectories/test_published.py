@@ -1,4 +1,4 @@
-"""Published trajectories: the same points to the last digit that float32 has, and its ends."""
+"""Published trajectories: the published points to the last digit that float32 has, and how trajectories end."""
 
 from __future__ import annotations
 
