@@ -188,7 +188,7 @@ def scale(costs: dict[tuple[int, str], tuple[float, float]], server_ms: float) -
 
 
 def main() -> None:
-    shards = int(sys.argv[1]) if len(sys.argv) > 1 else 4
+    shards = max(2, int(sys.argv[1])) if len(sys.argv) > 1 else 4  # one for each of two workers
     os.environ.pop("PREFECT_API_URL", None)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["REDS_PREFECT_HOME"] = f"{scratch}/prefect"
