@@ -1,14 +1,14 @@
-"""Everything that this package raises on purpose.
+"""Everything that this package raises on purpose, except that `directions` raises ValueError for arguments that do not fit.
 
     RedsError
     +-- UserError            the input is wrong: nothing was computed, exit code 2
     |   +-- SpecError        the spec's text: unknown keys, wrong values, names that refer to nothing
     |   +-- ModelError       a file or a network: missing, changed, refused, of the wrong shape or range
     |   +-- OutputError      the output folder: cannot be written, or is not a run
-    +-- NoDirectionsError    the held attributes leave no direction to walk
+    +-- NoDirectionsError    the held attributes leave no direction to walk: exit code 1
     +-- RunError             the run could not go on: exit code 1, what is finished stays
         +-- WorkerDied       a process that made a shard died or hung; another try may succeed
-        +-- ShardDamaged     a shard that does not match its manifest
+        +-- ShardDamaged     a shard differs from its manifest
         +-- StorageError     where shards go takes no more: a full disk, a store that refuses or does not answer
 
 A message says what happened, with the numbers, then what to change. It never names an option of the command line: an error
@@ -75,8 +75,17 @@ class WorkerDied(RunError):
 
 
 class ShardDamaged(RunError):
-    """A shard on disk differs from its manifest."""
+    """A shard differs from its manifest."""
 
 
 class StorageError(RunError):
     """The disk is full, or the object store refuses or does not answer: no further shard can be written."""
+
+
+def described(error: BaseException, line: int = 0) -> str:
+    """Returns somebody else's error as "type: line of its message", or as its type alone if it has no message.
+
+    `line` is an index: 0 where the cause comes first, -1 where it follows a traceback, as in TorchScript's messages.
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[line].strip()}" if lines else type(error).__name__

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reds_core.directions.evaluator import Measure
 from reds_core.directions.jacobian import Mode
+from reds_core.errors import described
 from reds_core.types import Latents, Rows
 
 MOST_OFF = 0.25  # how far a derivative may lie from a difference, as a share of it, and still be trusted
@@ -62,6 +63,6 @@ def _distrust(derive: Callable[[], list[Tensor]], expected: Sequence[Tensor]) ->
         derived = derive()
     # Any exception of somebody else's network means "not this mode"; the reason is kept and shown if the mode is forced.
     except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return described(error)
     worst = max(float((a - b).norm() / (b.norm() + 1e-12)) for a, b in zip(derived, expected, strict=True))
     return "" if worst < MOST_OFF else f"its derivatives are off by {worst:.0%} from differences"

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reds_core.errors import ModelError
+from reds_core.errors import ModelError, described
 from reds_core.types import Images, Labels, Latents
 
 OVERSHOOT = 0.02  # of the output range: a trained network overshoots a flat background by a little, in the right range too
@@ -139,10 +139,9 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
         raise
     # A user's network may raise anything.
     except Exception as error:
-        reason = str(error).strip().splitlines()
         raise ModelError(
-            f"the generator {generator.name} failed on {TRIED} latents of size {generator.z_dim}: {type(error).__name__}: "
-            f"{reason[-1] if reason else ''}; check latent_dim, classes, space and mapping"
+            f"the generator {generator.name} failed on {TRIED} latents of size {generator.z_dim}: {described(error, -1)}; check "
+            "latent_dim, classes, space and mapping"
         ) from error
     shape = _checked_shape(generator, tuple(raw.shape))
     if not bool(torch.isfinite(raw).all()):

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from reds_core.errors import ModelError
+from reds_core.errors import ModelError, described
 from reds_core.generators.latent import MEAN_SEEDS, Layers, Walkable, draw
 from reds_core.models import Exported, Factory, OwnNetwork, TorchScript
 from reds_core.models.config import Access, Config, Count, Number
@@ -126,11 +126,7 @@ def _mapped_shape(mapping: Layers, options: LatentOptions, access: Access, space
             w = mapping(z, torch.zeros(2, dtype=torch.long, device=access.device))
     # A user's network may raise anything.
     except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise ModelError(
-            f"generator.mapping failed on latents of size {options.latent_dim}: {type(error).__name__}: "
-            f"{reason[-1] if reason else ''}"
-        ) from error
+        raise ModelError(f"generator.mapping failed on latents of size {options.latent_dim}: {described(error, -1)}") from error
     if not isinstance(w, Tensor) or w.ndim not in (2, 3) or len(w) != 2:
         seen = tuple(w.shape) if isinstance(w, Tensor) else type(w).__name__
         raise ModelError(f"generator.mapping returns {seen} for 2 latents; (n, w) or (n, rows, w) is needed")

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
-from reds_core.errors import ModelError
+from reds_core.errors import ModelError, described
 from reds_core.models.archive import checked_copy
 from reds_core.models.config import Access, File, FromFile, check_file, frozen
 
@@ -39,10 +39,8 @@ class Exported(FromFile):
             raise
         # Whatever torch raises for a broken archive is the archive's fault.
         except Exception as error:
-            reason = str(error).strip().splitlines()
             raise ModelError(
-                f"{self.path} is not a torch.export archive that torch {torch.__version__} can read: "
-                f"{reason[0] if reason else type(error).__name__}"
+                f"{self.path} is not a torch.export archive that torch {torch.__version__} can read: {described(error)}"
             ) from error
         network = frozen(module, access.device)
         return network if sizes is None else InChunks(network, sizes)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from reds_core.errors import ModelError
+from reds_core.errors import ModelError, described
 
 MOST_NAMED = 4  # in a message, of the names that do not fit
 
@@ -27,8 +27,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} holds more than tensors and is not opened; save network.state_dict() as safetensors") from error
     # torch raises anything for a broken file: a KeyError for its first byte, an IndexError for an empty one.
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"{path} cannot be read as a state dict: {type(error).__name__}: {reason}") from error
+        raise ModelError(f"{path} cannot be read as a state dict: {described(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         inside = f", but holds {_some(list(map(str, state)))}" if isinstance(state, dict) and state else ""
         raise ModelError(f"{path} is not a state dict (names -> tensors){inside}; save network.state_dict()")

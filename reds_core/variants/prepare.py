@@ -16,7 +16,7 @@ from torch import Tensor
 from reds_core.directions import fitted
 from reds_core.directions.cloud import Cloud, cloud_of
 from reds_core.directions.precision import float32_as
-from reds_core.errors import ModelError
+from reds_core.errors import ModelError, described
 from reds_core.features import Classifier
 from reds_core.generators import Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS
@@ -127,7 +127,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"the device {name!r} cannot be used: {described(error)}") from error
     return device
 
 
@@ -207,10 +207,9 @@ def _try_networks(networks: Networks, images: Images) -> None:
             raise error.at(where) from error
         # Somebody else's network: whatever it raises is shown as its own.
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
             raise ModelError(
-                f"{where}: failed on the generator's images {tuple(images.shape)}: {reason}; input_size, input_range, mean and std "
-                "say what a network expects"
+                f"{where}: failed on the generator's images {tuple(images.shape)}: {described(error, -1)}; input_size, "
+                "input_range, mean and std say what a network expects"
             ) from error
 
     for name, feature in networks.features.items():

@@ -239,9 +239,14 @@ def test_more_than_a_fifth_of_the_pixels_clamped_is_a_wrong_range(bright: int, r
             check_images(g)
 
 
+def silent(z: Tensor) -> Tensor:
+    raise ValueError
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
+        (silent, "failed on 8 latents of size 6: ValueError; check latent_dim"),
         (lambda z: z[:, 0], r"returns \(8,\) for 8 latents"),
         (lambda z: z[:, :4], r"returns \(8, 4\) for 8 latents.*image_shape"),
         (lambda z: raw_ramp(z)[:3], r"returns \(3, 1, 2, 2\) for 8 latents"),
