@@ -89,7 +89,7 @@ def main() -> None:
     for method in ("local", "corrected"):
         changed = spec.trajectory.model_copy(update={"method": method})
         rate = _row(method, *_ours(spec.model_copy(update={"trajectory": changed}), seeds), raw)
-        print(f"{'':11}{rate / base:.0f} times the published variants a second")
+        print(f"{'':11}{rate / base:.0f} times the published variants per second")
 
 
 def _raw(job: Job) -> float:

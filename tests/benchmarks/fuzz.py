@@ -56,7 +56,7 @@ def main() -> int:
 def _tried(
     what: str, kinds: tuple[str, ...], one: Callable[[Random, str], str], seed: str, numbers: range, outcomes: tuple[str, ...]
 ) -> int:
-    """Tries the examples of one fuzzer, prints what became of them by kind, and gives the number of misses."""
+    """Tries the examples of one fuzzer, prints what became of them by kind, and returns the number of misses."""
     found: Counter[tuple[str, str]] = Counter()
     misses = 0
     slowest: dict[str, float] = {}

@@ -114,7 +114,7 @@ def _random(network: nn.Module) -> nn.Module:
 
 
 class _published:
-    """The modules' own forward passes replaced by the published algorithm's."""
+    """Replaces the modules' own forward passes by the published algorithm's."""
 
     places: tuple[tuple[Any, str, Callable[..., Tensor]], ...] = (
         (stylegan2.StyledConv, "forward", styled2),
@@ -133,7 +133,7 @@ class _published:
 
 
 def _timed(network: nn.Module, w: Tensor) -> tuple[Tensor, float, float]:
-    """The images, and milliseconds an image: forward, and with a product."""
+    """Returns the images, and milliseconds per image: forward, and with a product."""
 
     def forward() -> Tensor:
         with torch.no_grad():

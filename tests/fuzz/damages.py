@@ -18,7 +18,7 @@ from tests.support.shards import KINDS, TIME
 
 
 def some(draw: Random, run: Run) -> tuple[str, bytes]:
-    """A file of a shard: its name and its bytes."""
+    """Returns a file of a shard: its name and its bytes."""
     name = draw.choice(run.names(draw.choice((".tar", ".parquet", ".json"))))
     return name, run.files[name]
 
@@ -72,7 +72,7 @@ def blocks_swapped(draw: Random, run: Run) -> Damage:
 
 
 def block_moved(draw: Random, run: Run) -> Damage:
-    """Lost, doubled, or written over another one."""
+    """Loses a block, doubles it, or writes it over another one."""
     name, data = some(draw, run)
     one, other = block(draw, data), block(draw, data)
     return {
@@ -96,7 +96,7 @@ TYPES = b"01234567xgLKSDVNXA\0\xff"
 
 
 def members(data: bytes) -> list[tuple[int, int]]:
-    """Where each member of a tar begins and ends, the archive's end last."""
+    """Returns where each member of a tar begins and ends, the archive's end last."""
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         starts = [m.offset for m in tar.getmembers()]
         ends = [*starts[1:], tar.offset]
@@ -104,7 +104,7 @@ def members(data: bytes) -> list[tuple[int, int]]:
 
 
 def header(field: str, content: bytes, old: bytes) -> bytes:
-    """A header with one field changed and its checksum made anew."""
+    """Returns a header with one field changed and its checksum made anew."""
     at, size = HEADER[field]
     new = bytearray(old[:at] + content[:size].ljust(size, b"\0") + old[at + size :])
     new[148:156] = b" " * 8
@@ -113,7 +113,7 @@ def header(field: str, content: bytes, old: bytes) -> bytes:
 
 
 def some_tar(draw: Random, run: Run) -> tuple[str, bytes, list[tuple[int, int]]]:
-    """A tar that has members: its name, its bytes, and where they are."""
+    """Returns a tar that has members: its name, its bytes, and where they are."""
     name = draw.choice([n for n in run.names(".tar") if any(run.files[n])])
     return name, run.files[name], members(run.files[name])
 
@@ -135,7 +135,7 @@ def header_rewritten(draw: Random, run: Run) -> Damage:
 
 
 def header_chained(draw: Random, run: Run) -> Damage:
-    """Headers that announce a longer name, or more headers, one after another and at last for nothing."""
+    """Adds headers that announce a longer name, or more headers, one after another and at last for nothing."""
     name, data, found = some_tar(draw, run)
     start, _ = draw.choice(found)
     one = header(
@@ -181,7 +181,7 @@ def members_reordered(draw: Random, run: Run) -> Damage:
 
 
 def manifest_changed(draw: Random, run: Run) -> Damage:
-    """One value replaced, renamed or taken away, as JSON; now and then only its white space, its order or its time."""
+    """Replaces, renames or removes one value, as JSON; now and then changes only white space, the order or the time."""
     name = draw.choice(run.names(".json"))
     found = json.loads(run.files[name])
     key = draw.choice(list(found))
@@ -203,7 +203,7 @@ def manifest_changed(draw: Random, run: Run) -> Damage:
 
 
 def manifest_spoiled(draw: Random, run: Run) -> Damage:
-    """No manifest any more, or more than one."""
+    """Leaves text that is not a manifest any more, or more than one."""
     name = draw.choice(run.names(".json"))
     text = run.files[name].decode()
     depth = draw.choice((10, 300, 900, 960, 980, 990, draw.randrange(900, 1000), 100_000))
@@ -231,13 +231,13 @@ def emptied(draw: Random, run: Run) -> Damage:
 
 
 def not_a_file(draw: Random, run: Run) -> Damage:
-    """A folder, a pipe, a link to nothing, to itself, to a device or to another file."""
+    """Puts a folder, a pipe, or a link to nothing, to itself, to a device or to another file in a file's place."""
     name, other = draw.sample(run.names(), 2)
     return {name: draw.choice((Odd("folder"), Odd("pipe"), *(Odd("link", t) for t in ("nowhere", name, "/dev/zero", ".", other))))}
 
 
 def exchanged(draw: Random, run: Run) -> Damage:
-    """Two files, of one kind or of any, each under the other's name; or one in both places."""
+    """Puts two files, of one kind or of any, each under the other's name; or one in both places."""
     one, other = draw.sample(run.names(draw.choice(("", ".tar", ".parquet", ".json"))), 2)
     return draw.choice(({one: run.files[other], other: run.files[one]}, {one: run.files[other]}))
 
@@ -249,14 +249,14 @@ def shards_exchanged(draw: Random, run: Run) -> Damage:
 
 
 def anothers(draw: Random, run: Run) -> Damage:
-    """Files of another run, under their own names: one, a shard's, or all."""
+    """Puts files of another run in place of this one's, under their own names: one, a shard's, or all."""
     k = draw.choice(SHARDS)
     chosen = draw.choice(([draw.choice(run.names())], [n for n in run.names() if n.startswith(f"shard-{k:05d}.")], run.names()))
     return {name: run.other[name] for name in chosen}
 
 
 def stray(draw: Random, run: Run) -> Damage:
-    """A tar that is none of the run's."""
+    """Adds a tar that is not one of the run's."""
     return {
         draw.choice(("extra.tar", "shard-00000 copy.tar", "shard-0.tar", "shard-000000.tar", "shard-00000.x.tar")): run.files[
             draw.choice(run.names())
@@ -265,7 +265,7 @@ def stray(draw: Random, run: Run) -> Damage:
 
 
 def spec_damaged(draw: Random, run: Run) -> Damage:
-    """The run's own spec: it may then be no run, and that is said."""
+    """Damages the run's own spec: the folder may then not be a run, and `verify` says so."""
     data = bytearray(run.files[SPEC])
     for _ in range(draw.choice((1, 8))):
         data[draw.randrange(len(data))] = draw.randrange(256)
@@ -274,7 +274,7 @@ def spec_damaged(draw: Random, run: Run) -> Damage:
 
 
 def several(draw: Random, run: Run) -> Damage:
-    """Damages of several kinds to several files."""
+    """Does damage of several kinds to several files."""
     damage: dict[str, Content] = {}
     for _ in range(draw.randrange(2, 6)):
         damage |= DAMAGES[draw.choice([k for k in DAMAGES if k not in ("several", "spec_damaged")])](draw, run)
@@ -282,7 +282,7 @@ def several(draw: Random, run: Run) -> Damage:
 
 
 def nothing(draw: Random, run: Run) -> Damage:
-    """Files written again as they were."""
+    """Writes files again as they were."""
     return {name: run.files[name] for name in draw.sample(run.names(), 3)}
 
 

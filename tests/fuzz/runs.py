@@ -1,6 +1,6 @@
 """A finished run whose files are changed, and what `verify_run` owes its owner: every damage named, at its file, and nothing else.
 
-What leaves every byte as it was is no damage. What leaves a manifest saying the same, but for its time, may be named or not. The
+What leaves every byte as it was is not damage. What leaves a manifest saying the same, but for its time, may be named or not. The
 damages are in `tests/fuzz/damages.py`.
 """
 
@@ -26,7 +26,7 @@ SHARDS = range(3)
 
 @dataclass(frozen=True)
 class Odd:
-    """What is no file of bytes; a link leads to `target`."""
+    """What is not a file of bytes; a link leads to `target`."""
 
     kind: str
     target: str = ""
@@ -49,7 +49,7 @@ class Run:
 
 
 def finished_run(folder: Path) -> Run:
-    """Seeds 3, 4 and 5, a shard each: of seed 4 nothing is accepted."""
+    """Makes a run of seeds 3, 4 and 5, a shard each; of seed 4 nothing is accepted."""
     path = world(folder / "world")
     overrides = ("seeds.first=3", "shards.seeds=1")
     made, other = (make_run(spec_of(path, 3, *overrides, f"held.class={t}"), folder) for t in (0.2, 0.3))
@@ -59,10 +59,10 @@ def finished_run(folder: Path) -> Run:
 
 
 def verify(run: Run, damage: Damage) -> str:
-    """Whether `verify_run` finds a damage, as "found", "no damage" or "may be named". Leaves the run as it was.
+    """Returns whether `verify_run` finds the damage, as "found", "no damage" or "may be named". Leaves the run as it was.
 
     Raises:
-        AssertionError: it does not, or names what is whole; any other exception is one that it may not raise.
+        AssertionError: it misses the damage, or names what is whole. Any other exception is one that it must not raise.
     """
     try:
         for name, content in damage.items():
@@ -102,7 +102,7 @@ def _judge(run: Run, damage: Damage) -> str:
 
 
 def _says_the_same(run: Run, name: str, content: Content) -> bool:
-    """Whether a manifest still says what it said, but for its time."""
+    """Returns whether a manifest still says what it said, but for its time."""
     if not name.endswith(".json") or not isinstance(content, bytes):
         return False
     try:

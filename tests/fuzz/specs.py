@@ -40,7 +40,7 @@ class SpecFile:
 
 
 def spec_file(draw: Random, kind: str) -> SpecFile:
-    """A shipped spec to which one mutation of this kind has been done, and perhaps a few of its kind's family."""
+    """Returns a shipped spec changed by one mutation of this kind, and perhaps by a few of the same family."""
     text = draw.choice((ALL_KINDS, draw.choice(SHIPPED)))  # the former takes more values
     if kind in OVERRIDES:
         return SpecFile(text.encode(), tuple(OVERRIDES[kind](draw) for _ in range(draw.choice((1, 1, 3)))))
@@ -54,10 +54,10 @@ def spec_file(draw: Random, kind: str) -> SpecFile:
 
 
 def load(spec: SpecFile, folder: Path) -> str:
-    """What `load_spec` makes of a spec: "accepted" or "refused".
+    """Returns what `load_spec` makes of a spec: "accepted" or "refused".
 
     Raises:
-        AssertionError: not what is owed; any other exception is one that it may not raise.
+        AssertionError: it says nothing, takes too long, or reads back as another spec. Any other exception is one that it must not raise.
     """
     path, again = folder / "spec.yaml", folder / "again.yaml"
     path.write_bytes(spec.content)
@@ -74,12 +74,12 @@ def load(spec: SpecFile, folder: Path) -> str:
 
 
 class TooLong(BaseException):
-    """Time is up; no handler of whatever exception takes it for its own."""
+    """Time is up. It is not an Exception, so that no `except Exception` swallows it."""
 
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Ends what takes more of the processor's time, with an AssertionError."""
+    """Stops what takes more seconds of the processor, with an AssertionError."""
 
     def stop(*_: object) -> None:
         raise TooLong
@@ -99,13 +99,13 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def written(tree: Any) -> bytes:
-    """A tree as YAML, with what its hostile texts stand for."""
+    """Returns a tree as YAML, with what its hostile texts stand for."""
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     return re.sub(r"'?@(\d+)@'?", lambda found: HOSTILE[int(found[1])], text).encode()
 
 
 def places(tree: Any) -> list[tuple[Any, Any]]:
-    """Every value of a tree, as the mapping or list that holds it and its key there. What is in a shared value is there once."""
+    """Returns every value of a tree, as the mapping or list that holds it and its key there; what is in a shared value, once."""
     found: list[tuple[Any, Any]] = []
     seen: set[int] = set()
 
@@ -121,12 +121,12 @@ def places(tree: Any) -> list[tuple[Any, Any]]:
 
 
 def hostile(draw: Random) -> str:
-    """A text for which one of HOSTILE is written."""
+    """Returns a text in whose place one of HOSTILE is written."""
     return f"@{draw.randrange(len(HOSTILE))}@"
 
 
 def value(draw: Random, depth: int = 0) -> Any:
-    """Any value: a hostile one, or a few in a list or mapping."""
+    """Returns any value: a hostile one, or a few in a list or mapping."""
     kind = draw.randrange(6)
     if kind > 1 or depth > 3:
         return hostile(draw)
@@ -163,7 +163,7 @@ def copied(draw: Random, tree: Any) -> None:
 
 
 def aliased(draw: Random, tree: Any) -> None:
-    """One value in two places, written as an anchor and an alias; inside itself, if that is where the place is."""
+    """Puts one value in two places, written as an anchor and an alias; inside itself, if that is where the place is."""
     everywhere = places(tree)
     (source, name), (where, key) = draw.choice(everywhere), draw.choice(everywhere)
     where[key] = source[name]

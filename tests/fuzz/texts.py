@@ -64,13 +64,13 @@ TYPES = (
 
 
 def spans(draw: Random, size: int) -> tuple[int, int]:
-    """Where a part begins and ends."""
+    """Returns where a part begins and ends."""
     first, last = sorted((draw.randrange(size + 1), draw.randrange(size + 1)))
     return first, last
 
 
 def at_value(draw: Random, text: str, new: str) -> str:
-    """A text put before one of the values."""
+    """Returns the text with another one put before one of its values."""
     at = draw.choice([m.end() for m in re.finditer(r"[:,\[{-] ?", text)])
     return f"{text[:at]}{new}{text[at:]}"
 
@@ -121,7 +121,7 @@ def value_inserted(draw: Random, text: str) -> bytes:
 
 
 def anchored(draw: Random, text: str) -> bytes:
-    """Anchors and aliases that cross, merge, or name nothing."""
+    """Adds anchors and aliases that cross, merge, or name nothing."""
     for _ in range(draw.randrange(1, 5)):
         text = at_value(
             draw, text, draw.choice(("&a ", "&b ", "*a ", "*b ", "<<: *a, ", "{<<: *a}", "{<<: [*a, *b]}", "[*a, *b, *a]", "*a : "))
@@ -145,7 +145,7 @@ def nested(draw: Random, text: str) -> bytes:
 
 
 def laughing(draw: Random, text: str) -> bytes:
-    """A few lines of aliases that unfold to more than there is memory for: as lists, mappings, merges, keys or texts."""
+    """Adds a few lines of aliases that unfold to more than there is memory for: as lists, mappings, merges, keys or texts."""
     width, depth = draw.choice((2, 9, 30)), draw.choice((3, 5, 9, 40))
     first, level = draw.choice(
         (("[a]", "[{}]"), ("{a: 1}", "{{<<: [{}]}}"), ("{a: 1}", "{{a: [{}]}}"), ("[a]", "{{? [{}] : b}}"), ("x" * 9999, "[{}]"))
@@ -198,7 +198,7 @@ KEYS = (
 
 
 def overridden(draw: Random) -> str:
-    """A "key.path=value" of parts that are mostly hostile."""
+    """Returns a "key.path=value" of parts that are mostly hostile."""
     bad = draw.choice(HOSTILE)
     inner = draw.choice(
         (bad, bad, "0.5", "x", f"{'[' * 20}{bad}{']' * 20}", "{path: a, mask: [b]}", "a\nb", "\udcff", "&a [*a, *a]")

@@ -36,29 +36,29 @@ class Page:
 
     @property
     def bare(self) -> str:
-        """The text without blocks of code."""
+        """Returns the text without blocks of code."""
         return FENCE.sub("", self.text)
 
     def blocks(self) -> list[Block]:
-        """The fenced blocks, in order."""
+        """Returns the fenced blocks, in order."""
         text = self.text
         return [
             Block(self, text.count("\n", 0, m.start()) + 1, m["language"], m["mark"] or "", m["text"]) for m in FENCE.finditer(text)
         ]
 
     def anchors(self) -> set[str]:
-        """The anchors of its headings, as GitHub makes them."""
+        """Returns the anchors of its headings, as GitHub makes them."""
         return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in HEADING.findall(self.bare)}
 
     def links(self) -> list[str]:
         return LINK.findall(self.bare)
 
     def codes(self) -> list[str]:
-        """What stands between backticks in prose and tables."""
+        """Returns what stands between backticks in prose and tables."""
         return CODE.findall(self.bare)
 
     def section(self, heading: str) -> str:
-        """The text from a heading to the next one of its level or above."""
+        """Returns the text from a heading to the next one of its level or above. Raises LookupError if there is no such heading."""
         found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{heading.index(' ')}}} |\Z)", self.text, re.M | re.S)
         if not found:
             raise LookupError(f"{self.name} has no heading {heading!r}")
@@ -79,7 +79,7 @@ class Block:
         return f"{self.page.name}:{self.line}"
 
     def commands(self) -> Iterator[list[str]]:
-        """The commands of a shell block as words, without the variables set in front of them."""
+        """Yields the commands of a shell block as words, without the variables set in front of them."""
         for line in self.text.replace("\\\n", " ").splitlines():
             words: list[str] = []
             for word in [*_words(line), "&&"]:

@@ -35,7 +35,7 @@ def exported(net: nn.Module, example: tuple[torch.Tensor, ...], path: Path, dyna
 
 
 def saved(kind: str, net: nn.Module, folder: Path, inputs: int = 1) -> dict[str, Any]:
-    """A network's file as a config."""
+    """Writes a network's file, and returns its config."""
     if kind == "torchscript":
         return {"kind": kind, "path": torchscript(net, folder / "n.pt")}
     batch = {"dynamic": 5, "one": 1, "four": 4}[kind]

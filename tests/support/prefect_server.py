@@ -19,7 +19,7 @@ QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_SERVER_SERVICES_S
 
 
 def new_home(home: Path, shared: Path) -> Path:
-    """Fills a Prefect home with an empty database, which takes a server five seconds; made once in the folder `shared`."""
+    """Fills a Prefect home with an empty database, made once in the folder `shared`: a server takes five seconds to make one."""
     made = shared / "prefect-home"
     with (shared / ".prefect-home").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

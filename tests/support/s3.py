@@ -79,7 +79,7 @@ class Server:
         raise ConnectionError("cut on purpose")
 
     def written(self, ending: str = "") -> list[str]:
-        """The names of the objects that were written, in order: by its own record, not by what a client believes."""
+        """Returns the names of the objects that were written, in order: by its own record, not by what a client believes."""
         puts = [r for r in self.done if r.method == "PUT" and r.path.count("/") > 2 and "partNumber" not in r.query]
         return [r.name for r in puts if r.name.endswith(ending)]
 

@@ -50,7 +50,7 @@ def job_of(spec: Spec) -> Job:
 
 
 def candidates_of(spec: Spec, seeds: range, labelled: bool = True) -> list[Candidate]:
-    """Every seed's own image and twelve variants. A third is rejected; of seeds 4, 9, ... the label is contradicted."""
+    """Returns every seed's own image and twelve variants. A third is rejected; of seeds 4, 9, ... the label is contradicted."""
     made = []
     for seed in seeds:
         draw = np.random.RandomState(seed)
@@ -82,7 +82,7 @@ def write(folder: Folder, spec: Spec, index: int, seconds: float = 1.5) -> Manif
 
 
 def make_run_in(out: Folder, spec: Spec, seconds: float = 1.5) -> Folder:
-    """What the flow does: makes the pending shards of a spec."""
+    """Makes the pending shards of a spec, as the flow does."""
     with opened(spec, out) as folder:
         for index in pending(folder, spec):
             write(folder, spec, index, seconds)
@@ -95,7 +95,7 @@ def make_run(spec: Spec, out: Path, seconds: float = 1.5) -> Path:
 
 
 def path_of(folder: Folder) -> Path:
-    """The path of a folder on a disk."""
+    """Returns the path of a folder on a disk."""
     return Path(folder.absolute())
 
 
@@ -104,7 +104,7 @@ def totals_of(folder: Path) -> Totals:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """A run's files by name; manifests without their time."""
+    """Returns the files of a run on a disk by name; manifests without their time."""
     found: dict[str, Any] = {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if not p.name.startswith(".lock")}
     for name in found:
         if name.endswith(".json"):
@@ -113,7 +113,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 def stored(folder: Folder) -> dict[str, Any]:
-    """A far run's files by name; manifests without their time."""
+    """Returns the files of a run anywhere by name; manifests without their time."""
     found: dict[str, Any] = {}
     for name in sorted(folder.files()):
         found[name] = folder.read(name)
@@ -123,5 +123,5 @@ def stored(folder: Folder) -> dict[str, Any]:
 
 
 def of_shards(found: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal: tars, tables, manifests but for their time."""
+    """Returns what must be equal: tars, tables, manifests but for their time."""
     return {name: content for name, content in found.items() if name.startswith("shard-")}

@@ -12,14 +12,14 @@ CHANNELS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128, 256: 64}
 
 
 def synthesis(size: int) -> nn.Module:
-    """(n, 512) -> (n, 3, size, size) in [-1, 1]."""
+    """Builds a network (n, 512) -> (n, 3, size, size) in [-1, 1]."""
     torch.manual_seed(0)
     channels = tuple(count for resolution, count in CHANNELS.items() if resolution <= size)
     return nn.Sequential(Synthesis(W, channels, colours=3), nn.Tanh())
 
 
 def mapping() -> nn.Module:
-    """(n, 512) -> (n, 512)."""
+    """Builds a network (n, 512) -> (n, 512)."""
 
     class Unconditional(nn.Module):
         def __init__(self) -> None:
@@ -35,7 +35,7 @@ def mapping() -> nn.Module:
 
 
 def scores() -> nn.Module:
-    """Images in [0, 1] -> (n, 10)."""
+    """Builds a network that maps images (n, 3, h, w) in [0, 1] to scores (n, 10)."""
     torch.manual_seed(2)
     layers: list[nn.Module] = []
     for fan_in, fan_out in ((3, 16), (16, 32), (32, 64)):

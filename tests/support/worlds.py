@@ -81,30 +81,30 @@ class TinyClassifier(nn.Module):
 
 
 def build(name: str = "TinyGenerator", **options: Any) -> nn.Module:
-    """A factory's target."""
+    """Builds a network of this module: a factory's target."""
     network: nn.Module = globals()[name](**options)
     return network
 
 
 def not_a_network() -> int:
-    """A factory's target that is wrong."""
+    """Returns a number: a factory's target that is wrong."""
     return 3
 
 
 def mean_by_numpy(images: Tensor) -> np.ndarray:
-    """A callable feature that leaves torch: the brightness of four columns."""
+    """Returns the brightness of four columns: a callable feature that leaves torch."""
     columns: np.ndarray = images.numpy().mean((1, 2))
     return columns[:, :4]
 
 
 def noisy(images: Tensor) -> Tensor:
-    """A callable feature that never measures the same twice: the brightness of four columns, give or take."""
+    """Returns the brightness of four columns, give or take: a callable feature that never measures the same twice."""
     columns = images.mean((1, 2))[:, :4]
     return columns + 0.001 * torch.randn_like(columns)
 
 
 def nan_when_bright(images: Tensor) -> Tensor:
-    """A callable feature that cannot measure every image."""
+    """Returns the mean brightness, or NaN: a callable feature that cannot measure every image."""
     found = images.mean((1, 2, 3))[:, None]
     return torch.where(found > 0.51, torch.nan, found)
 
@@ -117,7 +117,8 @@ def torchscript(network: nn.Module, path: Path) -> Path:
 
 
 def world(folder: Path, **changes: Any) -> Path:
-    """A folder with a generator, a classifier and a judge as TorchScript, and a spec of them; `changes` replace its keys."""
+    """Writes a generator, a classifier and a judge as TorchScript, and a spec of them, whose path it returns; `changes` replace
+    keys of the spec, and None removes one."""
     folder.mkdir(parents=True, exist_ok=True)
     torchscript(TinyGenerator(), folder / "g.pt")
     torchscript(TinyClassifier(), folder / "c.pt")
