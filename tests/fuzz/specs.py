@@ -57,7 +57,7 @@ def load(spec: SpecFile, folder: Path) -> str:
     """Returns what `load_spec` makes of a spec: "accepted" or "refused".
 
     Raises:
-        AssertionError: it says nothing, takes too long, or reads back as another spec. Any other exception is one that it must not raise.
+        AssertionError: it says nothing, takes too long, or reads back as another spec. Any other exception must not be raised.
     """
     path, again = folder / "spec.yaml", folder / "again.yaml"
     path.write_bytes(spec.content)
