@@ -1,9 +1,10 @@
 """Prefect around `reds_core`: flows and tasks that schedule, retry and show; the program `reds`.
 
 artifacts     what people watch in Prefect's UI
+process       this process: its memory, and the processes that it has started
 prefect_env   Prefect's environment where nobody set one up
 engines/      where shards are made
-parameters    what a run was asked to do
+parameters    a run's parameters
 shards        shards as tasks, in the flow's own process
 child_runs    shards by child runs, on any worker
 augment       the flow

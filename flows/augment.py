@@ -17,6 +17,7 @@ from reds_core.errors import RunError
 from reds_core.runs.plan import plan, shard_range
 from reds_core.runs.run_folder import grown, opened, pending
 from reds_core.runs.totals import Totals, in_words
+from reds_core.spec.fields import Spec
 from reds_core.storage.folder import Folder
 
 
@@ -56,7 +57,10 @@ def augment(
     Args:
         spec: path of the spec's file.
         out: folder of all runs, a path or a URL.
-        engine, workers, device, batch: where and in what portions shards are made; see flows.engines.base.
+        engine: where shards are made, "local", "processes" or "ray"; see flows.engines.
+        workers: how many make shards at once; None: one for each device, or core.
+        device: "auto", "cpu", "cuda", or one GPU such as "cuda:1".
+        batch: images evaluated at once; None: by the images' size.
         shards: "A:B", only shards A <= k < B.
         overrides: "key.path=value", as in `reds run --set`.
         allow_code: whether code that the spec names may run.
@@ -75,40 +79,55 @@ def augment(
         spec=spec, out=out, engine=engine, workers=workers, device=device, batch=batch, overrides=tuple(overrides or ()),
         allow_code=allow_code,
     )  # fmt: skip
-    whole, place = parameters.loaded(), parameters.place()
+    loaded, place = parameters.loaded(), parameters.place()
     if grow and not fresh:
-        whole = grown(whole, place)
-    wanted = shard_range(shards, len(plan(whole)))
+        loaded = grown(loaded, place)
+    wanted = shard_range(shards, len(plan(loaded)))
     if fresh:
-        with opened(whole, place, fresh=True):
+        with opened(loaded, place, fresh=True):
             pass  # this locks all shards, which child runs could not get past
-    # Children lock what they make; this run locks nothing.
-    with opened(whole, place, wanted if split is None else range(0)) as folder:
-        todo = pending(folder, whole, wanted)
-        announce("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=whole.seeds.count)
-        failures = (
-            made_here(parameters, whole, folder, todo)
-            if split is None
-            else made_by_children(parameters, whole, folder, todo, split)
-        )
+    folder, made, failures = _made(parameters, loaded, place, wanted, split)
     # Shards that failed are reported before a report that failed.
     report = make_report(folder, return_state=True)
     if failures:
         raise RunError(
-            f"{len(failures)} of {len(todo)} shards failed ({_ranges(sorted(failures))}): {next(iter(failures.values()))}. "
+            f"{len(failures)} of {made} shards failed ({_ranges(sorted(failures))}): {next(iter(failures.values()))}. "
             "Run again to make them" + ("" if report.is_completed() else f". No report was written: {report.message}")
         )
     summed: Totals = report.result()
-    if summed.candidates and summed.share < least_accepted:
+    _check_accepted(summed, least_accepted, folder)
+    return {**summed.as_dict(), "folder": str(folder), "now": made}
+
+
+def _made(
+    parameters: Parameters, spec: Spec, out: Folder, wanted: range, split: int | None
+) -> tuple[Folder, int, dict[int, Exception]]:
+    """Makes the wanted shards that are missing.
+
+    Returns:
+        The run's folder, how many shards were missing, and the errors of those that still are.
+    """
+    # Children lock what they make; this run locks nothing.
+    with opened(spec, out, wanted if split is None else range(0)) as folder:
+        todo = pending(folder, spec, wanted)
+        announce("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=spec.seeds.count)
+        if split is None:
+            return folder, len(todo), made_here(parameters, spec, folder, todo)
+        return folder, len(todo), made_by_children(parameters, spec, folder, todo, split)
+
+
+def _check_accepted(summed: Totals, least: float, folder: Folder) -> None:
+    """Raises RunError if a smaller share of the candidates than `least` was accepted."""
+    if summed.candidates and summed.share < least:
         raise RunError(
-            f"{summed.share:.0%} of {summed.candidates} candidates were accepted, less than the {least_accepted:.0%} "
-            f"that is required: {in_words(summed.rejected)}. The shards are kept in {folder}; `reds check` suggests tolerances"
+            f"{summed.share:.0%} of {summed.candidates} candidates were accepted, less than the {least:.0%} "
+            f"that is required: {in_words(summed.rejected)}. The shards are kept in {folder}; `reds check` shows what was measured "
+            "and what to change"
         )
-    return {**summed.as_dict(), "folder": str(folder), "now": len(todo)}
 
 
 def _ranges(numbers: list[int]) -> str:
-    """Sorted numbers in words: "0-3, 7"."""
+    """Returns sorted numbers in words: "0-3, 7"."""
     starts = [n for i, n in enumerate(numbers) if not i or numbers[i - 1] != n - 1]
     ends = [n for i, n in enumerate(numbers) if i + 1 == len(numbers) or numbers[i + 1] != n + 1]
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))

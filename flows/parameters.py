@@ -64,12 +64,12 @@ class Parameters(BaseModel):
 def checked_spec(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
     """Returns a spec, all of its files present, and makes the user's own modules importable if their code may run.
 
-    The program asks, and then the flow that it runs: the second time, the file is read again only if it has changed.
+    `reds` calls this, then the flow does; the file is read again only if it has changed.
 
     Raises:
         SpecError, ModelError: the spec is wrong, or a file is missing or changed.
     """
-    let_in(path, allow_code)
+    make_importable(path, allow_code)
     try:
         stat = path.stat()
     except OSError:
@@ -84,7 +84,7 @@ def _checked(path: Path, overrides: tuple[str, ...], *_file: int) -> Spec:
     return spec
 
 
-def let_in(spec: Path, allow_code: bool) -> None:
+def make_importable(spec: Path, allow_code: bool) -> None:
     """Makes the user's own modules importable if their code may run."""
     if allow_code:
         sys.path += [place for place in code_places(spec) if place not in sys.path]

@@ -40,20 +40,30 @@ def announce(event: str, **figures: Any) -> None:
         listener(event, figures)
 
 
-def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
-    """Returns whether a failed shard may succeed next time: after a worker's death, but not with a wrong input or a full disk."""
+def _may_pass(error: object) -> bool:
+    """Returns whether a shard may succeed next time: after a worker's death, but not with a wrong input or a full disk."""
+    return not isinstance(error, RedsError) or isinstance(error, WorkerDied)
+
+
+def _decide_and_announce_retry(task: Any, run: Any, state: Any) -> bool:
+    """Returns whether to make a failed shard again, and announces it if so. Prefect asks only while tries are left."""
     error = state.result(raise_on_failure=False)
-    retry = not isinstance(error, RedsError) or isinstance(error, WorkerDied)
-    if retry:
-        announce("retry", error=str(error))
-    return retry
+    if not _may_pass(error):
+        return False
+    announce("retry", error=str(error))
+    return True
 
 
 def _shard_and_device(parameters: dict[str, Any]) -> str:
     return f"{stem(parameters['index'])} on {parameters['engine'].here()}"
 
 
-@task(cache_policy=NO_CACHE, retries=4, retry_condition_fn=_worth_another_try, task_run_name=_shard_and_device)  # type: ignore[arg-type]
+@task(
+    cache_policy=NO_CACHE,
+    retries=4,
+    retry_condition_fn=_decide_and_announce_retry,
+    task_run_name=_shard_and_device,  # type: ignore[arg-type]
+)
 def make_shard(index: int, engine: Engine) -> Manifest:
     """Makes one shard on the device of the calling thread, unless another run has made it meanwhile."""
     request = engine.request

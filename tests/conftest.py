@@ -52,7 +52,7 @@ def prefect_api(new_prefect_home: Callable[[], Path], tmp_path_factory: pytest.T
     server = Server(new_prefect_home())
     try:
         os.environ |= {"PREFECT_API_URL": server.api, "PREFECT_HOME": str(tmp_path_factory.mktemp("home"))}
-        prefect_env.settle()
+        prefect_env.set_environment()
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()

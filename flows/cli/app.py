@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Annotated
 
 import typer
 
@@ -14,8 +15,9 @@ from flows.cli.networks import import_, kinds, schema
 from flows.cli.options import option_of
 from flows.cli.runs import deploy, run
 from flows.cli.studies import check, compare
-from flows.prefect_env import return_memory
+from flows.process import return_memory
 from reds_core.errors import RedsError, UserError
+from reds_core.version import __version__
 
 VERBS: dict[str, Callable[..., None]] = {
     "run": run,
@@ -44,6 +46,21 @@ app = typer.Typer(
 )
 for name, verb in VERBS.items():
     app.command(name)(verb)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"reds {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Takes the options that come before a verb."""
 
 
 def main() -> None:

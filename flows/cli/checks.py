@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from flows.parameters import checked_spec, let_in
+from flows.parameters import checked_spec, make_importable
 from reds_core.errors import ModelError, OutputError
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import check_files, check_present
@@ -24,7 +24,7 @@ def checked(path: Path, overrides: list[str], allow_code: bool) -> Spec:
 
 def checked_all(path: Path, overrides: list[str], allow_code: bool) -> Spec:
     """Does the same as `checked`. If files are missing, the error also says what is wrong with those that are there."""
-    let_in(path, allow_code)
+    make_importable(path, allow_code)
     spec = load_spec(path, overrides)
     try:
         check_files(spec)

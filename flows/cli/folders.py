@@ -14,21 +14,24 @@ def verify(folder: RunFolder) -> None:
     from flows.cli.checks import existing
     from reds_core.runs.manifest import cure, read_manifests
     from reds_core.runs.totals import totals
-    from reds_core.runs.verify import verify_run
+    from reds_core.runs.verify import STRAY, verify_run
     from reds_core.storage.places import near
 
     place = existing(folder)
     found = verify_run(place)
-    problems = [p for shard in found.values() for p in shard]
-    for problem in problems:
+    for problem in (p for problems in found.values() for p in problems):
         print(problem)
+    strays = found.pop(STRAY, [])
+    bad = sum(bool(problems) for problems in found.values())
     with near(place, ".json") as here:
         summed = totals(read_manifests(here))
-    if problems:
-        bad = sum(bool(p) for p in found.values())
+    if bad:
         print(f"{folder}: {bad} of {len(found)} shards damaged or missing; for each, {cure(place)}")
+    if strays:
+        print(f"{folder}: {len(strays)} tars that are not shards of the run; move them elsewhere")
+    if bad or strays:
         raise typer.Exit(1)
-    print(f"{folder}: {len(found)} shards whole, {summed.samples} samples, {summed.accepted} variants")
+    print(f"{folder}: {len(found)} shards intact, {summed.samples} samples, {summed.accepted} variants")
 
 
 def report(folder: RunFolder) -> None:

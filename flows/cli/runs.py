@@ -13,6 +13,7 @@ import typer
 from flows import prefect_env
 from flows.cli.options import AllowCode, Batch, Device, Grow, LeastAccepted, Out, Overrides, SpecPath, Workers
 from flows.engines import EngineName
+from flows.process import child_processes
 from reds_core.errors import RedsError, UserError
 
 
@@ -41,7 +42,7 @@ def run(
     from reds_core.runs.plan import plan, shard_range
     from reds_core.runs.totals import in_words
 
-    embedded = prefect_env.settle()
+    embedded = prefect_env.set_environment()
     progress = Progress(sys.stderr)
     signal.signal(signal.SIGINT, lambda *_: _interrupted(progress))
     shard_range(shards, len(plan(checked(spec, set_ or [], allow_code))))
@@ -49,8 +50,8 @@ def run(
         progress.say("starting Prefect" + ("'s embedded API" if embedded else f" with the API at {os.environ['PREFECT_API_URL']}"))
         with prefect_env.first_start() if embedded else contextlib.nullcontext():
             if embedded:
-                prefect_env.tie_to_this_process()
-            prefect_env.reach()
+                prefect_env.stop_api_with_this_process()
+            prefect_env.connect()
             from flows.augment import augment
             from flows.shards import listen
         listen(progress.hear)
@@ -62,7 +63,8 @@ def run(
     print(_last_line(result))
     if not result["accepted"]:
         raise NothingAcceptedError(
-            f"accepted none of {result['candidates']} candidates: {in_words(result['rejected'])}. `reds check` suggests tolerances"
+            f"accepted none of {result['candidates']} candidates: {in_words(result['rejected'])}. "
+            "`reds check` shows what was measured and what to change"
         )
 
 
@@ -110,7 +112,7 @@ def deploy(
     Workers pick its runs up: prefect worker start --pool NAME. With --grow every run makes new seeds; without, a finished one is
     done in seconds.
     """
-    if prefect_env.settle():
+    if prefect_env.set_environment():
         raise UserError("a schedule needs a server: start one with `prefect server start`, and set PREFECT_API_URL to its address")
     from flows.cli.checks import checked
     from flows.deploy import cron as schedule
@@ -134,7 +136,7 @@ def deploy(
         "least_accepted": least_accepted,
         "split": split,
     }
-    prefect_env.reach()
+    prefect_env.connect()
     name = register(loaded.name, pool, parents or pool, schedule(cron, timezone), concurrency, notify, parameters)
     print(f"{name}: {cron} {timezone}, at most {concurrency} at once, by workers of the pool {parents or pool}")
     if split:
@@ -159,15 +161,15 @@ def _last_line(result: dict[str, Any]) -> str:
 
 
 def _interrupted(progress: Any) -> None:
-    """Handles Ctrl-C. At any instant a shard is whole or not there, so leaving at once loses nothing but the shard in hand."""
+    """Handles Ctrl-C. At any instant a shard is complete or not there, so leaving at once loses nothing but the shard in hand."""
     with contextlib.suppress(Exception):
         progress.stop()
     print(f"\nreds: interrupted; {progress.finished()} Run the same command again to continue", file=sys.stderr, flush=True)
-    from reds_core.storage.disk import leave
+    from reds_core.storage.disk import remove_scratch
 
-    for child in prefect_env.child_processes():
+    for child in child_processes():
         with contextlib.suppress(OSError):
             os.kill(child, signal.SIGKILL)
-    leave()
+    remove_scratch()
     # Threads that compute cannot be stopped, and exit handlers would wait for them.
     os._exit(130)

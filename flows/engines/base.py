@@ -46,19 +46,19 @@ class Deadline:
         return max(LEAST_LIMIT, 20 * self.slowest) if self.slowest else FIRST_LIMIT
 
     def result(self, wait: Callable[..., Manifest], device: str, index: int) -> Manifest:
-        """Returns what `wait(timeout=seconds)` returns, asked repeatedly, since the first finished shard may shorten the limit.
+        """Returns what `wait(timeout=seconds)` returns, polling, because the first finished shard may shorten the limit.
 
         Raises:
             WorkerDied: the limit is reached.
         """
         began = time.monotonic()
         while True:
-            asked = time.monotonic()
-            portion = max(LEAST_PORTION, min(PORTION, self.limit() - (asked - began)))
+            started = time.monotonic()
+            portion = max(LEAST_PORTION, min(PORTION, self.limit() - (started - began)))
             try:
                 manifest = wait(timeout=portion)
             except TimeoutError as error:
-                if time.monotonic() - asked < 0.9 * portion:
+                if time.monotonic() - started < 0.9 * portion:
                     raise  # the shard's own: that of a network disk, for example
                 waited = time.monotonic() - began
                 if waited < self.limit():
@@ -71,5 +71,5 @@ class Deadline:
 
 
 def stopped() -> RunError:
-    """Returns the error of shards that are asked for when their run has ended."""
+    """Returns the error of a shard requested after its run has ended."""
     return RunError("the run was stopped before this shard")

@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from flows.engines.base import Deadline, stopped
-from flows.prefect_env import return_memory
+from flows.process import return_memory
 from reds_core.errors import RedsError, WorkerDied
 from reds_core.runs.manifest import Manifest
 from reds_core.runs.worker import Request, cores, make

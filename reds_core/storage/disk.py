@@ -90,13 +90,13 @@ def scratch() -> Iterator[Path]:
         if _root is None:
             _sweep()
             _root = _new_root()
-            atexit.register(leave)
+            atexit.register(remove_scratch)
         room = tempfile.TemporaryDirectory(dir=_root[0], ignore_cleanup_errors=True)
     with room as folder:
         yield Path(folder)
 
 
-def leave() -> None:
+def remove_scratch() -> None:
     """Removes this process's scratch folders: for an exit at which no handler runs."""
     global _root
     if _root is not None:

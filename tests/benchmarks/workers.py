@@ -19,6 +19,7 @@ from typing import Any, get_args
 import numpy as np
 
 from flows import prefect_env as home
+from flows.process import child_processes
 from reds_core.runs.run_folder import opened
 from reds_core.runs.worker import Request, cores
 from reds_core.spec.digest import digest
@@ -29,14 +30,14 @@ from tests.support import ROOT
 
 SPEC = ROOT / "augment_specs/fashion_mnist.yaml"
 TASKS = 200
-RAW = 293  # images a second of StyleGAN2 at 256x256 in float32, on one H100
-EQUIVALENTS = 20  # forward passes or equivalents an accepted variant, rejected ones included
-BUCKET = 3500  # writes a second that S3 promises a prefix
+RAW = 293  # images per second of StyleGAN2 at 256x256 in float32, on one H100
+EQUIVALENTS = 20  # per accepted variant, rejected ones included
+BUCKET = 3500  # writes per second that S3 promises a prefix
 SHARD = 64 * 24  # variants in a shard of 64 seeds, with 4 directions, 4 waypoints and three quarters accepted
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
+    """Returns the seconds of CPU that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -59,7 +60,7 @@ class Idle:
 
 
 def tasks(request: Request) -> float:
-    """The cost of a task, with its state changes, its name, and the run's progress; milliseconds of the server."""
+    """Prints what a task costs, with its state changes, its name, and the run's progress; returns milliseconds of the server."""
     from prefect import flow
     from prefect.client.orchestration import get_client
     from prefect.futures import as_completed
@@ -82,7 +83,7 @@ def tasks(request: Request) -> float:
     with get_client(sync_client=True) as client:
         client.hello()
     idle(20)
-    (server,) = [pid for pid in home.child_processes() if "prefect" in Path(f"/proc/{pid}/cmdline").read_text()]
+    (server,) = [pid for pid in child_processes() if "prefect" in Path(f"/proc/{pid}/cmdline").read_text()]
     mine, theirs = resource.getrusage(resource.RUSAGE_SELF), cpu_of(server)
     seconds = idle(TASKS)
     time.sleep(5)  # the server works through what it was sent
@@ -93,13 +94,13 @@ def tasks(request: Request) -> float:
         f"a Prefect task: {seconds / TASKS * 1000:.0f} ms of the run, {client_ms:.0f} ms of its CPU, "
         f"{server_ms:.0f} ms of the server's; "
         f"under 1 % of the run if a shard takes {seconds / TASKS * 100:.1f} s or more on each of its devices, and one such server "
-        f"keeps up with {1000 / server_ms:.0f} shards a second"
+        f"keeps up with {1000 / server_ms:.0f} shards per second"
     )
     return server_ms
 
 
 def natural(side: int) -> np.ndarray:
-    """uint8 (side, side, 3): noise with the spectrum of photographs, which fall with the frequency."""
+    """Returns uint8 (side, side, 3): noise with the spectrum of photographs, which falls with the frequency."""
     draw, f = np.random.RandomState(0), np.fft.fftfreq(side)
     radius = np.hypot(f[:, None], f[None]).clip(1 / side) ** 1.5
     planes = np.stack([np.fft.ifft2(np.fft.fft2(draw.randn(side, side)) / radius).real for _ in range(3)], -1)
@@ -109,7 +110,7 @@ def natural(side: int) -> np.ndarray:
 
 
 def encoding() -> dict[tuple[int, str], tuple[float, float]]:
-    """What an image costs that is stored: milliseconds of a core and kB by size and format."""
+    """Prints and returns what storing an image costs: milliseconds of a core and kB, by size and format."""
     costs = {}
     for side in (28, 64, 256, 1024):
         image = natural(side)
@@ -124,7 +125,7 @@ def encoding() -> dict[tuple[int, str], tuple[float, float]]:
 
 
 def curve(request: Request, shards: int) -> None:
-    """Shards a second by one and by two worker processes."""
+    """Prints the shards per minute of one and of two worker processes."""
     from flows.engines.processes import Processes
 
     found: dict[int, list[float]] = {1: [], 2: []}
@@ -144,14 +145,14 @@ def curve(request: Request, shards: int) -> None:
         engine.close()
     one, two = (float(np.median(found[count])) for count in (1, 2))
     print(
-        f"shards a minute, medians of 3: one worker process {60 * one:.2f}, two {60 * two:.2f}: efficiency {two / one / 2:.0%}, "
+        f"shards per minute, medians of 3: one worker process {60 * one:.2f}, two {60 * two:.2f}: efficiency {two / one / 2:.0%}, "
         f"{cores()} cores"
     )
     print("  each:", "; ".join(f"{count}: {', '.join(f'{60 * v:.2f}' for v in values)}" for count, values in found.items()))
 
 
 def work(side: int) -> float:
-    """Floating-point operations of an image of StyleGAN2 in its configuration F."""
+    """Returns the floating-point operations for an image of StyleGAN2 in its configuration F."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -167,8 +168,8 @@ def work(side: int) -> float:
 
 
 def scale(costs: dict[tuple[int, str], tuple[float, float]], server_ms: float) -> None:
-    """What GPUs would yield, and what else that takes."""
-    print(f"\nOn paper: {RAW} images a second at 256x256 and {EQUIVALENTS} equivalents a variant; features not counted")
+    """Prints what GPUs would yield, and what else that takes."""
+    print(f"\nOn paper: {RAW} images per second at 256x256 and {EQUIVALENTS} equivalents per variant; features not counted")
     for side in (1024, 64):
         ratio = work(side) / work(256)
         each = RAW / ratio / EQUIVALENTS
@@ -181,8 +182,8 @@ def scale(costs: dict[tuple[int, str], tuple[float, float]], server_ms: float) -
             ]
             shards = rate / SHARD
             print(
-                f"  {gpus} GPUs: {rate:.3g} variants a second, {rate * 3600 * 8 / 1e6:.3g} million in 8 hours; "
-                f"{', '.join(needs)}; {shards:.2g} shards a second ({SHARD / each:.0f} s each), "
+                f"  {gpus} GPUs: {rate:.3g} variants per second, {rate * 3600 * 8 / 1e6:.3g} million in 8 hours; "
+                f"{', '.join(needs)}; {shards:.2g} shards per second ({SHARD / each:.0f} s each), "
                 f"{3 * shards / BUCKET:.1%} of a prefix's writes, {shards * server_ms / 1000:.1%} of the server"
             )
 
@@ -192,7 +193,7 @@ def main() -> None:
     os.environ.pop("PREFECT_API_URL", None)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["REDS_PREFECT_HOME"] = f"{scratch}/prefect"
-        home.settle()
+        home.set_environment()
         spec = load_spec(SPEC, [f"seeds.count={16 * shards}", "shards.seeds=16"])
         with opened(spec, folder_at(Path(scratch))) as folder:
             request = Request(spec, digest(spec), folder, None, False, ())

@@ -236,7 +236,7 @@ def test_what_a_killed_process_left_on_its_way_to_a_store_is_removed(tmp_path: P
         second = hurt(signal.SIGKILL)
         assert not first.exists() and second.exists() and mine.is_dir(), "the folder of a live process must stay"
     assert not mine.exists()
-    disk.leave()
+    disk.remove_scratch()
     assert list(tmp_path.iterdir()) == [second.parent]
     disk._sweep()
     assert not list(tmp_path.iterdir())

@@ -46,7 +46,7 @@ class Program:
         return self.ended(0)
 
     def wait(self, seconds: float) -> int:
-        """Its exit code. Raises TimeoutError if it goes on for longer."""
+        """Returns its exit code. Raises TimeoutError if it goes on for longer."""
         code = self.ended(seconds)
         if code is None:
             raise TimeoutError(f"the program still runs after {seconds:g} s:\n{self.log()}")
@@ -63,7 +63,7 @@ class Program:
         self.ended(20)
 
     def log(self) -> str:
-        """All that it has printed so far."""
+        """Returns all that it has printed so far."""
         return self.stdout.read_text() + self.stderr.read_text()
 
 
@@ -71,13 +71,13 @@ Start = Callable[[tuple[object, ...], Environment, Path], Program]
 
 
 def outside() -> dict[str, str]:
-    """This process's environment for programs: they find this tree, use one thread, and know of no server or store."""
+    """Returns this process's environment for programs: they find this tree, use one thread, and know of no server or store."""
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "AWS_"))}
     return keep | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "160", "DO_NOT_TRACK": "1"}
 
 
 def started(words: tuple[object, ...], environment: Environment, cwd: Path) -> Program:
-    """`python -m flows WORDS`, the program itself."""
+    """Starts `python -m flows WORDS`, the program itself."""
     stdout, stderr = _outputs(cwd)
     command = [sys.executable, "-m", "flows", *map(str, words)]
     with stdout.open("w") as out, stderr.open("w") as err:
@@ -92,7 +92,7 @@ def started(words: tuple[object, ...], environment: Environment, cwd: Path) -> P
 
 
 def forked(words: tuple[object, ...], environment: Environment, cwd: Path) -> Program:
-    """The same, without the time for its imports."""
+    """Starts `python -m flows WORDS` by a fork that has its imports already."""
     stdout, stderr = _outputs(cwd)
     process = FORKS.Process(target=_main, args=([*map(str, words)], dict(environment), str(cwd), str(stdout), str(stderr)))
     process.start()
@@ -106,7 +106,7 @@ def forked(words: tuple[object, ...], environment: Environment, cwd: Path) -> Pr
 
 
 def _outputs(cwd: Path) -> tuple[Path, Path]:
-    """Two new files, beside the working directory: tests look at what programs leave in it."""
+    """Makes two new files, beside the working directory: tests look at what programs leave in it."""
     number = next(NUMBERS)
     stdout, stderr = (cwd.parent / f"{cwd.name}-program{number}.{kind}" for kind in ("out", "err"))
     stdout.touch()
@@ -124,7 +124,7 @@ def _main(words: list[str], environment: dict[str, str], cwd: str, stdout: str, 
     sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
     os.environ.clear()
     os.environ.update(environment)
-    prefect_env.settle()
+    prefect_env.set_environment()
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
@@ -136,13 +136,13 @@ def _main(words: list[str], environment: dict[str, str], cwd: str, stdout: str, 
 
 
 def finished(program: Program, seconds: float = 240) -> subprocess.CompletedProcess[str]:
-    """What a program has printed when it has ended."""
+    """Waits for a program to end, and returns its exit code and what it printed."""
     code = program.wait(seconds)
     return subprocess.CompletedProcess("reds", code, program.stdout.read_text(), program.stderr.read_text())
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that a process has started and that live."""
+    """Returns the processes that a process has started and that still live."""
     found: list[int] = []
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread has ended
@@ -151,7 +151,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, why: Callable[[], str]) -> Any:
-    """What the condition returns once it is true; AssertionError with `why` after so many seconds."""
+    """Returns what the condition returns once it is true. Raises AssertionError with `why` after so many seconds."""
     until = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < until, why()
