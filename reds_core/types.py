@@ -28,7 +28,20 @@ Columns = Float64[Tensor, "n d _m"]  # directions at n points, best first
 Counts = Int[Tensor, " n"]  # how many of the columns at each point are directions
 
 Owner = tuple[int, int, int]  # whose a trajectory is: the seed's row, the direction, the sign
-Reason = str  # "" for an accepted candidate, else a reason of the contract, such as "held:class" or "judge"
+Reason = str  # "" for an accepted candidate, else one of REASONS; "held" and "varied" name the attribute, as in "held:class"
+
+# Why a candidate was rejected -> what that says of it.
+REASONS = {
+    "held": "drifted further from its seed than the tolerance allows",
+    "varied": "changed less than the smallest effect wanted",
+    "judge": "the independent judge sees a label other than the seed's",
+    "seed_label": "the judge contradicts the label of the seed itself, so nothing of that seed is used",
+    "duplicate": "nearly the same as an earlier accepted variant of its seed",
+    "not_finite": "an image or a feature was not a finite number there",
+    "turned": "the held attributes left the trajectory nowhere to go",
+    "step_underflow": "no step was small enough to hold what must hold",
+    "implausible": "further out than where the generator was trained",
+}
 
 
 @runtime_checkable

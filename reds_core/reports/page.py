@@ -17,18 +17,7 @@ from reds_core.reports.summary import Summary, summarised
 from reds_core.runs.run_folder import PAGE_NAMES
 from reds_core.spec.load import dump
 from reds_core.storage.folder import Folder
-
-REASONS = {
-    "held": "drifted further from its seed than the tolerance allows",
-    "varied": "changed less than the smallest effect wanted",
-    "judge": "the independent judge sees a label other than the seed's",
-    "seed_label": "the judge contradicts the label of the seed itself, so nothing of that seed is used",
-    "duplicate": "nearly the same as an earlier accepted variant of its seed",
-    "not_finite": "an image or a feature was not a finite number there",
-    "turned": "the held attributes left the trajectory nowhere to go",
-    "step_underflow": "no step was small enough to hold what must hold",
-    "implausible": "further out than where the generator was trained",
-}
+from reds_core.types import REASONS
 
 
 def write_report(folder: Folder) -> str:

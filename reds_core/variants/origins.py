@@ -1,6 +1,6 @@
 """A shard's seeds, each with what its variants are compared with: latent, image as stored, features, label.
 
-A seed that cannot be measured, or whose label the judge contradicts, gets a reason here: no trajectory starts from it.
+A seed that cannot be measured or judged, or whose label the judge contradicts, gets a reason here: no trajectory starts from it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from reds_core.types import Bound, Features, Images, Labels, Latents, Reason
 from reds_core.variants.job import Work, features_of
 from reds_core.variants.seeds import conditions_of, latents_of
-from reds_core.variants.verdicts import Decisions, decide
+from reds_core.variants.verdicts import Classified, classify
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Origins:
     bound: Mapping[str, Bound | None]
     features: Mapping[str, Features]
     labels: Sequence[int]
-    judged: Decisions | None
+    judged: Classified | None
+    expected: Sequence[int]  # what the judge must say of their variants: the label, or without one what it says of the seed
     reasons: Sequence[Reason]  # why no trajectory may start from it, or ""
 
 
@@ -40,16 +41,18 @@ def origins_of(work: Work, seeds: Sequence[int]) -> Origins:
     images, encoded, finite = work.render(latents, conditions)
     bound = {name: f.bind(images) for name, f in networks.features.items()}
     features = features_of(networks, images, finite, bound)
-    judged = decide(networks.judge(images)) if networks.judge else None
+    judged = classify(networks.judge(images)) if networks.judge else None
     if networks.spec.label == "condition":
         labels = conditions.tolist()
     elif networks.spec.label == "none":
         labels = [-1] * len(seeds)
     else:
-        labels = decide(features[networks.spec.label]).labels
+        labels = classify(features[networks.spec.label]).labels
+    expected = [own if own >= 0 or not judged else judged.labels[s] for s, own in enumerate(labels)]
+    agrees = judged.agrees(expected) if judged else [True] * len(seeds)
+    judgeable = judged.finite if judged else [True] * len(seeds)
     reasons = []
     for s in range(len(seeds)):
         measured = all(bool(torch.isfinite(f[s]).all()) for f in features.values())
-        contradicted = judged is not None and labels[s] >= 0 and judged.labels[s] != labels[s]
-        reasons.append("not_finite" if not measured else "seed_label" if contradicted else "")
-    return Origins(seeds, latents, conditions, images, encoded, bound, features, labels, judged, reasons)
+        reasons.append("not_finite" if not measured or not judgeable[s] else "" if agrees[s] else "seed_label")
+    return Origins(seeds, latents, conditions, images, encoded, bound, features, labels, judged, expected, reasons)

@@ -27,7 +27,7 @@ from reds_core.variants.origins import Origins, origins_of
 from reds_core.variants.prepare import prepare
 from reds_core.variants.spreads import all_distances, distances
 from reds_core.variants.trajectories_from import trajectories_from
-from reds_core.variants.verdicts import Decisions, decide, verdicts
+from reds_core.variants.verdicts import Classified, Measured, classify, verdicts
 
 
 def augment(
@@ -125,13 +125,13 @@ def _measured(shard: _Shard, places: list[_Place]) -> dict[_Place, Candidate]:
         images, encoded, finite = _stored(job, trajectories.images[t, waypoint - 1])
     bound = {name: None if b is None else b[rows] for name, b in origins.bound.items()}
     features = features_of(networks, images, finite, bound)
-    judged = decide(networks.judge(images)) if networks.judge else None
+    judged = classify(networks.judge(images)) if networks.judge else None
     points, pixels = latents.float().cpu().numpy(), to_bytes(images)
     made: dict[_Place, Candidate] = {}
     for s, group in groupby(range(len(places)), key=lambda row: places[row].seed):
         start, *others = group
         mine = slice(start, start + 1 + len(others))
-        variants = _judged(shard, s, {name: f[mine] for name, f in features.items()}, judged and _part(judged, mine))
+        variants = _judged(shard, s, {name: f[mine] for name, f in features.items()}, judged and judged.part(mine))
         for row, candidate in enumerate(variants, start):
             found = replace(candidate, latent=points[row])
             made[places[row]] = replace(found, pixels=pixels[row], image=encoded[row]) if found.accepted else found
@@ -145,22 +145,15 @@ def _stored(job: Job, levels: Levels) -> Rendered:
     return Rendered(images, files or [b""] * len(images), torch.ones(len(images), dtype=torch.bool, device=job.device))
 
 
-def _part(judged: Decisions, mine: slice) -> Decisions:
-    return Decisions(judged.labels[mine], judged.confidences[mine], judged.finite[mine])
-
-
-def _judged(shard: _Shard, s: int, features: Mapping[str, Features], judged: Decisions | None) -> list[Candidate]:
-    """Returns one seed's variants by their features and the judge's decisions, with their verdicts."""
+def _judged(shard: _Shard, s: int, features: Mapping[str, Features], judged: Classified | None) -> list[Candidate]:
+    """Returns one seed's variants by their features and what the judge says, with their verdicts."""
     job, spec, origins = shard.job, shard.job.spec, shard.origins
     drifts = {n: distances(features[n], origins.features[n][s], job.spreads[n]) for n in spec.held}
     effects = {n: distances(features[n], origins.features[n][s], job.spreads[n]) for n in spec.varied}
     count = len(next(iter(features.values())))
-    agrees = [True] * count
-    if judged and origins.judged:
-        expected = origins.labels[s] if origins.labels[s] >= 0 else origins.judged.labels[s]
-        agrees = [label == expected and finite for label, finite in zip(judged.labels, judged.finite, strict=True)]
+    agrees = judged.agrees([origins.expected[s]] * count) if judged else [True] * count
     apart = torch.stack([all_distances(features[n]) / job.spreads[n] for n in spec.varied]).amax(0)
-    reasons = verdicts(drifts, effects, agrees, apart, spec.held, spec.varied, spec.duplicates)
+    reasons = verdicts(Measured(drifts, effects, agrees, apart), spec.held, spec.varied, spec.duplicates)
     blank = _blank(shard, s)
     return [
         replace(
@@ -180,11 +173,11 @@ def _in_order(shard: _Shard, s: int, reached: Mapping[_Place, Candidate]) -> lis
     """Returns a seed's variants by direction, sign and waypoint; one never reached has its trajectory's reason, or the seed's."""
     spec, found, reason = shard.job.spec.trajectory, shard.found, shard.reason(s)
     if reason:
-        asked = [(-1, k, sign, reason) for k in range(spec.directions) for sign in (1, -1)]
+        expected = [(-1, k, sign, reason) for k in range(spec.directions) for sign in (1, -1)]
     else:
-        asked = [(t, *found.owners[t][1:], found.trajectories.ended[t]) for t in shard.trajectories_of(s)]
+        expected = [(t, *found.owners[t][1:], found.trajectories.ended[t]) for t in shard.trajectories_of(s)]
     blank, ordered = _blank(shard, s), []
-    for t, k, sign, ended in asked:
+    for t, k, sign, ended in expected:
         for waypoint in range(1, spec.waypoints + 1):
             candidate = reached.get(_Place(s, t, waypoint)) or replace(blank, reason=ended)
             key = key_of(shard.origins.seeds[s], k, sign, waypoint)
@@ -218,7 +211,7 @@ def _seed_candidate(shard: _Shard, s: int) -> Candidate:
         effects=dict.fromkeys(spec.varied, 0.0),
         judge_label=judged.labels[s] if judged else -1,
         judge_confidence=judged.confidences[s] if judged else 0.0,
-        judge_agrees=not judged or origins.labels[s] < 0 or judged.labels[s] == origins.labels[s],
+        judge_agrees=not judged or judged.agrees(origins.expected)[s],
     )
     if not own.accepted:
         return own

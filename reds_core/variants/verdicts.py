@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -27,42 +28,54 @@ from reds_core.types import Features, Reason
 
 
 @dataclass(frozen=True)
-class Decisions:
+class Classified:
     """What a classifier says of n images: the class index, its probability, and whether the scores were finite at all."""
 
     labels: list[int]
     confidences: list[float]
     finite: list[bool]
 
+    def agrees(self, expected: Sequence[int]) -> list[bool]:
+        """Returns for each image whether its class is the expected one; scores that are not finite agree with nothing."""
+        return [finite and label == e for label, finite, e in zip(self.labels, self.finite, expected, strict=True)]
 
-def decide(scores: Features) -> Decisions:
-    """Returns the decisions that class scores make."""
-    confidence, label = torch.nan_to_num(scores).softmax(1).max(1)
-    return Decisions(label.tolist(), confidence.tolist(), torch.isfinite(scores).all(1).tolist())
+    def part(self, rows: slice) -> Classified:
+        """Returns the same for some of the images."""
+        return Classified(self.labels[rows], self.confidences[rows], self.finite[rows])
 
 
-def verdicts(
-    drifts: Mapping[str, Sequence[float]],
-    effects: Mapping[str, Sequence[float]],
-    judged: Sequence[bool],
-    apart: Float[Tensor, "n n"],
-    held: Mapping[str, float],
-    varied: Mapping[str, Goal],
-    duplicates: float,
-) -> list[Reason]:
-    """Returns the reason of every variant of one seed, in order; "" for an accepted one.
+class Measured(NamedTuple):
+    """What was measured of n variants of one seed.
 
     Args:
         drifts, effects: a value per variant for each attribute, in spreads; NaN is `not_finite`.
-        judged: per variant, whether the judge agrees.
+        agrees: per variant, whether the judge agrees.
         apart: between variants, the largest of their distances in any varied attribute, in spreads.
-        held, varied, duplicates: the tolerances, goals and distance of the spec.
+    """
+
+    drifts: Mapping[str, Sequence[float]]
+    effects: Mapping[str, Sequence[float]]
+    agrees: Sequence[bool]
+    apart: Float[Tensor, "n n"]
+
+
+def classify(scores: Features) -> Classified:
+    """Returns what class scores say."""
+    confidence, label = torch.nan_to_num(scores).softmax(1).max(1)
+    return Classified(label.tolist(), confidence.tolist(), torch.isfinite(scores).all(1).tolist())
+
+
+def verdicts(measured: Measured, held: Mapping[str, float], varied: Mapping[str, Goal], duplicates: float) -> list[Reason]:
+    """Returns the reason of every variant of one seed, in order; "" for an accepted one.
+
+    `held`, `varied` and `duplicates` are the tolerances, goals and distance of the spec.
     """
     reasons: list[Reason] = []
     accepted: list[int] = []
-    near = (apart < duplicates).cpu()
-    for i, agrees in enumerate(judged):
-        reason = _reason({k: v[i] for k, v in drifts.items()}, {k: v[i] for k, v in effects.items()}, held, varied)
+    near = (measured.apart < duplicates).cpu()
+    for i, agrees in enumerate(measured.agrees):
+        drifts, effects = ({k: v[i] for k, v in values.items()} for values in (measured.drifts, measured.effects))
+        reason = _reason(drifts, effects, held, varied)
         if not reason and not agrees:
             reason = "judge"
         if not reason and bool(near[i, accepted].any()):

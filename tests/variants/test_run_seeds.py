@@ -92,6 +92,31 @@ def test_a_seed_that_the_judge_contradicts_yields_nothing(tmp_path: Path) -> Non
         assert not (c.seed in contradicted and (c.accepted or c.image))
 
 
+class Blind(nn.Module):
+    """A judge that cannot tell of bright images what they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judge = TinyClassifier()
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = x.flatten(1).mean(1, keepdim=True) > 0.5
+        scores: Tensor = self.judge(x).masked_fill(bright, float("nan"))
+        return scores
+
+
+@pytest.mark.parametrize("label", ["class", "none"])
+def test_a_seed_that_the_judge_cannot_tell_yields_nothing(tmp_path: Path, label: str) -> None:
+    path = world(tmp_path, label=label)
+    torchscript(Blind(), tmp_path / "j.pt")
+    found = made(path, range(12))
+    own = [c for c in found if c.role == "seed"]
+    lost = {c.seed for c in own if c.reason == "not_finite"}
+    assert 0 < len(lost) < 12 and {c.seed for c in own if c.accepted} == set(range(12)) - lost
+    assert all(c.judge_agrees == (c.seed not in lost) for c in own)
+    assert all(c.reason == "not_finite" for c in found if c.seed in lost)
+
+
 def test_without_labels_the_judge_compares_with_its_own_decision(tmp_path: Path) -> None:
     found = made(world(tmp_path, label="none"))
     assert {c.label for c in found} == {-1} and {c.label_name for c in found} == {""}

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+
 import torch
 
 from reds_core.spec.fields import Goal
+from reds_core.types import REASONS
 from reds_core.variants.spreads import distances, median_distance
-from reds_core.variants.verdicts import decide, verdicts
+from reds_core.variants.verdicts import Measured, classify, verdicts
+from tests.support import ROOT
 
 HELD, VARIED = {"id": 0.1, "place": 0.2}, {"hair": Goal(minimum=0.3)}
 FAR = torch.full((9, 9), 5.0)
 
 
 def one(drift: float, place: float, effect: float, agrees: bool = True) -> str:
-    return verdicts({"id": [drift], "place": [place]}, {"hair": [effect]}, [agrees], FAR[:1, :1], HELD, VARIED, 0.02)[0]
+    return verdicts(Measured({"id": [drift], "place": [place]}, {"hair": [effect]}, [agrees], FAR[:1, :1]), HELD, VARIED, 0.02)[0]
 
 
 def test_the_first_reason_that_applies_is_given() -> None:
@@ -29,9 +35,10 @@ def test_the_first_reason_that_applies_is_given() -> None:
 def test_a_duplicate_is_one_of_an_accepted_variant_only() -> None:
     apart = torch.tensor([[0.0, 0.01, 0.03], [0.01, 0.0, 0.01], [0.03, 0.01, 0.0]])
     fine = {"id": [0.0] * 3, "place": [0.0] * 3}
-    assert verdicts(fine, {"hair": [0.5] * 3}, [True] * 3, apart, HELD, VARIED, 0.02) == ["", "duplicate", ""]
-    assert verdicts(fine, {"hair": [0.1, 0.5, 0.5]}, [True] * 3, apart, HELD, VARIED, 0.02)[1:] == ["", "duplicate"]
-    assert verdicts(fine, {"hair": [0.5] * 3}, [True] * 3, apart, HELD, VARIED, 0.0) == ["", "", ""]
+    alike, one_weak = (Measured(fine, {"hair": effects}, [True] * 3, apart) for effects in ([0.5] * 3, [0.1, 0.5, 0.5]))
+    assert verdicts(alike, HELD, VARIED, 0.02) == ["", "duplicate", ""]
+    assert verdicts(one_weak, HELD, VARIED, 0.02)[1:] == ["", "duplicate"]
+    assert verdicts(alike, HELD, VARIED, 0.0) == ["", "", ""]
 
 
 def test_a_spread_is_the_median_over_all_pairs() -> None:
@@ -44,6 +51,32 @@ def test_distances_are_in_spreads() -> None:
     assert distances(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.zeros(1, 2), 2.0) == [2.5, 0.0]
 
 
-def test_a_decision_that_is_not_finite_is_marked() -> None:
-    d = decide(torch.tensor([[0.0, 2.0], [float("nan"), 1.0]]))
-    assert d.labels[0] == 1 and 0.5 < d.confidences[0] < 1 and d.finite == [True, False]
+def test_scores_that_are_not_finite_agree_with_nothing() -> None:
+    found = classify(torch.tensor([[0.0, 2.0], [float("nan"), 1.0]]))
+    assert found.labels[0] == 1 and 0.5 < found.confidences[0] < 1 and found.finite == [True, False]
+    assert found.agrees([1, found.labels[1]]) == [True, False] and found.agrees([0, 0])[0] is False
+
+
+def returned(node: ast.AST) -> Iterator[ast.expr]:
+    """Yields what a statement returns, or a choice comes out as."""
+    if isinstance(node, ast.IfExp):
+        yield from (node.body, node.orelse)
+    elif isinstance(node, ast.Return | ast.Assign) and node.value is not None:
+        yield node.value
+    elif isinstance(node, ast.Tuple | ast.GeneratorExp):
+        yield from node.elts if isinstance(node, ast.Tuple) else [node.elt]
+    elif isinstance(node, ast.Starred | ast.List):
+        yield from [node.value] if isinstance(node, ast.Starred) else node.elts
+
+
+def test_every_reason_that_the_code_gives_has_a_meaning_and_no_other_has() -> None:
+    """Of the files that deal in reasons: texts that stand where a reason is made."""
+    texts = set()
+    for room in ("variants", "trajectories"):
+        for path in (ROOT / "reds_core" / room).glob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            if any(isinstance(n, ast.ImportFrom) and "Reason" in [a.name for a in n.names] for n in ast.walk(tree)):
+                made = [value for node in ast.walk(tree) for value in returned(node)]
+                made = [v.values[0] if isinstance(v, ast.JoinedStr) else v for v in made]
+                texts |= {v.value for v in made if isinstance(v, ast.Constant) and isinstance(v.value, str)}
+    assert {t.partition(":")[0] for t in texts if re.fullmatch("[a-z_]+:?", t)} == set(REASONS)
