@@ -135,11 +135,11 @@ def _show_cost(f: Forecast, shards: int) -> None:
 
 def show_import(found: Description, path: Path) -> None:
     """Prints what `reds import` made, and how a spec names it."""
-    a = found.architecture
+    a, origin = found.architecture, found.provenance
     classes = f", {a.classes} classes" if a.classes else ""
     space = "z" if a.kind == "biggan" else f"w of {a.w_dim} dimensions"
-    print(f"{found.source.file}: {found.source.format}, {a.colours}x{a.resolution}x{a.resolution} images, space {space}{classes}")
-    print(f"licence: {found.source.licence}")
+    print(f"{origin.file}: {origin.format}, {a.colours}x{a.resolution}x{a.resolution} images, space {space}{classes}")
+    print(f"licence: {origin.licence}")
     print(f"{path} and {path.with_suffix('.json').name}")
     print(f"generator: {{kind: {a.kind}, path: {path}}}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Annotated, Literal, TypeVar, get_args
 
@@ -10,10 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reds_core.errors import ModelError
-from reds_core.generators.latent import Layers, Walkable
-from reds_core.generators.own import Size, by_rows
-from reds_core.models.config import Access, Number
-from reds_core.models.imported import Imported
+from reds_core.generators.latent import Layers, PixelRange, Size, Walkable, by_rows, range_mistakes
+from reds_core.models.config import Access, File, FromFile
+from reds_core.models.imported import describe, open_imported
 from reds_core.models.published import stylegan2
 from reds_core.models.published.biggan import BigGan
 from reds_core.models.published.style import Mapping
@@ -24,19 +24,20 @@ from reds_core.types import Labels
 A = TypeVar("A", StyleGan2, StyleGan3, BigGan)
 
 
-class ImportedGenerator(Imported):
-    """A published generator, imported by `reds import`."""
+class ImportedGenerator(FromFile):
+    """A published generator, imported by `reds import`: two files, with its weights and its architecture."""
 
+    path: File = Field(description="The .safetensors file that `reds import` wrote; its .json lies beside it.")
     classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         None, description="The classes' names, in the network's order; their numbers if absent."
     )
-    output_range: tuple[Number, Number] = Field(
-        (-1.0, 1.0), description="[lo, hi] of the network's pixel values, which become 0 and 1."
-    )
+    output_range: PixelRange = Field((-1.0, 1.0), description="[lo, hi] of the network's pixel values, which become 0 and 1.")
+
+    def identity(self) -> dict[str, str]:
+        return {"architecture_sha256": hashlib.sha256(describe(self.path).architecture.model_dump_json().encode()).hexdigest()}
 
     def mistakes(self) -> list[str]:
-        low, high = self.output_range
-        return [] if low < high else [f"output_range {list(self.output_range)} is empty; it is [lo, hi]"]
+        return range_mistakes(self.output_range)
 
     def class_names(self, count: int) -> tuple[str, ...]:
         """Returns the names of a network's classes. Raises ModelError if `classes` does not name `count` of them."""
@@ -46,8 +47,7 @@ class ImportedGenerator(Imported):
 
     def opened(self, access: Access, kind: type[A]) -> tuple[A, nn.Module]:
         """Returns the architecture and the network. Raises ModelError if they are not of this kind."""
-        description, network = self.open(access)
-        found = description.architecture
+        found, network = open_imported(self.path, self.sha256, access)
         if not isinstance(found, kind):
             (wanted,) = get_args(kind.model_fields["kind"].annotation)
             raise ModelError(f"{self.path.name} is a {found.kind}; the spec says kind: {wanted}")

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from reds_core.errors import ModelError, described
+from reds_core.models.config import Count, Number
 from reds_core.types import Images, Labels, Latents
 
 OVERSHOOT = 0.02  # of the output range: a trained network overshoots a flat background by a little, in the right range too
 MOST_CLAMPED = 0.2  # of the pixels
 TRIED = 8  # latents that `check_images` runs
-MEAN_SEEDS = range(2**31, 2**31 + 4096)  # no run's own: means must not change with a run's length
+FIRST_REFERENCE_SEED = 2**31  # seeds from here on are no run's own: spreads and means must not change with a run's length
+MEAN_SEEDS = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + 4096)
+
+Size = Annotated[Count, Field(ge=1)]
+PixelRange = tuple[Number, Number]  # [lo, hi] of a network's pixel values
 
 Layers = Callable[[Tensor, Labels], Tensor]  # a network, or a part of one
 Truth = Callable[[Latents, Labels], dict[str, Tensor]]
@@ -120,6 +126,22 @@ def draw(seeds: Sequence[int], size: int, latent: Literal["normal", "uniform"]) 
         state.seed(seed)
         rows.append(state.randn(size) if latent == "normal" else 2 * state.rand(size) - 1)
     return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def by_rows(synthesis: Layers, rows: int, repeat: bool) -> Layers:
+    """Returns a synthesis of (n, rows, w) as one of (n, w), each row repeated, or of (n, rows * w), the rows side by side."""
+
+    def call(x: Tensor, labels: Labels) -> Tensor:
+        stacked = x[:, None].expand(-1, rows, -1) if repeat else x.unflatten(1, (rows, -1))
+        return synthesis(stacked, labels)
+
+    return call
+
+
+def range_mistakes(output_range: PixelRange) -> list[str]:
+    """Returns what is wrong with an output range."""
+    low, high = output_range
+    return [] if low < high else [f"output_range {list(output_range)} is empty; it is [lo, hi]"]
 
 
 def check_images(generator: Walkable) -> tuple[int, int, int]:

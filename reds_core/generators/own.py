@@ -9,13 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reds_core.errors import ModelError, described
-from reds_core.generators.latent import MEAN_SEEDS, Layers, Walkable, draw
+from reds_core.generators.latent import MEAN_SEEDS, Layers, PixelRange, Size, Walkable, by_rows, draw, range_mistakes
 from reds_core.models import Exported, Factory, OwnNetwork, TorchScript
-from reds_core.models.config import Access, Config, Count, Number
+from reds_core.models.config import Access, Config
 from reds_core.models.layout import BestLayout
-from reds_core.types import Labels
-
-Size = Annotated[Count, Field(ge=1)]
 
 
 class LatentOptions(Config):
@@ -25,7 +22,7 @@ class LatentOptions(Config):
     latent: Literal["normal", "uniform"] = Field(
         "normal", description="How z is drawn: from a normal distribution, or uniformly from [-1, 1]."
     )
-    output_range: tuple[Number, Number] = Field(description="[lo, hi] of the network's pixel values, which become 0 and 1.")
+    output_range: PixelRange = Field(description="[lo, hi] of the network's pixel values, which become 0 and 1.")
     classes: Size | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         None, description="For a conditional generator: how many classes it has, or their names; not conditional if absent."
     )
@@ -40,9 +37,7 @@ class LatentOptions(Config):
     )
 
     def mistakes(self) -> list[str]:
-        found = []
-        if self.output_range[0] >= self.output_range[1]:
-            found.append(f"output_range {list(self.output_range)} is empty; it is [lo, hi]")
+        found = range_mistakes(self.output_range)
         if self.space in ("w", "w+") and not self.mapping:
             found.append(f"space {self.space} needs a mapping; without one the space is z")
         return found
@@ -106,16 +101,6 @@ def assemble(name: str, network: nn.Module, kind: OwnNetwork, options: LatentOpt
 def _layers(network: nn.Module, conditional: bool, access: Access) -> Layers:
     call = BestLayout(network, access.device)
     return call if conditional else lambda x, labels: call(x)
-
-
-def by_rows(synthesis: Layers, rows: int, repeat: bool) -> Layers:
-    """Returns a synthesis of (n, rows, w) as one of (n, w), each row repeated, or of (n, rows * w), the rows side by side."""
-
-    def call(x: Tensor, labels: Labels) -> Tensor:
-        stacked = x[:, None].expand(-1, rows, -1) if repeat else x.unflatten(1, (rows, -1))
-        return synthesis(stacked, labels)
-
-    return call
 
 
 def _mapped_shape(mapping: Layers, options: LatentOptions, access: Access, space: str) -> tuple[int, int | None]:

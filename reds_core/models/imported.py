@@ -1,7 +1,7 @@
-"""Imported checkpoints on disk: NAME.safetensors with the weights, and NAME.json beside it with the architecture and the origin.
+"""Imported checkpoints on disk: NAME.safetensors with the weights, and NAME.json beside it with their architecture and origin.
 
-`import_checkpoint` writes the two, and `Imported` opens them. Nothing in either can run. The JSON holds the weights' hash, so that
-a pair that does not belong together is noticed.
+`import_checkpoint` writes the two, and `open_imported` opens them. Nothing in either can run. The JSON holds the weights' hash, so
+that a pair that does not belong together is noticed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from reds_core.errors import ModelError
 from reds_core.models.checkpoints import converted, read_checkpoint
-from reds_core.models.config import Access, Config, File, FromFile, Sha256, check_file, file_sha256, frozen
+from reds_core.models.config import Access, Config, Sha256, check_file, file_sha256, frozen
 from reds_core.models.published import Architecture
 
 
-class Origin(Config):
+class Provenance(Config):
     """Where an imported file came from."""
 
     file: str
@@ -39,7 +39,7 @@ class Description(Config):
     schema_: Literal[1] = Field(alias="schema")
     architecture: Annotated[Architecture, Field(discriminator="kind")]
     weights_sha256: Sha256
-    source: Origin
+    provenance: Provenance = Field(alias="source")
 
 
 def import_checkpoint(source: Path, destination: Path, config: Path | None = None) -> Description:
@@ -71,7 +71,7 @@ def import_checkpoint(source: Path, destination: Path, config: Path | None = Non
     weights = save(state)
     description = Description(
         schema=1, architecture=architecture, weights_sha256=hashlib.sha256(weights).hexdigest(),
-        source=Origin(file=ascii(source.name)[1:-1], sha256=file_sha256(source), format=family.name, licence=family.licence),
+        source=Provenance(file=ascii(source.name)[1:-1], sha256=file_sha256(source), format=family.name, licence=family.licence),
     )  # fmt: skip
     text = description.model_dump_json(indent=1, by_alias=True) + "\n"
     _write_both(destination, weights, text.encode())
@@ -132,48 +132,46 @@ def check_fit(architecture: Architecture, state: dict[str, Tensor]) -> None:
         raise ModelError(f"it holds NaN or infinity in {len(broken)} tensors, {broken[0]} among them")
 
 
-class Imported(FromFile):
-    """A checkpoint imported by `reds import`: two files, with its weights and its architecture."""
+def describe(path: Path) -> Description:
+    """Returns the JSON beside the weights in `path`. Raises ModelError if it is missing or wrong."""
+    beside = path.with_suffix(".json")
+    try:
+        return TypeAdapter(Description).validate_json(beside.read_bytes())
+    except OSError as error:
+        raise ModelError(
+            f"{beside}, the architecture of {path.name}, cannot be read: {error.strerror}; `reds import` writes both"
+        ) from error
+    except ValidationError as error:
+        raise ModelError(f"{beside} does not describe an imported network: {_first(error)}") from error
 
-    path: File = Field(description="The .safetensors file that `reds import` wrote; its .json lies beside it.")
 
-    def identity(self) -> dict[str, str]:
-        return {"architecture_sha256": hashlib.sha256(self.describe().architecture.model_dump_json().encode()).hexdigest()}
+def open_imported(path: Path, pinned: str | None, access: Access) -> tuple[Architecture, nn.Module]:
+    """Returns an imported checkpoint's architecture, and its network with weights, ready to run.
 
-    def describe(self) -> Description:
-        """Returns the JSON beside the weights. Raises ModelError if it is missing or wrong."""
-        path = self.path.with_suffix(".json")
-        try:
-            return TypeAdapter(Description).validate_json(path.read_bytes())
-        except OSError as error:
-            raise ModelError(
-                f"{path}, the architecture of {self.path.name}, cannot be read: {error.strerror}; `reds import` writes both"
-            ) from error
-        except ValidationError as error:
-            raise ModelError(f"{path} does not describe an imported network: {_first(error)}") from error
+    Args:
+        path: of the .safetensors file.
+        pinned: the SHA-256 that it must have, if any.
+        access: where the network runs.
 
-    def open(self, access: Access) -> tuple[Description, nn.Module]:
-        """Returns the description and its network with weights, ready to run. Raises ModelError if the two files do not fit."""
-        check_file(self.path, self.sha256)
-        description = self.describe()
-        if file_sha256(self.path) != description.weights_sha256:
-            raise ModelError(
-                f"{self.path} is not the file that {self.path.with_suffix('.json').name} describes; import the checkpoint again"
-            )
-        try:
-            with torch.device("meta"):
-                network = description.architecture.build()
-            state = load_file(self.path)
-            network.load_state_dict(state, assign=True)
-        # The hash is right, so the pair was made wrong: absurd numbers, or weights of another network, each with its own error.
-        except Exception as error:
-            raise ModelError(
-                f"{self.path} does not hold the weights of its architecture: {type(error).__name__}: {error}"
-            ) from error
-        odd = [k for k, v in state.items() if v.dtype != torch.float32 or not bool(torch.isfinite(v).all())]
-        if odd:
-            raise ModelError(
-                f"{self.path} holds {len(odd)} tensors that are not finite float32 numbers, {odd[0]} among them; import it again"
-            )
-        network.to(memory_format=description.architecture.layout)  # type: ignore[call-overload]
-        return description, frozen(network, access.device)
+    Raises:
+        ModelError: a file is missing, is not what it is pinned to, or does not fit the other.
+    """
+    check_file(path, pinned)
+    description = describe(path)
+    if file_sha256(path) != description.weights_sha256:
+        raise ModelError(f"{path} is not the file that {path.with_suffix('.json').name} describes; import the checkpoint again")
+    try:
+        with torch.device("meta"):
+            network = description.architecture.build()
+        state = load_file(path)
+        network.load_state_dict(state, assign=True)
+    # The hash is right, so the pair was made wrong: absurd numbers, or weights of another network, each with its own error.
+    except Exception as error:
+        raise ModelError(f"{path} does not hold the weights of its architecture: {type(error).__name__}: {error}") from error
+    odd = [k for k, v in state.items() if v.dtype != torch.float32 or not bool(torch.isfinite(v).all())]
+    if odd:
+        raise ModelError(
+            f"{path} holds {len(odd)} tensors that are not finite float32 numbers, {odd[0]} among them; import it again"
+        )
+    network.to(memory_format=description.architecture.layout)  # type: ignore[call-overload]
+    return description.architecture, frozen(network, access.device)

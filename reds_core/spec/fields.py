@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, Field
 
 from reds_core.features import AnyFeature, NetworkInput
 from reds_core.generators import AnyGenerator
+from reds_core.generators.latent import FIRST_REFERENCE_SEED
 from reds_core.models.config import Config, Count, Number
 
-FIRST_REFERENCE_SEED = 2**31  # seeds from here on are kept for measuring spreads and means
 BETA = 0.99  # of a held attribute that trajectory.beta does not name
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]

@@ -17,8 +17,8 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.generators.latent import Walkable, draw
-from reds_core.spec.fields import FIRST_REFERENCE_SEED, Seeds
+from reds_core.generators.latent import FIRST_REFERENCE_SEED, Walkable, draw
+from reds_core.spec.fields import Seeds
 from reds_core.types import Labels
 
 REFERENCE_SEEDS = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + 256)
