@@ -23,7 +23,7 @@ from webdataset.gopen import gopen_schemes
 from reds_core.errors import OutputError, ShardDamaged, StorageError
 from reds_core.reports.page import write_report
 from reds_core.runs import publish as publishing
-from reds_core.runs.manifest import KINDS, Manifest, read_manifest, stem
+from reds_core.runs.manifest import Manifest, names_of, read_manifest, stem
 from reds_core.runs.plan import plan
 from reds_core.runs.publish import publish
 from reds_core.runs.run_folder import made_meanwhile, opened, pending
@@ -73,7 +73,7 @@ def s3(server: Server) -> Iterator[str]:
     server.fault = lambda request: ""
 
 
-def far(url: str) -> RemoteFolder:
+def remote_folder(url: str) -> RemoteFolder:
     folder = folder_at(url)
     assert isinstance(folder, RemoteFolder)
     return folder
@@ -90,27 +90,27 @@ def anywhere(request: pytest.FixtureRequest) -> str:
     return f"memory://m{next(BUCKETS)}" if request.param == "memory" else str(request.getfixturevalue("s3"))
 
 
-def test_a_far_run_holds_the_bytes_of_a_near_one(spec_path: Path, tmp_path: Path, anywhere: str) -> None:
+def test_a_remote_run_holds_the_bytes_of_a_local_one(spec_path: Path, tmp_path: Path, anywhere: str) -> None:
     spec = spec_of(spec_path)
-    near = make_run(spec, tmp_path)
-    folder = make_run_in(far(anywhere), spec)
-    assert stored(folder) == contents(near) and pending(folder, spec) == [] and verify_run(folder) == {0: [], 1: [], 2: []}
-    assert make_run_in(far(anywhere), spec) == folder and stored(folder) == contents(near)
-    (run,) = runs(far(anywhere))
+    local = make_run(spec, tmp_path)
+    folder = make_run_in(remote_folder(anywhere), spec)
+    assert stored(folder) == contents(local) and pending(folder, spec) == [] and verify_run(folder) == {0: [], 1: [], 2: []}
+    assert make_run_in(remote_folder(anywhere), spec) == folder and stored(folder) == contents(local)
+    (run,) = runs(remote_folder(anywhere))
     assert (run.folder, run.state, run.totals.shards) == (folder, "complete", 3) and run.changed > 1.7e9
     assert runs(folder)[0].totals == run.totals
-    write_report(folder_at(near))
-    assert str(write_report(folder)) == f"{folder}/report.html" and stored(folder) == contents(near)
+    write_report(folder_at(local))
+    assert str(write_report(folder)) == f"{folder}/report.html" and stored(folder) == contents(local)
 
 
 def test_a_manifest_is_written_last_by_the_servers_own_record(spec_path: Path, s3: str, server: Server) -> None:
-    make_run_in(far(s3), spec_of(spec_path))
+    make_run_in(remote_folder(s3), spec_of(spec_path))
     kinds = ("tar", "parquet", "json")
     assert server.written() == ["spec.yaml", *(f"{stem(k)}.{kind}" for k in range(3) for kind in kinds)]
 
 
-def test_webdataset_reads_a_far_run(spec_path: Path, anywhere: str) -> None:
-    folder = make_run_in(far(anywhere), spec_of(spec_path))
+def test_webdataset_reads_a_remote_run(spec_path: Path, anywhere: str) -> None:
+    folder = make_run_in(remote_folder(anywhere), spec_of(spec_path))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(gopen_schemes, anywhere.partition("://")[0], fsspec_open)
         found = list(wds.WebDataset(f"{folder}/shard-{{00000..00002}}.tar", shardshuffle=False, empty_check=False))
@@ -125,15 +125,15 @@ def fsspec_open(url: str, mode: str = "rb", bufsize: int = 8192) -> Any:
 
 
 def test_a_short_last_shard_is_made_anew_and_nothing_else(spec_path: Path, s3: str, server: Server, tmp_path: Path) -> None:
-    make_run_in(far(s3), spec_of(spec_path, 3))
+    make_run_in(remote_folder(s3), spec_of(spec_path, 3))
     server.done.clear()
     spec = spec_of(spec_path, 6)
-    folder = make_run_in(far(s3), spec)
+    folder = make_run_in(remote_folder(s3), spec)
     assert server.written(".tar") == ["shard-00001.tar", "shard-00002.tar"]
     assert stored(folder) == contents(make_run(spec, tmp_path))
-    with opened(spec_of(spec_path, 1), far(s3)) as same:
+    with opened(spec_of(spec_path, 1), remote_folder(s3)) as same:
         assert same == folder and pending(folder, spec) == []
-    with opened(spec, far(s3), fresh=True):
+    with opened(spec, remote_folder(s3), fresh=True):
         assert set(folder.files()) == {"spec.yaml"}
 
 
@@ -150,7 +150,7 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes] | None, str]] = {
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damage_is_found_over_the_network_and_mended(spec_path: Path, tmp_path: Path, s3: str, name: str) -> None:
     spec = spec_of(spec_path)
-    folder = make_run_in(far(s3), spec)
+    folder = make_run_in(remote_folder(s3), spec)
     kind, change, message = DAMAGES[name]
     file = f"{stem(1)}.{kind}"
     content = folder.read(file) or b""
@@ -163,25 +163,25 @@ def test_a_damage_is_found_over_the_network_and_mended(spec_path: Path, tmp_path
         assert pending(folder, spec) == []
         folder.remove(f"{stem(1)}.json")
     assert pending(folder, spec) == [1]
-    assert stored(make_run_in(far(s3), spec)) == contents(make_run(spec, tmp_path))
+    assert stored(make_run_in(remote_folder(s3), spec)) == contents(make_run(spec, tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
 def test_a_report_of_a_damaged_shard_is_one_clear_error(spec_path: Path, s3: str, kind: str) -> None:
-    folder = make_run_in(far(s3), spec_of(spec_path))
+    folder = make_run_in(remote_folder(s3), spec_of(spec_path))
     content = folder.read(f"{stem(1)}.{kind}")
     assert content is not None
     put(folder, f"{stem(1)}.{kind}", content[:3000] + bytes([content[3000] ^ 1]) + content[3001:])
     with pytest.raises(ShardDamaged, match=r"shard-00001: differs from its manifest; remove its \.json, then run the spec again"):
         write_report(folder)
     folder.remove(f"{stem(1)}.json")
-    make_run_in(far(s3), spec_of(spec_path))
+    make_run_in(remote_folder(s3), spec_of(spec_path))
     write_report(folder)
 
 
 @pytest.mark.parametrize("prefix", ["", "/a[1]*?", "/50% off/ä"])
 def test_any_prefix_of_a_bucket_will_do(spec_path: Path, s3: str, prefix: str) -> None:
-    out = far(s3.removesuffix("/runs") + prefix)
+    out = remote_folder(s3.removesuffix("/runs") + prefix)
     folder = make_run_in(out, spec_of(spec_path))
     put(folder, "", b"")  # as some tools mark a folder
     assert pending(folder, spec_of(spec_path)) == [] and verify_run(folder) == {0: [], 1: [], 2: []}
@@ -196,7 +196,7 @@ def test_a_store_whose_files_grow_in_sight_gets_them_by_renaming(
 ) -> None:
     monkeypatch.setattr(remote, "APPEARS_WHOLE", ())
     monkeypatch.setattr(remote, "CREATES", ())
-    spec, out = spec_of(spec_path), far(f"memory://m{next(BUCKETS)}")
+    spec, out = spec_of(spec_path), remote_folder(f"memory://m{next(BUCKETS)}")
     seen: list[str] = []
     put_file_of_the_store = out.place.fs.put_file
 
@@ -245,7 +245,7 @@ def test_what_a_killed_process_left_on_its_way_to_a_store_is_removed(tmp_path: P
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
 def test_a_shard_of_which_a_part_is_gone_is_not_taken_for_another_runs(spec_path: Path, kind: str) -> None:
     spec = spec_of(spec_path)
-    folder = make_run_in(far(f"memory://m{next(BUCKETS)}"), spec)
+    folder = make_run_in(remote_folder(f"memory://m{next(BUCKETS)}"), spec)
     assert all(made_meanwhile(folder, spec, k) for k in range(3))
     folder.remove(f"{stem(1)}.{kind}")
     assert pending(folder, spec) == [1]
@@ -265,11 +265,11 @@ def test_a_bucket_that_goes_away_in_mid_run_stops_it(s3: str, tmp_path: Path) ->
     path = tmp_path / "file"
     path.write_bytes(b"1")
     with pytest.raises(StorageError, match="its bucket is gone"):
-        far("s3://nowhere/runs").send(path, "file")
+        remote_folder("s3://nowhere/runs").send(path, "file")
 
 
 def test_a_tar_that_is_no_shard_is_named(spec_path: Path, s3: str) -> None:
-    folder = make_run_in(far(s3), spec_of(spec_path, 2))
+    folder = make_run_in(remote_folder(s3), spec_of(spec_path, 2))
     put(folder, "extra.tar", b"tar")
     assert verify_run(folder)[STRAY] == ["extra.tar: is not a shard of this run; readers of *.tar would take it for one"]
 
@@ -279,7 +279,7 @@ def test_a_tar_that_is_no_shard_is_named(spec_path: Path, s3: str) -> None:
 KINDS_TOLD = {"500": "500", "503": "503", "cut": "connection cut", "cut after": "answer lost"}
 
 
-def whole_or_unfinished(folder: Folder) -> None:
+def intact_or_unfinished(folder: Folder) -> None:
     """Nothing is seen that looks finished and is not."""
     assert all(verify_shard(folder, k) == [] for k in range(3) if folder.read(f"{stem(k)}.json") is not None)
 
@@ -301,7 +301,7 @@ def test_a_fault_at_any_request_loses_and_doubles_nothing(
     counts = {"500": 0, "cut after": 0}
     for kind in counts:
         for at in itertools.count(1):
-            out, seen = far(f"{s3}/{kind.replace(' ', '-')}/{at}"), itertools.count(1)
+            out, seen = remote_folder(f"{s3}/{kind.replace(' ', '-')}/{at}"), itertools.count(1)
             server.fault = at_request(at, kind, seen)
             server.done.clear()
             folder = make_run_in(out, spec)
@@ -323,7 +323,7 @@ def test_many_faults_at_random_are_survived(
     expected = contents(make_run(spec, tmp_path))
     draw, before = random.Random(1), dict(server.hurt)
     server.fault = lambda request: draw.choice(["500", "503", "cut", "cut after"]) if draw.random() < 0.4 else ""
-    folder = make_run_in(far(s3), spec)
+    folder = make_run_in(remote_folder(s3), spec)
     server.fault = lambda request: ""
     counts = {f"S3 {told}": server.hurt[kind] - before[kind] for kind, told in KINDS_TOLD.items()}
     assert stored(folder) == expected and sum(counts.values()) > 15
@@ -335,7 +335,7 @@ def test_slow_answers_are_waited_for(
 ) -> None:
     spec, before = spec_of(spec_path, 2), server.hurt["slow"]
     server.fault = lambda request: "slow" if request.name.endswith(".parquet") else ""
-    assert stored(make_run_in(far(s3), spec)) == contents(make_run(spec, tmp_path))
+    assert stored(make_run_in(remote_folder(s3), spec)) == contents(make_run(spec, tmp_path))
     survived(**{"S3 slow answer": server.hurt["slow"] - before})
 
 
@@ -345,15 +345,15 @@ def test_credentials_that_expire_at_any_request_stop_the_run_and_lose_nothing(
     spec = spec_of(spec_path, 4)
     expected = contents(make_run(spec, tmp_path))
     for at in itertools.count(1):
-        out, seen = far(f"{s3}/{at}"), itertools.count(1)
+        out, seen = remote_folder(f"{s3}/{at}"), itertools.count(1)
         server.fault = from_request(at, "expired", seen)
         try:
             folder = make_run_in(out, spec)
         except (StorageError, OutputError) as error:
-            assert "What is finished is kept; renew the credentials or the rights and run again" in str(error)
+            assert "What is finished is kept; renew the credentials, or ask for access, and run again" in str(error)
             server.fault = lambda request: ""
             folder = out / "tiny" / digest(spec)
-            whole_or_unfinished(folder)
+            intact_or_unfinished(folder)
             assert stored(make_run_in(out, spec)) == expected
         else:
             break
@@ -367,21 +367,21 @@ def test_a_store_that_stays_away_is_one_clear_error(
     monkeypatch.setattr(remote, "SEND_RETRY_TIME", 0.5)
     server.fault = lambda request: "503" if request.name.endswith(".parquet") else ""
     with pytest.raises(StorageError, match=r"s3://.*SlowDown\. What is finished is kept; run again when the store answers"):
-        make_run_in(far(s3), spec_of(spec_path, 2))
+        make_run_in(remote_folder(s3), spec_of(spec_path, 2))
     monkeypatch.setattr(remote, "READ_RETRY_TIME", 0.5)
     server.fault = lambda request: "cut"
     with pytest.raises(StorageError, match="run again when the store answers"):
-        verify_run(far(s3))
+        verify_run(remote_folder(s3))
 
 
 def test_what_a_store_refuses_before_anything_was_made_is_the_users_mistake(
     spec_path: Path, s3: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OutputError, match="there is no such bucket"):
-        make_run_in(far("s3://nowhere/runs"), spec_of(spec_path, 2))
+        make_run_in(remote_folder("s3://nowhere/runs"), spec_of(spec_path, 2))
     server.fault = lambda request: "denied"
-    with pytest.raises(OutputError, match="renew the credentials or the rights"):
-        make_run_in(far(s3), spec_of(spec_path, 2))
+    with pytest.raises(OutputError, match="renew the credentials, or ask for access"):
+        make_run_in(remote_folder(s3), spec_of(spec_path, 2))
 
 
 @pytest.mark.parametrize(
@@ -409,9 +409,9 @@ def test_a_path_may_begin_with_a_home() -> None:
 def test_a_large_file_is_sent_in_portions(s3: str, server: Server, tmp_path: Path) -> None:
     path = tmp_path / "large.tar"
     path.write_bytes(random.Random(0).randbytes(40 * 2**20))
-    assert far(s3).send(path, "large.tar", only_new=True) and not far(s3).send(path, "large.tar", only_new=True)
+    assert remote_folder(s3).send(path, "large.tar", only_new=True) and not remote_folder(s3).send(path, "large.tar", only_new=True)
     assert sum("partNumber" in r.query for r in server.asked) >= 3
-    with far(s3).fetched("large.tar") as copy:
+    with remote_folder(s3).fetched("large.tar") as copy:
         assert copy.read_bytes() == path.read_bytes()
 
 
@@ -426,7 +426,7 @@ def other_bytes(spec: Spec, index: int, folder: Folder, shift: float) -> Manifes
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e-7], ids=["equal machines", "other roundings"])
-def test_two_runs_into_one_far_folder_at_once_leave_whole_shards(
+def test_two_runs_into_one_remote_folder_at_once_leave_intact_shards(
     spec_path: Path, s3: str, server: Server, shift: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_of(spec_path, 12)
@@ -436,7 +436,7 @@ def test_two_runs_into_one_far_folder_at_once_leave_whole_shards(
 
     def one(own: float) -> None:
         try:
-            with opened(spec, far(s3)) as folder:
+            with opened(spec, remote_folder(s3)) as folder:
                 for index in pending(folder, spec):
                     other_bytes(spec, index, folder, own)
         except BaseException as error:
@@ -447,7 +447,7 @@ def test_two_runs_into_one_far_folder_at_once_leave_whole_shards(
         thread.start()
     for thread in threads:
         thread.join()
-    folder = far(s3) / "tiny" / digest(spec)
+    folder = remote_folder(s3) / "tiny" / digest(spec)
     assert not errors and verify_run(folder) == {k: [] for k in range(6)} and pending(folder, spec) == []
     assert len(set(server.written(".json"))) == 6
 
@@ -477,17 +477,19 @@ class Turns:
             self.lock.notify_all()
 
 
-def test_any_order_of_two_runs_calls_leaves_a_whole_shard(spec_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no patience at all: a run that waits for another's manifest takes it for dead at once, though it lives."""
+def test_any_order_of_two_runs_calls_leaves_an_intact_shard(
+    spec_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MANIFEST_WAIT is over at once: a run that waits for another's manifest takes it for dead, though it lives."""
     monkeypatch.setattr(publishing, "MANIFEST_WAIT", -1.0)
     spec = spec_of(spec_path, 2)
     parts: list[dict[str, Path]] = []
     manifests: list[Manifest] = []
     for shift in (0.0, 1e-7):
-        near = tmp_path / f"near{shift}"
-        near.mkdir()
-        manifests.append(other_bytes(spec, 0, folder_at(near), shift))
-        parts.append({kind: near / f"{stem(0)}.{kind}" for kind in KINDS})
+        local = tmp_path / f"local{shift}"
+        local.mkdir()
+        manifests.append(other_bytes(spec, 0, folder_at(local), shift))
+        parts.append({kind: local / name for kind, name in names_of(0).items()})
     who = threading.local()
     turns: list[Turns] = []
 
@@ -511,7 +513,7 @@ def test_any_order_of_two_runs_calls_leaves_a_whole_shard(spec_path: Path, tmp_p
     winners = set()
     for seed in range(200):
         turns.append(Turns(seed))
-        folder = far(f"memory://turns{seed}/tiny") / digest(spec)
+        folder = remote_folder(f"memory://turns{seed}/tiny") / digest(spec)
         if seed % 3 == 0:  # a killed run left its tar
             put(folder, f"{stem(0)}.tar", parts[seed % 2]["tar"].read_bytes())
         threads = [threading.Thread(target=one, args=(number, folder)) for number in (0, 1)]

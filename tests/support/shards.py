@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
+from reds_core.directions.cloud import Cloud
+from reds_core.generators.latent import Walkable
 from reds_core.runs.manifest import Manifest, read_manifests
 from reds_core.runs.plan import plan
 from reds_core.runs.run_folder import opened, pending
@@ -23,8 +24,8 @@ from reds_core.storage.folder import Folder
 from reds_core.storage.places import folder_at
 from reds_core.types import Candidate, Passes, key_of
 from reds_core.variants.images import encode
-from reds_core.variants.job import Job
-from tests.support.worlds import D
+from reds_core.variants.job import Derivatives, Job, Networks
+from tests.support.worlds import SIZE, D
 
 KINDS = ("tar", "parquet", "json")
 # The manifest's own time is the one thing in a run's folder that differs between equal runs.
@@ -36,17 +37,16 @@ def spec_of(path: Path, count: int = 6, *overrides: str) -> Spec:
 
 
 def job_of(spec: Spec) -> Job:
-    """As much of a job as a shard needs."""
-    generator = SimpleNamespace(name="g", space="z")
-    return cast(
-        Job,
-        SimpleNamespace(
-            spec=spec,
-            device=torch.device("cpu"),
-            networks=SimpleNamespace(generator=generator),
-            spreads={"class": 1.5, "look": 4.0},
-        ),
-    )
+    """Returns a job of the spec with a blank generator and no features: shards are written without asking either."""
+    cpu, size = torch.device("cpu"), (1, SIZE, SIZE)
+    generator = Walkable(
+        name="g", space="z", z_dim=D, dim=D, latent="normal", class_names=(), output_range=(-1.0, 1.0),
+        synthesis=lambda z, labels: torch.zeros(len(z), *size), mapping=None,
+    )  # fmt: skip
+    cloud = Cloud(torch.zeros(1, D), torch.zeros(2, D), {})
+    networks = Networks(spec, cpu, 1, generator, {}, None, (), (), size, cloud)
+    derivatives = Derivatives("differences", smooth=False, reverse=False)
+    return Job(networks, 1.0, {"class": 1.5, "look": 4.0}, {}, derivatives, None, None, Passes())
 
 
 def candidates_of(spec: Spec, seeds: range, labelled: bool = True) -> list[Candidate]:
