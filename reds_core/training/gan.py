@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reds_core.models.published.style import leaky
 from reds_core.models.shipped.builtin import save_shipped
-from reds_core.models.shipped.fashion import Generator, ScaledLinear, leaky
+from reds_core.models.shipped.fashion import Generator, ScaledLinear
 from reds_core.training.images import load
 
 GROUP = 8  # images of one class that the discriminator sees side by side

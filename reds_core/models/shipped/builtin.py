@@ -9,13 +9,14 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from reds_core.models.config import Access, Config, file_sha256
+from reds_core.models.config import Access, Config, file_sha256, frozen
 from reds_core.models.shipped.fashion import CLASS_NAMES, Classifier, Generator, Judge
 from reds_core.models.shipped.rooms import SEGMENTS
 from reds_core.models.shipped.segmenter import Segmenter
+from reds_core.models.states import fill, read_state_dict
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -64,14 +65,10 @@ def weights_sha256(name: str) -> str:
 
 def load_shipped(name: str, shipped: Shipped, access: Access) -> nn.Module:
     """Returns a shipped network with its weights, ready to run."""
-    network = shipped.build()
-    missing, unexpected = network.load_state_dict(load_file(WEIGHTS / f"{name}.safetensors"), strict=False)
-    # The step counters of batch normalisation are not weights, and are not stored.
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        raise RuntimeError(f"the weights of {name} do not fit its architecture: {missing} missing, {unexpected} unknown")
+    network, path = shipped.build(), WEIGHTS / f"{name}.safetensors"
+    fill(network, read_state_dict(path), path, f"the shipped network {name}")
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.to(access.device).eval().requires_grad_(False)
+    return frozen(network, access.device)
 
 
 def save_shipped(network: nn.Module, name: str, weights: Path = WEIGHTS) -> None:

@@ -19,12 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reds_core.models.published.style import leaky, unit
+
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-
-
-def leaky(x: Tensor) -> Tensor:
-    """Applies a leaky ReLU that keeps the variance."""
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
 class ScaledLinear(nn.Module):
@@ -53,10 +50,7 @@ class Mapping(nn.Module):
         self.register_buffer("mean", torch.zeros(classes, w_dim))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
-        z = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
-        e = self.embed[label]
-        e = e * (e.square().mean(1, keepdim=True) + 1e-8).rsqrt()
-        x = torch.cat([z, e], 1)
+        x = torch.cat([unit(z), unit(self.embed[label])], 1)
         for layer in self.layers:
             x = leaky(layer(x))
         return x
