@@ -1,6 +1,6 @@
 """Image -> vector: what measures an attribute. `AnyFeature` is the table of kinds: a new one is a file and a line there.
 
-filters        grey, blur, low and high pass
+filters        gray, blur, low and high pass
 input          what a network expects to see: size, range, mean and deviation
 mask           which pixels show a class, by a segmentation network
 region         where in the image: a box, a mask, a segment

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from reds_core.features.region import EVERYWHERE, Region, Where
+from reds_core.features.region import EVERYWHERE, PixelWeights, Region, negate_mistakes
 from reds_core.models.config import Access, Config
 from reds_core.types import Feature, Features, Images
 
@@ -22,7 +22,7 @@ class Colour(Config):
     negate: bool = Field(False, description="Look everywhere but in the region.")
 
     def mistakes(self) -> list[str]:
-        return ["negate needs a region"] if self.negate and not self.region else []
+        return negate_mistakes(self.region, self.negate)
 
     def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:
         """Returns the feature for images of `shape` (c, h, w)."""
@@ -34,7 +34,7 @@ class _ColourFeature:
     unit = "channel means and deviations, 0 to 1 (L2)"
 
     def __init__(self, config: Colour, access: Access, shape: tuple[int, int, int]) -> None:
-        self.region = Where(config.region or EVERYWHERE, config.negate, access, shape)
+        self.region = PixelWeights(config.region or EVERYWHERE, config.negate, access, shape)
 
     def bind(self, images: Images) -> Float[Tensor, "n 1 h w"] | None:
         return self.region.bind(images)

@@ -1,4 +1,4 @@
-"""A band of the Fourier transform as a feature: the article's closed-form example.
+"""A band of the Fourier transform as a feature: the closed-form example of the REDs paper (arXiv 2201.10423).
 
 The coefficients F(u, v) of the orthonormal two-dimensional transform with low <= sqrt(u^2 + v^2) < high, in cycles per pixel,
 as real and imaginary parts. By Parseval, a distance between two such vectors is the L2 distance between the band-passed images.

@@ -20,10 +20,10 @@ from reds_core.features.filters import to_gray
 from reds_core.models import AnyNetwork, Timm, TorchVision
 from reds_core.models.config import Access, Config, Count, Number
 from reds_core.models.layout import BestLayout
-from reds_core.models.zoo import Published
+from reds_core.models.zoo import TrainingImages
 from reds_core.types import Images
 
-Network = Callable[[Images], Tensor]
+ImageNetwork = Callable[[Images], Tensor]
 
 IMAGENET = "mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]"
 
@@ -82,7 +82,7 @@ class Preprocessing(Config):
             return []
         return [f"the published weights of {model.architecture} were trained with {' and '.join(differs)}, unlike here"]
 
-    def _normalises_as(self, published: Published) -> bool:
+    def _normalises_as(self, published: TrainingImages) -> bool:
         """Returns whether 0 and 1 become the same numbers, to a thousandth of their distance."""
         low, high = self.input_range
         mean, std = torch.tensor(self.mean or (0.0,)), torch.tensor(self.std or (1.0,))
@@ -92,7 +92,7 @@ class Preprocessing(Config):
         ours = torch.stack([((v - mean) / std).expand(right.shape[1]) for v in (low, high)])
         return bool(((ours - right).abs() <= 1e-3 * (right[1] - right[0])).all())
 
-    def load_model(self, model: AnyNetwork, access: Access, layer: str = "forward") -> Network:
+    def load_model(self, model: AnyNetwork, access: Access, layer: str = "forward") -> ImageNetwork:
         """Returns the model with its preprocessing in front: images in [0, 1] -> the output of its method `layer`.
 
         Raises:
@@ -138,7 +138,7 @@ class NetworkInput(Preprocessing):
     def doubts(self) -> list[str]:
         return self.input_doubts(self.model)
 
-    def load_network(self, access: Access, layer: str = "forward") -> Network:
+    def load_network(self, access: Access, layer: str = "forward") -> ImageNetwork:
         """Returns the network with its preprocessing in front. Arguments and errors as for `load_model`."""
         return self.load_model(self.model, access, layer)
 
@@ -163,7 +163,7 @@ def _column(values: tuple[float, ...], device: torch.device) -> Float[Tensor, "_
     return torch.tensor(values, device=device)[:, None, None]
 
 
-def _called(call: Network, x: Images, title: str) -> Any:
+def _called(call: ImageNetwork, x: Images, title: str) -> Any:
     """Returns the network's output. Raises ModelError if it takes another number of channels."""
     try:
         return call(x)
@@ -177,7 +177,7 @@ def _called(call: Network, x: Images, title: str) -> Any:
         raise ModelError(f"{title} takes {_count(other)}, but the images have {x.shape[1]}; {_remedy(other)}") from error
 
 
-def _takes(call: Network, x: Images) -> bool:
+def _takes(call: ImageNetwork, x: Images) -> bool:
     try:
         with torch.no_grad():
             call(x)

@@ -1,4 +1,4 @@
-"""Soft masks: how far each pixel of an image belongs to an object, by a segmentation network.
+"""Soft masks: how much of each pixel of an image belongs to an object, by a segmentation network.
 
     m(x)    the share, 0 to 1, that the network's scores give to the chosen classes, at the image's own size
 
@@ -24,7 +24,7 @@ from reds_core.types import Images
 SMALLEST = 1e-3  # of an image's pixels: a smaller object does not count as shown
 
 Masks = Float[Tensor, "n 1 h w"]  # 0 to 1
-Mask = Callable[[Images], Masks]
+FindMask = Callable[[Images], Masks]
 
 
 class MaskInput(NetworkInput):
@@ -38,7 +38,7 @@ class MaskInput(NetworkInput):
         description="How scores become shares of a pixel: softmax over classes; sigmoid of each; none if they are shares already.",
     )
 
-    def load_mask(self, access: Access) -> Mask:
+    def load_mask(self, access: Access) -> FindMask:
         """Returns m(x), which has derivatives."""
         network = self.load_network(access)
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.features.input import Network, NetworkInput
+from reds_core.features.input import ImageNetwork, NetworkInput
 from reds_core.models import Builtin
 from reds_core.models.config import Access
 from reds_core.models.shipped.builtin import class_names
@@ -54,7 +54,7 @@ class Embedding(NetworkInput):
 
 
 class _NetworkFeature:
-    def __init__(self, network: Network, names: tuple[str, ...], unit: str, scores: bool = False) -> None:
+    def __init__(self, network: ImageNetwork, names: tuple[str, ...], unit: str, scores: bool = False) -> None:
         self.network, self.names, self.unit, self.scores = network, names, unit, scores
 
     def bind(self, images: Images) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reds_core.features.filters import Sigma, filtered
-from reds_core.features.region import EVERYWHERE, Region, Where
+from reds_core.features.region import EVERYWHERE, PixelWeights, Region, negate_mistakes
 from reds_core.models.config import Access, Config
 from reds_core.types import Feature, Features, Images
 
@@ -34,7 +34,7 @@ class Pixels(Config):
     )
 
     def mistakes(self) -> list[str]:
-        return ["negate needs a region"] if self.negate and not self.region else []
+        return negate_mistakes(self.region, self.negate)
 
     def load(self, access: Access, shape: tuple[int, int, int]) -> Feature:
         """Returns the feature for images of `shape` (c, h, w)."""
@@ -47,7 +47,7 @@ class _PixelFeature:
 
     def __init__(self, config: Pixels, access: Access, shape: tuple[int, int, int]) -> None:
         self.config = config
-        self.region = Where(config.region or EVERYWHERE, config.negate, access, shape)
+        self.region = PixelWeights(config.region or EVERYWHERE, config.negate, access, shape)
         self.at = self.fixed = None
         if config.region and self.region.fixed is not None:
             weights = self.region.fixed.flatten()

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.features.mask import Mask, MaskInput, Masks, eroded, or_nan, shown
+from reds_core.features.mask import FindMask, MaskInput, Masks, eroded, or_nan, shown
 from reds_core.models.config import Access, Config, Count, File, Number, Sha256
 from reds_core.types import Images
 
@@ -60,10 +60,15 @@ class Region(Config):
         return []
 
 
+def negate_mistakes(region: Region | None, negate: bool) -> list[str]:
+    """Returns what is wrong with a feature's `region` and `negate` together."""
+    return ["negate needs a region"] if negate and not region else []
+
+
 EVERYWHERE = Region(box=(0, 0, 1, 1), mask=None, sha256=None, segment=None)
 
 
-class Where:
+class PixelWeights:
     """A region ready to use: the weights of an image's pixels. `fixed` has them, (h, w), if they are the same for all images."""
 
     def __init__(self, region: Region, negate: bool, access: Access, shape: tuple[int, int, int]) -> None:
@@ -87,7 +92,7 @@ class Where:
         return self.find(images) if bound is None else bound
 
 
-def _load_segment(segment: Segment, negate: bool, access: Access) -> Mask:
+def _load_segment(segment: Segment, negate: bool, access: Access) -> FindMask:
     """Returns the weights of a segment in images: NaN for an image that does not show it, or leaves nothing to look at."""
     mask = segment.load_mask(access)
 

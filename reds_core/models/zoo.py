@@ -35,7 +35,7 @@ ELSEWHERE = (
 
 
 @dataclass(frozen=True)
-class Published:
+class TrainingImages:
     """The images that an architecture's published weights were trained on: (h, w) in pixels; mean and std per channel of [0, 1]."""
 
     size: tuple[int, int]
@@ -103,12 +103,12 @@ class Timm(Architecture):
             lambda options: timm.create_model(self.architecture, pretrained=False, **options), self.title(), access
         )
 
-    def trained_on(self) -> Published | None:
+    def trained_on(self) -> TrainingImages | None:
         """Returns what timm says about the architecture's published weights, or None."""
         found = self._library().get_pretrained_cfg(self.architecture)
         if found is None or not found.mean:
             return None
-        return Published(tuple(found.input_size[1:]), tuple(found.mean), tuple(found.std))
+        return TrainingImages(tuple(found.input_size[1:]), tuple(found.mean), tuple(found.std))
 
     def _library(self) -> ModuleType:
         timm = library("timm")
@@ -133,14 +133,14 @@ class TorchVision(Architecture):
         network = self.load_from(lambda options: models.get_model(self.architecture, **none, **options), self.title(), access)
         return _Out(network)
 
-    def trained_on(self) -> Published | None:
+    def trained_on(self) -> TrainingImages | None:
         """Returns what torchvision says about the architecture's published weights, or None."""
         known = list(self._library().get_model_weights(self.architecture))
         seen: Any = known[0].transforms() if known else None
         if not hasattr(seen, "mean"):
             return None
         (size,) = getattr(seen, "crop_size", None) or seen.resize_size
-        return Published((size, size), tuple(seen.mean), tuple(seen.std))
+        return TrainingImages((size, size), tuple(seen.mean), tuple(seen.std))
 
     def _library(self) -> ModuleType:
         models: ModuleType = library("torchvision").models

@@ -2,7 +2,7 @@
 
 stand_ins    what the names in pickles stand for: inert data
 pickles      a checkpoint's contents as data
-tensors      what all families check and ask of tensors
+tensors      reading and checking tensors, shared by all families
 family       what a family of checkpoints is
 nvidia       network pickles of stylegan2-ada-pytorch and stylegan3
 rosinality   state dicts of stylegan2-pytorch

@@ -1,4 +1,4 @@
-"""What all families check and ask of tensors. Everything leaves here in float32."""
+"""Reading and checking tensors, shared by all families. Everything leaves here in float32."""
 
 from __future__ import annotations
 
