@@ -189,19 +189,16 @@ def _kinds() -> dict[str, dict[str, Any]]:
     from reds_core.features import AnyFeature
     from reds_core.generators import AnyGenerator
     from reds_core.models import AnyNetwork
-    from reds_core.spec.fields import Trajectory
+    from reds_core.spec.fields import METHODS
 
     def members(union: Any) -> dict[str, Any]:
         return {get_args(c.model_fields["kind"].annotation)[0]: c for c in get_args(get_args(union)[0])}
 
-    fields = Trajectory.model_fields
-    methods = {name: fields["method"].description for name in get_args(fields["method"].annotation)}
-    methods = {n: next(p for p in str(d).split("; ") if p.startswith(n)).partition(": ")[2].rstrip(".") for n, d in methods.items()}
     return {
         "Generators": members(AnyGenerator),
         "Features": members(AnyFeature),
         "Networks (of features and the judge)": members(AnyNetwork),
-        "Trajectory methods": methods,
+        "Trajectory methods": METHODS,
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from reds_core.models.config import Config, file_sha256
 from reds_core.spec.fields import Spec
 
-LEFT_OUT = ("sha256", "published")  # of every config: the file's content is in the digest already
+LEFT_OUT = ("sha256", "published")  # of every config: the file's own hash is in the digest, and where it comes from decides nothing
 
 
 def digest(spec: Spec) -> str:

@@ -17,6 +17,11 @@ from reds_core.generators.latent import FIRST_REFERENCE_SEED
 from reds_core.models.config import Config, Count, Number
 
 BETA = 0.99  # of a held attribute that trajectory.beta does not name
+METHODS = {  # of trajectories -> what they do
+    "corrected": "every step is followed by a return to what is held",
+    "local": "directions are found anew at every waypoint",
+    "linear": "straight on along the directions found at the seed",
+}
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Positive = Annotated[Number, Field(gt=0)]
@@ -53,9 +58,7 @@ class Trajectory(Config):
     """How a trajectory moves through latent space."""
 
     method: Literal["corrected", "local", "linear"] = Field(
-        "corrected",
-        description="corrected: every step is followed by a return to what is held; local: directions are found anew at every "
-        "waypoint; linear: straight on along the directions found at the seed.",
+        "corrected", description=f"{'; '.join(f'{name}: {what}' for name, what in METHODS.items())}."
     )
     directions: Annotated[Count, Field(ge=1, le=100)] = Field(
         4, description="How many directions to follow from each seed; each is followed both ways."
@@ -64,17 +67,20 @@ class Trajectory(Config):
     step: Positive = Field(0.1, description="Distance between waypoints, in latent spreads.")
     directions_by: Literal["reds", "rayleigh", "maxc", "minf", "rand", "pca", "sefa", "interfacegan"] = Field(
         "reds",
-        description="How directions are chosen: reds is the published method, the next four are its ablations, and the last three "
-        "are the directions of other tools, fitted once and used for every seed.",
+        description="How directions are chosen: reds is the published method, with tolerances in place of beta if method is "
+        "corrected; the next four are its ablations, and the last three are the directions of other tools, fitted once and used "
+        "for every seed.",
     )
     beta: dict[str, Share] = Field(
         default_factory=dict,
         description="Per held attribute, the share of its Gram's squared eigenvalues that counts as held when directions are "
-        f"chosen; {BETA} for an attribute that is not named. `corrected` takes the largest for all.",
+        f"chosen; {BETA} for an attribute that is not named. Read by directions_by: minf, where corrected takes the largest for "
+        "all, and by reds with local or linear.",
     )
     beta_varied: Share = Field(
         0.999,
-        description="Likewise, the share of the varied attributes' squared eigenvalues that directions are taken from.",
+        description="Likewise, the share of the varied attributes' squared eigenvalues that directions are taken from. Read "
+        "by directions_by: maxc, and by reds with local or linear.",
     )
     tau: Positive = Field(
         1e-3, description="For directions_by: rayleigh: the ridge added to the held Gram, as a fraction of the Gram's trace."
@@ -90,6 +96,15 @@ class Trajectory(Config):
         description="How Jacobians are taken. differences: by finite differences, as published; reverse, forward: by automatic "
         "differentiation in that mode; auto: by whichever costs least.",
     )
+
+    def doubts(self) -> list[str]:
+        shares = self.directions_by == "reds" and self.method != "corrected"  # corrected chooses its own directions by tolerances
+        read = {"beta": shares or self.directions_by == "minf", "beta_varied": shares or self.directions_by == "maxc"}
+        return [
+            f"{name} has no effect with method: {self.method} and directions_by: {self.directions_by}; leave it out"
+            for name, needed in read.items()
+            if not needed and getattr(self, name) != getattr(Trajectory(), name)
+        ]
 
 
 class Judge(NetworkInput):

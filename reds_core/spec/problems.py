@@ -70,7 +70,7 @@ def reference_mistakes(raw: Mapping[str, Any]) -> list[str]:
 
 
 def field_mistakes(spec: Spec) -> list[str]:
-    """Returns the mistakes that the configs in a spec find in themselves, and fields in pixels that cannot be walked by."""
+    """Returns each config's own mistakes, and the fields in pixels that `walk_resolution` rules out."""
     found = [f"{key.removesuffix('.')}: {mistake}" for key, config in configs_in(spec) for mistake in config.mistakes()]
     if not getattr(spec.generator, "walk_resolution", None):
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from reds_core.errors import ModelError, SpecError
 from reds_core.runs.plan import plan
 from reds_core.spec.digest import digest
+from reds_core.spec.fields import METHODS, Trajectory
 from reds_core.spec.files import check_files
 from reds_core.spec.load import dump, load_spec
 from reds_core.spec.problems import doubts
@@ -194,6 +196,27 @@ def test_a_shard_always_holds_the_same_seeds(tmp_path: Path) -> None:
     short, long = (plan(load_spec(path, [f"seeds.count={n}"])) for n in (5, 8))
     assert short == [range(0, 2), range(2, 4), range(4, 5)]
     assert long[:2] == short[:2] and long[2] == range(4, 6)
+
+
+@pytest.mark.parametrize(
+    ("trajectory", "ignored"),
+    [
+        ({}, []),
+        ({"beta": {"class": 0.9}, "beta_varied": 0.9}, ["beta", "beta_varied"]),
+        ({"directions_by": "minf", "beta": {"class": 0.9}, "beta_varied": 0.9}, ["beta_varied"]),
+        ({"directions_by": "maxc", "beta": {"class": 0.9}, "beta_varied": 0.9}, ["beta"]),
+        ({"directions_by": "rayleigh", "beta_varied": 0.9}, ["beta_varied"]),
+        ({"method": "local", "beta": {"class": 0.9}, "beta_varied": 0.9}, []),
+        ({"method": "linear", "directions_by": "rand", "beta": {"class": 0.9}}, ["beta"]),
+    ],
+)
+def test_a_share_that_no_direction_reads_is_doubted(trajectory: dict[str, object], ignored: list[str]) -> None:
+    found = Trajectory.model_validate(trajectory).doubts()
+    assert [doubt.partition(" has no effect")[0] for doubt in found] == ignored
+
+
+def test_every_trajectory_method_says_what_it_does() -> None:
+    assert tuple(METHODS) == get_args(Trajectory.model_fields["method"].annotation)
 
 
 def test_a_judge_that_is_what_holds_is_doubted(tmp_path: Path) -> None:

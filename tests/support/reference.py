@@ -37,6 +37,7 @@ UNITS = {
     "weight": "a ratio", "duplicates": "spreads", "directions": "directions", "waypoints": "waypoints", "step": "latent spreads",
     "beta": "a share", "beta_varied": "a share", "tau": "a ratio", "tangent_size": "components",
 }  # fmt: skip
+UNITS_OF = {(MaskInput, "classes"): "indices", (LatentOptions, "classes"): "a count or names"}  # where one model differs
 
 MEANINGS = {"model": "The network."}  # of fields whose models have no description
 LINKS = {name: f" See [{name}](#{name.lower()})." for name in ("attributes", "trajectory", "judge", "shards", "region", "segment")}
@@ -265,7 +266,8 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
         default = "required" if name in schema.get("required", ()) else _default(model, name)
         meaning = (model.model_fields[name].description or MEANINGS[name]) + LINKS.get(name, "")
         value = _value(p)
-        yield f"| `{name}` | {value} | {default} | {UNITS[name] if NUMBER.search(value) else ''} | {meaning} |"
+        unit = (UNITS_OF.get((model, name)) or UNITS[name]) if NUMBER.search(value) else ""
+        yield f"| `{name}` | {value} | {default} | {unit} | {meaning} |"
     if shared:
         links = " and ".join(f"[{s.title[0].lower()}{s.title[1:]}](#{s.link})" for s in shared)
         yield from _text(f"{'Also takes' if own else 'Takes'} the keys of {links}.")
