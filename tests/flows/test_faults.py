@@ -96,7 +96,9 @@ def under_way(
         program.kill_all()
 
 
-def test_sigkill_of_the_flow(spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count) -> None:
+def test_a_killed_flow_continues_to_equal_bytes(
+    spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count
+) -> None:
     draw, out = random.Random(1), tmp_path / "out"
     for _ in range(3):
         with under_way(spec_path, out, environment, draw.randrange(1, 6)) as program:
@@ -114,7 +116,9 @@ def named(found: dict[int, list[str]]) -> list[tuple[str, list[str]]]:
     return [(f"shard-{index:05d}", problems) for index, problems in found.items()]
 
 
-def test_sigkill_of_workers(spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count) -> None:
+def test_killed_workers_cost_their_shards_only(
+    spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count
+) -> None:
     draw, out, kills = random.Random(2), tmp_path / "out", 0
     options = ("--engine", "processes", "--workers", 2)
     with under_way(spec_path, out, environment, 1, *options) as program:
@@ -130,7 +134,7 @@ def test_sigkill_of_workers(spec_path: Path, environment: Environment, expected:
     survived(**{"SIGKILL of a worker": kills})
 
 
-def test_sigkill_of_the_server(
+def test_a_killed_server_loses_no_finished_shard(
     spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, new_prefect_home: Callable[[], Path], survived: Count
 ) -> None:
     out, server = tmp_path / "out", Server(new_prefect_home())
@@ -157,7 +161,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_full_disk_and_a_read_only_one(
+def test_a_full_or_read_only_disk_is_one_clear_error(
     spec_path: Path, environment: Environment, expected: Any, small_disk: Path, survived: Count
 ) -> None:
     done = completed(spec_path, small_disk, environment)
@@ -173,7 +177,7 @@ def test_a_full_disk_and_a_read_only_one(
     survived(**{"full disk": 1, "read-only folder": 1})
 
 
-def test_a_clock_set_back_by_a_day(
+def test_a_clock_set_back_changes_no_byte(
     spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count
 ) -> None:
     library, switch, out = tmp_path / "clock.so", tmp_path / "back", tmp_path / "out"
@@ -213,7 +217,9 @@ def test_a_model_that_is_replaced_in_mid_run_stops_it(
     survived(**{"model replaced in mid-run": 1})
 
 
-def test_an_interrupted_upload(spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count) -> None:
+def test_an_interrupted_upload_is_made_again_once(
+    spec_path: Path, environment: Environment, expected: Any, tmp_path: Path, survived: Count
+) -> None:
     draw = random.Random(3)
     with serving() as s3, pytest.MonkeyPatch.context() as patch:
         for key, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": s3.url}.items():
@@ -240,8 +246,8 @@ def test_an_interrupted_upload(spec_path: Path, environment: Environment, expect
         done = completed(spec_path, "s3://faults/runs", far)
         assert done.returncode == 0, done.stderr
         assert of_shards(stored(folder)) == expected  # type: ignore[arg-type]
-        tars = s3.written(".json")
-        assert len([n for n in tars if n.startswith("shard")]) == SHARDS, "a shard was finished twice"
+        manifests = s3.written(".json")
+        assert len([n for n in manifests if n.startswith("shard")]) == SHARDS, "a shard was finished twice"
     survived(**{"SIGKILL in an upload": 2})
 
 

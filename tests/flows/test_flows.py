@@ -1,4 +1,4 @@
-"""The flow and its engines, against Prefect's own test server."""
+"""The flow and its engines, against a Prefect server that the tests start."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def tars(result: dict[str, Any]) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(Path(result["folder"]).glob("shard-*.tar"))}
 
 
-def test_both_engines_make_the_same_bytes(augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.engines import registry as engines
+def test_local_and_processes_make_the_same_bytes(augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.engines import registry
 
     spec = str(world(tmp_path / "world"))
     local = augment(spec=spec, out=str(tmp_path / "a"))
-    monkeypatch.setattr(engines, "pick_devices", lambda device, workers: ["cpu", "cpu:0"])
+    monkeypatch.setattr(registry, "pick_devices", lambda device, workers: ["cpu", "cpu:0"])
     processes = augment(spec=spec, out=str(tmp_path / "b"), engine="processes", workers=2)
     assert local["now"] == processes["now"] == 3 and local["accepted"] > 0
     assert tars(local) == tars(processes)
@@ -79,7 +79,7 @@ def test_a_dead_worker_costs_its_shard_only(augment: Any, tmp_path: Path) -> Non
 
 
 def test_a_stopped_worker_is_replaced_at_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.engines import base as engines
+    from flows.engines import base
     from flows.engines.processes import Processes
     from reds_core.runs import worker as work
     from reds_core.runs.run_folder import opened
@@ -88,19 +88,19 @@ def test_a_stopped_worker_is_replaced_at_its_deadline(tmp_path: Path, monkeypatc
 
     spec = load_spec(world(tmp_path / "world"))
     with opened(spec, folder_at(tmp_path / "out")) as folder:
-        maker = Processes(work.Request(spec, digest(spec), folder, None, False, ()), ["cpu"])
+        engine = Processes(work.Request(spec, digest(spec), folder, None, False, ()), ["cpu"])
         try:
-            assert maker(0).index == 0
-            monkeypatch.setattr(maker.deadline, "slowest", 0.0)
-            monkeypatch.setattr(engines, "FIRST_LIMIT", 1.0)
-            (pid,) = (maker.pools[0]._processes or {}).keys()
+            assert engine(0).index == 0
+            monkeypatch.setattr(engine.deadline, "slowest", 0.0)
+            monkeypatch.setattr(base, "FIRST_LIMIT", 1.0)
+            (pid,) = (engine.pools[0]._processes or {}).keys()
             os.kill(pid, signal.SIGSTOP)
             with pytest.raises(RunError, match="did not finish shard 1 in 1 s"):
-                maker(1)
-            monkeypatch.setattr(engines, "FIRST_LIMIT", 60.0)
-            assert maker(1).index == 1
+                engine(1)
+            monkeypatch.setattr(base, "FIRST_LIMIT", 60.0)
+            assert engine(1).index == 1
         finally:
-            maker.close()
+            engine.close()
 
 
 def on_a_gpu_that_is_gone(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
@@ -122,15 +122,15 @@ def a_poisonous_shard(request: Any, device: str, threads: int, index: int) -> di
 
 
 def test_a_shard_that_ends_every_process_is_not_the_devices_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.engines import processes as engines
+    from flows.engines import processes
 
-    monkeypatch.setattr(engines, "make", a_poisonous_shard)
-    maker: Any = engines.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
+    monkeypatch.setattr(processes, "make", a_poisonous_shard)
+    engine: Any = processes.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
 
     def make(index: int) -> str:
         for _ in range(5):
             with contextlib.suppress(WorkerDied):
-                made: str = maker(index)["device"]
+                made: str = engine(index)["device"]
                 return made
         return "nowhere"
 
@@ -138,18 +138,18 @@ def test_a_shard_that_ends_every_process_is_not_the_devices_fault(monkeypatch: p
         both = threading.Barrier(2)
         with ThreadPoolExecutor(2) as threads:
             made = list(threads.map(make, range(4)))
-            devices = set(threads.map(lambda _: (both.wait(60), maker.here())[1], range(2)))
+            devices = set(threads.map(lambda _: (both.wait(60), engine.here())[1], range(2)))
     finally:
-        maker.close()
-    assert made[0] == "nowhere" and "nowhere" not in made[1:] and maker.deaths == [0, 0] and devices == {"cpu:0", "cpu"}
+        engine.close()
+    assert made[0] == "nowhere" and "nowhere" not in made[1:] and engine.deaths == [0, 0] and devices == {"cpu:0", "cpu"}
 
 
 def test_a_deadline_follows_the_slowest_shard_so_far_and_says_how_long_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.engines import base as engines
+    from flows.engines import base
 
-    monkeypatch.setattr(engines, "FIRST_LIMIT", 0.3)
-    monkeypatch.setattr(engines, "PORTION", 0.1)
-    deadline = engines.Deadline()
+    monkeypatch.setattr(base, "FIRST_LIMIT", 0.3)
+    monkeypatch.setattr(base, "PORTION", 0.1)
+    deadline = base.Deadline()
 
     def never(timeout: float) -> NoReturn:
         time.sleep(timeout)
@@ -182,16 +182,16 @@ def test_a_server_that_is_away_while_progress_is_shown_ends_nothing(
 
 @pytest.mark.parametrize("broken", [on_a_gpu_that_is_gone, on_a_gpu_that_fails])
 def test_a_device_that_fails_again_and_again_is_no_longer_used(monkeypatch: pytest.MonkeyPatch, broken: Any) -> None:
-    from flows.engines import processes as engines
+    from flows.engines import processes
 
-    monkeypatch.setattr(engines, "make", broken)
-    maker: Any = engines.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
+    monkeypatch.setattr(processes, "make", broken)
+    engine: Any = processes.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
     deaths = []
 
     def make(index: int) -> int:
         for _ in range(3):
             with contextlib.suppress(WorkerDied):
-                made: int = maker(index)["index"]
+                made: int = engine(index)["index"]
                 return made
             deaths.append(index)
         raise AssertionError(f"shard {index} is lost")
@@ -200,7 +200,7 @@ def test_a_device_that_fails_again_and_again_is_no_longer_used(monkeypatch: pyte
         with ThreadPoolExecutor(2) as threads:
             assert list(threads.map(make, range(8))) == list(range(8)) and len(deaths) == 2
     finally:
-        maker.close()
+        engine.close()
 
 
 def test_mistakes_reach_the_caller_as_themselves(augment: Any, tmp_path: Path) -> None:
@@ -217,16 +217,16 @@ def test_mistakes_reach_the_caller_as_themselves(augment: Any, tmp_path: Path) -
 def test_a_shard_that_fails_is_named_and_the_others_are_made(
     augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    from flows.engines import local as engines
+    from flows.engines import local
 
-    real = getattr(engines, step)
+    real = getattr(local, step)
 
     def fail(request: Any, *rest: Any) -> Any:
         if getattr(rest[-1], "index", rest[-1]) == 1:
             raise RunError("the disk is full")
         return real(request, *rest)
 
-    monkeypatch.setattr(engines, step, fail)
+    monkeypatch.setattr(local, step, fail)
     with pytest.raises(RunError, match=r"1 of 3 shards failed \(1\): the disk is full"):
         augment(spec=str(world(tmp_path / "world")), out=str(tmp_path / "out"))
     (folder,) = (tmp_path / "out/tiny").iterdir()
@@ -244,13 +244,13 @@ def test_fresh_removes_what_was_made_and_nothing_else(augment: Any, tmp_path: Pa
 
 
 def test_one_process_at_a_time_sets_up_a_new_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import prefect_env as home
+    from flows import prefect_env
 
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     inside: list[int] = []
 
     def start() -> None:
-        with home.first_start():
+        with prefect_env.first_start():
             inside.append(1)
             assert len(inside) == 1
             time.sleep(0.05)

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from flows.engines import base as engines
+from flows.engines import base
 from flows.engines import ray as on_ray
 from flows.engines.local import Local
 from reds_core.errors import ModelError, RunError
@@ -42,34 +42,34 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Request, on
         local.close()
     with opened(spec, folder_at(place / "ray")) as run:
         request = Request(spec, digest(spec), run, None, False, ())
-        maker = on_ray.Ray(request, "cpu", 2)
+        engine = on_ray.Ray(request, "cpu", 2)
         try:
-            yield request, maker, path_of(folder)
+            yield request, engine, path_of(folder)
         finally:
-            maker.close()
+            engine.close()
             patch.undo()
 
 
 def test_ray_makes_the_same_bytes(made: Any) -> None:
-    request, maker, local = made
-    assert (maker.slots, maker.where) == (2, "cpu of Ray")
-    assert [maker(k).index for k in range(3)] == [0, 1, 2]
+    request, engine, local = made
+    assert (engine.slots, engine.where) == (2, "cpu of Ray")
+    assert [engine(k).index for k in range(3)] == [0, 1, 2]
     for tar in sorted(local.glob("*.tar")):
         assert tar.read_bytes() == request.folder.read(tar.name)
 
 
 def test_a_dead_or_stopped_worker_costs_its_shard_only(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, maker, _ = made
+    _, engine, _ = made
     with monkeypatch.context() as patch:
-        patch.setattr(maker, "task", maker.ray.remote(dies).options(max_retries=0))
+        patch.setattr(engine, "task", engine.ray.remote(dies).options(max_retries=0))
         with pytest.raises(RunError, match="the worker on cpu of Ray died while it made shard 1"):
-            maker(1)
-        patch.setattr(maker, "task", maker.ray.remote(hangs).options(max_retries=0))
-        patch.setattr(engines, "FIRST_LIMIT", 2.0)
-        patch.setattr(maker, "deadline", engines.Deadline())
+            engine(1)
+        patch.setattr(engine, "task", engine.ray.remote(hangs).options(max_retries=0))
+        patch.setattr(base, "FIRST_LIMIT", 2.0)
+        patch.setattr(engine, "deadline", base.Deadline())
         with pytest.raises(RunError, match="the worker on cpu of Ray did not finish shard 1 in 2 s and was stopped"):
-            maker(1)
-    assert maker(1).index == 1
+            engine(1)
+    assert engine(1).index == 1
 
 
 def dies(*_: Any) -> None:
@@ -81,24 +81,24 @@ def hangs(*_: Any) -> None:
 
 
 def test_mistakes_come_back_as_themselves(made: Any) -> None:
-    request, maker, _ = made
+    request, engine, _ = made
     (path_of(request.folder).parents[2] / "world/c.pt").write_bytes(b"no network")
-    maker.request = dataclasses.replace(request, digest="other")  # another job: the actor loads its networks again
+    engine.request = dataclasses.replace(request, digest="other")  # another job: the actor loads its networks again
     try:
         with pytest.raises(ModelError, match=r"c\.pt is not a TorchScript file") as caught:
-            maker(0)
+            engine(0)
     finally:
-        maker.request = request
+        engine.request = request
     assert type(caught.value) is ModelError
 
 
 def test_a_gpu_that_nobody_offers_is_said(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, maker, _ = made
-    monkeypatch.setattr(maker, "_count", {"CPU": 2, "GPU": 0}.__getitem__)  # this machine may have one
+    _, engine, _ = made
+    monkeypatch.setattr(engine, "_count", {"CPU": 2, "GPU": 0}.__getitem__)  # this machine may have one
     with pytest.raises(ModelError, match="no node of the Ray cluster offers a GPU: 1 nodes with 2 cores; use the device cpu"):
-        maker._pick("cuda", None)
+        engine._pick("cuda", None)
     with pytest.raises(ModelError, match="the device must be cuda, got cuda:1"):
-        maker._pick("cuda:1", None)
+        engine._pick("cuda:1", None)
 
 
 def test_a_cluster_that_is_not_there_is_said(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
