@@ -59,7 +59,7 @@ def show(s: Summary, report: str) -> None:
     """Creates the artifacts of a finished run."""
     name = s.spec.name
     create_table_artifact(key=_key("totals", name), table=[totals_row(s)], description=f"Totals of {name}")
-    link = s.origin.url("report.html")
+    link = s.home.url("report.html")
     create_link_artifact(key=_key("report", name), link=link, link_text=report, description=f"Report of {name}")
     if s.totals.accepted:
         data = base64.b64encode(png(s)).decode()

@@ -38,20 +38,20 @@ class UserError(RedsError):
 
 
 class SpecError(UserError):
-    """The spec is wrong. `problems` lists every mistake found, each as "where: what"."""
+    """The spec is wrong. `where` names it; `problems` lists every mistake found, each as "where: what"."""
 
-    def __init__(self, source: str, problems: list[str], *, parameter: str = "") -> None:
-        self.source = source
+    def __init__(self, where: str, problems: list[str], *, parameter: str = "") -> None:
+        self.where = where
         self.problems = problems
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        super().__init__(f"{source}: {count}\n" + "\n".join(f"  {p}" for p in problems), parameter=parameter)
+        super().__init__(f"{where}: {count}\n" + "\n".join(f"  {p}" for p in problems), parameter=parameter)
 
     def at(self, where: str) -> SpecError:
-        return SpecError(f"{where}: {self.source}", self.problems, parameter=self.parameter)
+        return SpecError(f"{where}: {self.where}", self.problems, parameter=self.parameter)
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[str, list[str]], dict[str, str]]:
         # Exceptions are rebuilt from their message when they cross processes; this one needs its parts.
-        return SpecError, (self.source, self.problems), {"parameter": self.parameter}
+        return SpecError, (self.where, self.problems), {"parameter": self.parameter}
 
 
 class ModelError(UserError):

@@ -15,7 +15,7 @@ def verify(folder: RunFolder) -> None:
     from reds_core.runs.manifest import cure, read_manifests
     from reds_core.runs.totals import totals
     from reds_core.runs.verify import STRAY, verify_run
-    from reds_core.storage.places import near
+    from reds_core.storage.places import on_disk
 
     place = existing(folder)
     found = verify_run(place)
@@ -23,7 +23,7 @@ def verify(folder: RunFolder) -> None:
         print(problem)
     strays = found.pop(STRAY, [])
     bad = sum(bool(problems) for problems in found.values())
-    with near(place, ".json") as here:
+    with on_disk(place, ".json") as here:
         summed = totals(read_manifests(here))
     if bad:
         print(f"{folder}: {bad} of {len(found)} shards damaged or missing; for each, {cure(place)}")

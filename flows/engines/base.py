@@ -16,7 +16,7 @@ from reds_core.runs.worker import Request
 
 FIRST_LIMIT = 6 * 3600.0  # seconds for a shard while none is finished to compare with
 LEAST_LIMIT = 900.0
-PORTION = 60.0  # seconds after which the limit is asked again
+PORTION = 60.0  # seconds after which the limit is computed again
 LEAST_PORTION = 0.05  # a wait of a few microseconds cannot be told from an error of the shard's own
 
 

@@ -17,13 +17,12 @@ import pyarrow.parquet as pq
 
 from reds_core.reports.summary import Summary
 from reds_core.runs.manifest import read_manifests
+from reds_core.runs.samples import MEDIA_TYPES
 from reds_core.storage.folder import hash_of
-from reds_core.storage.local import PART
 from reds_core.types import key_of
 
 TABLE = "samples.parquet"
 NAME = "croissant.json"
-MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 TYPES = {"i": "sc:Integer", "f": "sc:Float", "b": "sc:Boolean"}
 # The format's terms, which a reader looks up in the context.
 TERMS = (
@@ -52,19 +51,17 @@ def write_croissant(s: Summary) -> None:
 
 def _write_table(s: Summary) -> dict[str, str]:
     """Writes samples.parquet, a shard at a time, and returns the Croissant types of its columns by name."""
-    part, writer, columns = s.folder.path / f"{PART}{TABLE}", None, {}
-    try:
+    writer, columns = None, {}
+    with s.folder.drafts([TABLE]) as parts:
         for manifest in read_manifests(s.folder):
             rows = _samples(pd.read_parquet(s.folder.path / f"{manifest.stem}.parquet"))
             columns = {str(name): TYPES.get(kind.kind, "sc:Text") for name, kind in rows.dtypes.items()}
             table = pa.Table.from_pandas(rows, preserve_index=False)
-            writer = writer or pq.ParquetWriter(part, table.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(parts[TABLE], table.schema, compression="zstd")
             writer.write_table(table)
         if writer is not None:
             writer.close()
-            part.replace(s.folder.path / TABLE)
-    finally:
-        part.unlink(missing_ok=True)
+            s.folder.send(parts[TABLE], TABLE)
     return columns
 
 
@@ -132,7 +129,7 @@ def _files(tars: list[dict[str, Any]], image: str) -> Iterator[dict[str, Any]]:
         yield _file(tar["name"], "application/x-tar", tar["sha256"]) | {"contentSize": f"{tar['bytes']} B"}
     yield {
         "@type": "cr:FileSet", "@id": "images", "name": "images", "containedIn": [{"@id": tar["name"]} for tar in tars],
-        "encodingFormat": MEDIA[image], "includes": f"*.{image}",
+        "encodingFormat": MEDIA_TYPES[image], "includes": f"*.{image}",
     }  # fmt: skip
 
 

@@ -37,8 +37,8 @@ def write_pages(s: Summary) -> str:
     s.folder.write("report.html", page(s).encode())
     write_croissant(s)
     for name in (n for n in PAGE_NAMES if s.folder.size(n) is not None):
-        s.origin.send(s.folder.path / name, name)  # on a disk it is there already
-    return str(s.origin / "report.html")
+        s.home.send(s.folder.path / name, name)  # on a disk it is there already
+    return str(s.home / "report.html")
 
 
 def page(s: Summary) -> str:

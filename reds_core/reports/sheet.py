@@ -16,12 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reds_core.reports.summary import Summary
 from reds_core.runs.manifest import Manifest, damaged, read_manifests
-from reds_core.runs.verify import samples
+from reds_core.runs.samples import MEDIA_TYPES, read_samples
 from reds_core.storage.folder import hash_of
 
 MOST_SEEDS = 24
 LARGEST = 192  # pixels, the longer side of an image in a report
-MIME = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 SMALL = 128  # pixels; a narrower image is enlarged without smoothing
 MINUS = "\N{MINUS SIGN}"
 SHORT = {"not_finite": "not finite", "seed_label": "seed's label", "step_underflow": "no step"}
@@ -50,11 +49,11 @@ def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
         table = pd.read_parquet(s.folder.path / f"{manifest.stem}.parquet")
         groups = {f"s{manifest.first_seed + i:08d}" for i in mine}
         files: dict[str, dict[str, tuple[str, bytes]]] = {g: {} for g in groups}
-        with _whole_tar(s, manifest) as tar:
-            for key, members in samples(tar):
+        with _intact_tar(s, manifest) as tar:
+            for key, members in read_samples(tar):
                 group = key.partition("-")[0]
                 if group in groups:
-                    image = next(e for e in members if e in MIME)
+                    image = next(e for e in members if e in MEDIA_TYPES)
                     files[group][key] = _shown(image, members[image])
         for group in sorted(groups):
             rows = table[table.key.str.startswith(group)]
@@ -73,16 +72,16 @@ def _shown(extension: str, content: bytes) -> tuple[str, bytes]:
 
 
 @contextlib.contextmanager
-def _whole_tar(s: Summary, manifest: Manifest) -> Iterator[Path]:
+def _intact_tar(s: Summary, manifest: Manifest) -> Iterator[Path]:
     """Yields the path of a shard's tar. Raises ShardDamaged if it differs from its manifest."""
     with contextlib.ExitStack() as stack:
         try:
-            tar = stack.enter_context(s.origin.fetched(f"{manifest.stem}.tar"))
-            whole = hash_of(tar) == manifest.sha256
+            tar = stack.enter_context(s.home.fetched(f"{manifest.stem}.tar"))
+            intact = hash_of(tar) == manifest.sha256
         except FileNotFoundError:
-            whole = False
-        if not whole:
-            raise damaged(s.origin, manifest.index)
+            intact = False
+        if not intact:
+            raise damaged(s.home, manifest.index)
         yield tar
 
 
@@ -92,7 +91,7 @@ class Cell:
 
     title: str
     reason: str  # in a word or two; "" if it was accepted
-    source: str  # its image as a data URL; "" if it was rejected
+    data_url: str  # its image as a data URL; "" if it was rejected
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Card:
+class SeedCard:
     """A seed on the sheet."""
 
     seed: int
@@ -120,7 +119,7 @@ class Card:
 class ContactSheet:
     """What `templates/sheet.html.j2` draws."""
 
-    seeds: list[Card]
+    seeds: list[SeedCard]
     waypoints: int
     small: bool  # whether images are enlarged without smoothing
 
@@ -135,16 +134,16 @@ def contact_sheet(s: Summary) -> ContactSheet:
     return ContactSheet(cards, s.spec.trajectory.waypoints, width < SMALL)
 
 
-def _card(block: SeedBlock) -> Card:
+def _card(block: SeedBlock) -> SeedCard:
     own, rows = block.own, []
     if own.accepted:
         for (direction, sign), candidates in block.rows.groupby(["direction", "sign"], sort=False):
             name = f"d{direction} {'+' if int(str(sign)) > 0 else MINUS}"
             rows.append(Row(name, [_cell(block, row) for row in candidates.to_dict("records")]))
-    title, source = f"seed {own.seed}", _source(block, own.key) if own.accepted else ""
-    cell = Cell(title, short(own.reason), source)
+    title, data_url = f"seed {own.seed}", _data_url(block, own.key) if own.accepted else ""
+    cell = Cell(title, short(own.reason), data_url)
     accepted = int(block.rows.accepted.sum())
-    return Card(own.seed, own.label_name, cell, accepted, len(block.rows), rows, dropped=not own.accepted)
+    return SeedCard(own.seed, own.label_name, cell, accepted, len(block.rows), rows, dropped=not own.accepted)
 
 
 def _cell(block: SeedBlock, row: Mapping[Hashable, Any]) -> Cell:
@@ -152,12 +151,12 @@ def _cell(block: SeedBlock, row: Mapping[Hashable, Any]) -> Cell:
     measured = {str(k): v for k, v in row.items() if str(k).startswith(("drift_", "effect_")) and not math.isnan(v)}
     figures = "".join(f", {k.replace('_', ' ', 1)} {v:.3f}" for k, v in measured.items())
     title = f"waypoint {row['waypoint']}: {reason or 'accepted'}{figures}"
-    return Cell(title, reason, _source(block, row["key"]) if row["accepted"] else "")
+    return Cell(title, reason, _data_url(block, row["key"]) if row["accepted"] else "")
 
 
-def _source(block: SeedBlock, key: str) -> str:
+def _data_url(block: SeedBlock, key: str) -> str:
     extension, content = block.files[key]
-    return f"data:{MIME[extension]};base64,{base64.b64encode(content).decode()}"
+    return f"data:{MEDIA_TYPES[extension]};base64,{base64.b64encode(content).decode()}"
 
 
 def short(reason: str) -> str:
@@ -182,7 +181,7 @@ def png(s: Summary, seeds: int = 8, cells: int = 8) -> bytes:
     for r, block in enumerate(rows):
         y = head + r * (cell + gap)
         draw.text((6, y + cell // 2 - 7), str(block.own.label_name or block.own.key)[:14], fill="#1c2430", font=font)
-        for i, key in enumerate([block.own.key, *_spread(block, cells)]):
+        for i, key in enumerate([block.own.key, *_farthest_first(block, cells)]):
             image = Image.open(io.BytesIO(block.files[key][1])).convert("RGB")
             image = image.resize((cell, cell), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
             picture.paste(image, (label + i * (cell + gap) + (8 if i else 0), y))
@@ -202,7 +201,7 @@ def _fullest(s: Summary, seeds: int, cells: int) -> list[SeedBlock]:
     return full or others[:seeds]
 
 
-def _spread(block: SeedBlock, count: int) -> list[str]:
+def _farthest_first(block: SeedBlock, count: int) -> list[str]:
     """Returns the keys of `count` accepted variants: the farthest of each trajectory first, then the second farthest, and so on."""
     accepted = block.rows[block.rows.accepted].copy()
     accepted["turn"] = accepted.sort_values("waypoint", ascending=False).groupby(["direction", "sign"]).cumcount()

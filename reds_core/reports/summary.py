@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from reds_core.errors import OutputError, SpecError
-from reds_core.runs.manifest import Manifest, damaged, is_whole, read_manifests
+from reds_core.runs.manifest import Manifest, damaged, is_intact, read_manifests
 from reds_core.runs.totals import Totals, progress, totals
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, hash_of
 from reds_core.storage.local import LocalFolder
-from reds_core.storage.places import near
+from reds_core.storage.places import on_disk
 
 BIN = 0.005
 BINS = 800  # up to 4 spreads; larger values count in the last bin
@@ -67,7 +67,7 @@ class Summary:
     """A run's spec, totals and distributions."""
 
     folder: LocalFolder  # the run's own, or a copy of its small files
-    origin: Folder  # where the run lies
+    home: Folder  # where the run lies
     spec: Spec
     totals: Totals
     progress: str  # "1 of 2 shards"; "" if the run is complete
@@ -98,7 +98,7 @@ class Summary:
 
 
 @contextlib.contextmanager
-def summarised(origin: Folder) -> Iterator[Summary]:
+def summarised(home: Folder) -> Iterator[Summary]:
     """Yields a run's summary; until it is left, no other process writes the run's pages.
 
     Raises:
@@ -106,25 +106,25 @@ def summarised(origin: Folder) -> Iterator[Summary]:
         ShardDamaged: a shard differs from its manifest.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(origin.pages_locked())
-        folder = stack.enter_context(near(origin, "spec.yaml", ".json", ".parquet"))
-        yield _summary(folder, origin)
+        stack.enter_context(home.pages_locked())
+        folder = stack.enter_context(on_disk(home, "spec.yaml", ".json", ".parquet"))
+        yield _summary(folder, home)
 
 
-def _summary(folder: LocalFolder, origin: Folder) -> Summary:
+def _summary(folder: LocalFolder, home: Folder) -> Summary:
     try:
         spec = load_spec(folder.path / "spec.yaml")
     except SpecError as error:
-        raise OutputError(f"{origin} is not a run: {str(error).replace(str(folder), str(origin))}") from error
-    sizes, manifests = origin.files(), list(read_manifests(folder))
+        raise OutputError(f"{home} is not a run: {str(error).replace(str(folder), str(home))}") from error
+    sizes, manifests = home.files(), list(read_manifests(folder))
     attributes = [Attribute(n, "held", t) for n, t in spec.held.items()]
     attributes += [Attribute(n, "varied", g.minimum) for n, g in spec.varied.items()]
     summed = totals(manifests)
-    s = Summary(folder, origin, spec, summed, progress(spec, summed), attributes)
+    s = Summary(folder, home, spec, summed, progress(spec, summed), attributes)
     for manifest in manifests:
         table = folder.path / f"{manifest.stem}.parquet"
-        if not is_whole(origin, sizes, manifest) or (not origin.reads_to_compare and hash_of(table) != manifest.parquet_sha256):
-            raise damaged(origin, manifest.index)
+        if not is_intact(home, sizes, manifest) or (not home.reads_to_compare and hash_of(table) != manifest.parquet_sha256):
+            raise damaged(home, manifest.index)
         s.manifest = manifest
         for a in attributes:
             a.spread = manifest.spreads.get(a.name, a.spread)

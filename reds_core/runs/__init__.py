@@ -2,11 +2,11 @@
 
 plan         which seeds each shard holds
 manifest     a shard's manifest, and whether the shard's files match it
-samples      a candidate -> the files of a sample, and a row of the table
-verify       is a run whole? Every shard against its manifest
+samples      a candidate -> the files of a sample, and a row of the table; a tar -> its samples
+verify       is a run intact? Every shard against its manifest
 publish      a finished shard -> its folder
 shards       candidates -> a shard's tar, table and manifest
-run_folder   a run's folder: opened, cleared of leftovers, asked for what is missing
+run_folder   a run's folder: opened, cleared of leftovers, and which shards are missing
 totals       what a run's shards add up to; the list of all runs
 worker       one shard from request to manifest, in whichever process
 """

@@ -1,7 +1,7 @@
 """A shard's manifest: what the shard holds, what it cost, and the hashes of its files.
 
 It is written last, so that a shard without a manifest is not finished. A seal, the hash of all that it says but its time, tells a
-damaged manifest from a whole one.
+damaged manifest from an intact one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reds_core.storage.folder import Folder, Sizes
 from reds_core.types import Passes
 
 SCHEMA: Literal[1] = 1
-KINDS = ("tar", "parquet", "json")  # a shard's files, in the order in which they are written
+FILES = ("tar", "parquet", "json")  # the kinds of a shard's files, in the order in which they are written
 NAME = re.compile(r"shard-(\d{5,})\.(tar|parquet|json)")
 DIGEST = re.compile("[0-9a-f]{16}")
 
@@ -64,9 +64,10 @@ class Manifest(BaseModel):
         return Passes(**self.passes)
 
     def files(self) -> Iterator[tuple[str, str, int | None, str]]:
-        """The shard's other files: kind, name, size in bytes (None: not known) and sha256."""
-        yield "tar", f"{self.stem}.tar", self.bytes, self.sha256
-        yield "parquet", f"{self.stem}.parquet", None, self.parquet_sha256
+        """Yields the shard's other files: kind, name, size in bytes (None: not known) and sha256."""
+        names = names_of(self.index)
+        yield "tar", names["tar"], self.bytes, self.sha256
+        yield "parquet", names["parquet"], None, self.parquet_sha256
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the manifest as plain JSON values, in the order of its fields."""
@@ -90,6 +91,11 @@ def seal(said: dict[str, Any]) -> str:
 def stem(index: int) -> str:
     """Returns the name that a shard's files share."""
     return f"shard-{index:05d}"
+
+
+def names_of(index: int) -> dict[str, str]:
+    """Returns the names of a shard's files by kind, in the order in which they are written."""
+    return {kind: f"{stem(index)}.{kind}" for kind in FILES}
 
 
 def indices(files: Iterable[str], kind: str = r"\w+") -> list[int]:
@@ -123,7 +129,7 @@ def read_manifests(folder: Folder) -> Iterator[Manifest]:
             yield manifest
 
 
-def is_whole(folder: Folder, sizes: Sizes, manifest: Manifest) -> bool:
+def is_intact(folder: Folder, sizes: Sizes, manifest: Manifest) -> bool:
     """Returns whether a shard's files are those of its manifest, as far as its folder can tell without a download.
 
     Args:
@@ -131,7 +137,7 @@ def is_whole(folder: Folder, sizes: Sizes, manifest: Manifest) -> bool:
         sizes: those of the shard's files, at least.
         manifest: the shard's.
     """
-    return all(folder.resembles(sizes, name, size, sha256) for _, name, size, sha256 in manifest.files())
+    return all(folder.matches(sizes, name, size, sha256) for _, name, size, sha256 in manifest.files())
 
 
 def damaged(folder: Folder, index: int) -> ShardDamaged:

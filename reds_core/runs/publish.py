@@ -1,13 +1,16 @@
-"""A finished shard into its folder, where another run may be about to put the same one.
+"""Puts a finished shard into its folder, where another run may be about to put the same one.
 
     tar        put there only if it is new: whichever run creates the tar first owns the shard; another one waits for the manifest
-    parquet
+    parquet    put there next, over any older one
     manifest   put there last; no manifest, no shard
 
-On a disk locks keep other runs out, and the first try succeeds. In a store two runs may compute one shard, but only one of them
-writes it, or their bytes are equal. What a killed run left without a manifest is replaced. If that run was not dead after all, or
-two runs replace one shard, whichever overwrote anything checks at the end that what is there belongs together, and else writes all
-of it again: so the last run to leave has seen a whole shard.
+On a disk, locks keep other runs out, and the first try succeeds. In a store there are three cases:
+
+- The shard is new: two runs may compute it, but only one of them writes it, or their bytes are equal.
+- A killed run left a tar without a manifest: it is replaced.
+- Two runs write at once, because the first was not dead after all, or because both replace one shard: whichever overwrote anything
+  checks at the end that what is there belongs together, and otherwise writes all of it again. So the last run to leave has seen an
+  intact shard.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reds_core.errors import RunError
-from reds_core.runs.manifest import KINDS, Manifest, read_manifest
+from reds_core.runs.manifest import Manifest, names_of, read_manifest
 from reds_core.storage.folder import Folder
 
 MANIFEST_WAIT, POLL = 30.0, 1.0  # seconds after which a tar without a manifest is taken for a killed run's
@@ -38,7 +41,7 @@ def publish(parts: Mapping[str, Path], folder: Folder, manifest: Manifest) -> Ma
     Raises:
         StorageError: the store refuses or does not answer. RunError: other runs keep replacing this shard.
     """
-    names = {kind: f"{manifest.stem}.{kind}" for kind in KINDS}
+    names = names_of(manifest.index)
     if folder.read(names["json"]) is not None:
         old = _as_good_as(manifest, folder)
         if old is not None:
@@ -62,8 +65,8 @@ def publish(parts: Mapping[str, Path], folder: Folder, manifest: Manifest) -> Ma
             folder.flush()
             return there
         folder.remove(names["json"])
-        for kind in KINDS:
-            folder.send(parts[kind], names[kind])
+        for kind, name in names.items():
+            folder.send(parts[kind], name)
     raise RunError(f"{folder / manifest.stem}: other runs keep replacing this shard; let one of them finish, then run again")
 
 

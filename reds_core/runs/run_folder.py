@@ -6,14 +6,13 @@ import contextlib
 from collections.abc import Iterator
 
 from reds_core.errors import UserError
-from reds_core.runs.manifest import Manifest, indices, is_whole, read_manifest, stem
+from reds_core.runs.manifest import Manifest, indices, is_intact, read_manifest, stem
 from reds_core.runs.plan import plan
 from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import dump, load_spec
-from reds_core.storage.folder import Folder
-from reds_core.storage.local import PART
-from reds_core.storage.places import near
+from reds_core.storage.folder import PART, Folder
+from reds_core.storage.places import on_disk
 
 PAGE_NAMES = ("report.html", "README.md", "samples.parquet", "croissant.json")  # the last describes the one before
 ALL = range(2**40)  # more shards than any run has
@@ -57,7 +56,7 @@ def pending(folder: Folder, spec: Spec, among: range | None = None) -> list[int]
 
     On a disk every finished shard is read. Of a folder in a store the manifests are read and compared with one listing.
     """
-    with near(folder, ".json") as here:
+    with on_disk(folder, ".json") as here:
         sizes, planned = folder.files(), plan(spec)
         wanted = range(len(planned)) if among is None else among
         return [index for index in wanted if not _is_finished(folder, sizes, read_manifest(here, index), planned[index])]
@@ -68,7 +67,7 @@ def made_meanwhile(folder: Folder, spec: Spec, index: int) -> Manifest | None:
     found = read_manifest(folder, index)
     if found is None or found.seeds < len(plan(spec)[index]):
         return None
-    return found if is_whole(folder, {name: folder.size(name) for _, name, _, _ in found.files()}, found) else None
+    return found if is_intact(folder, {name: folder.size(name) for _, name, _, _ in found.files()}, found) else None
 
 
 def grown(spec: Spec, out: Folder) -> Spec:
@@ -81,7 +80,7 @@ def grown(spec: Spec, out: Folder) -> Spec:
 
 
 def _is_finished(folder: Folder, sizes: dict[str, int], manifest: Manifest | None, planned: range) -> bool:
-    return manifest is not None and manifest.seeds >= len(planned) and is_whole(folder, sizes, manifest)
+    return manifest is not None and manifest.seeds >= len(planned) and is_intact(folder, sizes, manifest)
 
 
 def _is_of_a_run(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A candidate as the files of a WebDataset sample, and as a row of the shard's table.
+"""A candidate as the files of a WebDataset sample, and as a row of the shard's table; and the samples of a tar, read back.
 
     s00000123-d02p-w03.png  .cls  .json  .latent.npy
 
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,8 @@ from reds_core.types import Candidate, key_of
 from reds_core.variants.images import file_of
 from reds_core.variants.job import Job
 from reds_core.version import __version__
+
+MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}  # of a sample's image, by its extension
 
 
 def files_of(candidate: Candidate, job: Job, digest: str) -> dict[str, bytes]:
@@ -37,6 +42,26 @@ def row_of(candidate: Candidate) -> dict[str, Any]:
     row = {name: getattr(candidate, name) for name in names}
     row |= {f"drift_{name}": value for name, value in candidate.drifts.items()}
     return row | {f"effect_{name}": value for name, value in candidate.effects.items()}
+
+
+def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yields the samples of a tar, one at a time: key, and files by extension."""
+    key: str | None = None
+    files: dict[str, bytes] = {}
+    with tarfile.open(path, "r|") as tar:
+        for member in tar:
+            # A folder's or a hole's size may be anything: tarfile would read on to there for years, or fill the memory with zeros.
+            if not member.isreg() or member.issparse():
+                raise tarfile.ReadError(f"{member.name} is not a plain file")
+            name, _, extension = member.name.partition(".")
+            if name != key:
+                if key is not None:
+                    yield key, files
+                key, files = name, {}
+            content = tar.extractfile(member)
+            files[extension] = content.read() if content else b""
+    if key is not None:
+        yield key, files
 
 
 def _record(candidate: Candidate, job: Job, digest: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import torch
 import webdataset as wds
 
 from reds_core.errors import RunError
-from reds_core.runs.manifest import KINDS, Manifest, stem
+from reds_core.runs.manifest import Manifest, names_of
 from reds_core.runs.publish import publish
 from reds_core.runs.samples import files_of, row_of
 from reds_core.runs.verify import tar_problems
@@ -63,8 +63,8 @@ def write_shard(folder: Folder, run_digest: str, shard: ComputedShard) -> Manife
         StorageError, OutputError, RunError: the disk is full or cannot be written, the store refuses or does not answer. Nothing
             unfinished looks finished, and an older shard is untouched.
     """
-    names = {kind: f"{stem(shard.index)}.{kind}" for kind in KINDS}
-    with folder.bench(list(names.values())) as paths:
+    names = names_of(shard.index)
+    with folder.drafts(list(names.values())) as paths:
         parts = {kind: paths[name] for kind, name in names.items()}
         _write_tar(parts["tar"], (c for c in shard.candidates if c.accepted), shard.job, run_digest)
         _write_table(parts["parquet"], shard.candidates)

@@ -13,7 +13,7 @@ from reds_core.runs.plan import plan
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder
-from reds_core.storage.places import near
+from reds_core.storage.places import on_disk
 from reds_core.types import Passes
 
 
@@ -91,7 +91,7 @@ def runs(out: Folder) -> list[Run]:
     """Returns the runs two levels below a folder, or the folder itself if it is one; newest first."""
     found = []
     for folder in _run_folders(out):
-        with near(folder, "spec.yaml", ".json") as here:
+        with on_disk(folder, "spec.yaml", ".json") as here:
             summed = totals(read_manifests(here))
             try:
                 so_far = progress(load_spec(here.path / "spec.yaml"), summed)

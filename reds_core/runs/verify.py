@@ -1,4 +1,4 @@
-"""Is a run whole? Every shard against its manifest: hash, size, counts, and every image decoded.
+"""Is a run intact? Every shard against its manifest: hash, size, counts, and every image decoded.
 
 Readers of tars silently miss a cut at a member's border, a flipped header and zeroed blocks; only a hash finds all of it.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,26 +19,27 @@ from PIL import Image
 from reds_core.errors import OutputError, RedsError
 from reds_core.runs.manifest import Manifest, indices, read_manifest, stem
 from reds_core.runs.plan import plan
+from reds_core.runs.samples import read_samples
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, hash_of
-from reds_core.storage.places import near
+from reds_core.storage.places import on_disk
 
 STRAY = -1  # in verify_run's answer: tars that are not shards of the run
 
 
 def verify_shard(folder: Folder, index: int) -> list[str]:
-    """Returns what is wrong with a shard, in words; nothing if it is whole."""
-    with near(folder, f"{stem(index)}.json") as here:
+    """Returns what is wrong with a shard, in words; nothing if it is intact."""
+    with on_disk(folder, f"{stem(index)}.json") as here:
         return _examined(folder, here, index)[1]
 
 
 def verify_run(folder: Folder) -> dict[int, list[str]]:
-    """Returns every shard that a run has or should have, with what is wrong with it; under STRAY, tars that are none of its shards.
+    """Returns every shard that a run has or should have, with what is wrong with it; under STRAY, tars that are not shards of it.
 
     Raises:
         OutputError: the folder is not a run.
     """
-    with near(folder, "spec.yaml", ".json") as here:
+    with on_disk(folder, "spec.yaml", ".json") as here:
         try:
             planned = plan(load_spec(here.path / "spec.yaml"))
         except RedsError as error:
@@ -113,7 +113,7 @@ def tar_problems(path: Path, expected: int) -> list[str]:
     seen: set[str] = set()
     extensions: set[str] | None = None
     try:
-        for key, files in samples(path):
+        for key, files in read_samples(path):
             if key in seen:
                 problems.append(f"the key {key} occurs twice")
             seen.add(key)
@@ -129,26 +129,6 @@ def tar_problems(path: Path, expected: int) -> list[str]:
         problems.append(f"holds {len(seen)} samples, the manifest counts {expected}")
     # Names from a damaged header may hold bytes that are not text, or that steer a terminal.
     return [p if p.isprintable() else ascii(p)[1:-1] for p in problems]
-
-
-def samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yields the samples of a tar, one at a time: key, and files by extension."""
-    key: str | None = None
-    files: dict[str, bytes] = {}
-    with tarfile.open(path, "r|") as tar:
-        for member in tar:
-            # A folder's or a hole's size may be anything: tarfile would read on to there for years, or fill the memory with zeros.
-            if not member.isreg() or member.issparse():
-                raise tarfile.ReadError(f"{member.name} is not a plain file")
-            name, _, extension = member.name.partition(".")
-            if name != key:
-                if key is not None:
-                    yield key, files
-                key, files = name, {}
-            content = tar.extractfile(member)
-            files[extension] = content.read() if content else b""
-    if key is not None:
-        yield key, files
 
 
 def _sample_problems(files: dict[str, bytes]) -> Iterator[str]:

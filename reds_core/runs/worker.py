@@ -1,4 +1,4 @@
-"""One shard, from a request to its manifest, in whichever process is asked: each process loads the networks once.
+"""One shard, from a request to its manifest, made in the process that calls: each process loads the networks once.
 
 Where a GPU's memory runs out, the shard is computed again with half the batch, and so are those after it.
 """

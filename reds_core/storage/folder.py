@@ -1,7 +1,7 @@
 """What a folder of runs offers, wherever it lies.
 
 Readers and networks work on a disk alone, so `on_disk` and `fetched` give files as paths there: the folder's own, or copies. A file
-is put into a folder whole or not at all: nothing unfinished is ever seen under its final name.
+is put into a folder as a whole or not at all: nothing unfinished is ever seen under its final name.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
+
+PART = ".part-"  # before the name of a file that is being written
 
 Sizes = Mapping[str, int | None]  # files by name: bytes, None where there is no such file
 
@@ -25,7 +27,7 @@ def hash_of(path: Path) -> str:
 class Folder(ABC):
     """A folder on a disk or in an object store. Equal folders compare equal; `str` gives the path or URL."""
 
-    reads_to_compare: bool  # whether `resembles` reads every byte, and so notices any damage
+    reads_to_compare: bool  # whether `matches` reads every byte, and so notices any damage
 
     @property
     @abstractmethod
@@ -86,7 +88,7 @@ class Folder(ABC):
         """Gives a file of the folder on a disk. Raises FileNotFoundError if there is no such file."""
 
     @abstractmethod
-    def resembles(self, sizes: Sizes, name: str, size: int | None, sha256: str) -> bool:
+    def matches(self, sizes: Sizes, name: str, size: int | None, sha256: str) -> bool:
         """Returns whether a file is as described, as far as this folder can tell without a download.
 
         Args:
@@ -126,8 +128,8 @@ class Folder(ABC):
         """Writes a small file, all or nothing."""
 
     @abstractmethod
-    def bench(self, names: Sequence[str]) -> AbstractContextManager[dict[str, Path]]:
-        """Gives paths on a disk, by name, at which files are made before `send` puts them in. What is left of them goes."""
+    def drafts(self, names: Sequence[str]) -> AbstractContextManager[dict[str, Path]]:
+        """Gives paths on a disk, by name, at which files are made before `send` puts them in. Removes what is left there."""
 
     @abstractmethod
     def send(self, path: Path, name: str, *, only_new: bool = False) -> bool:

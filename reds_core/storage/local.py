@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reds_core.storage.disk import locked, writing
-from reds_core.storage.folder import Folder, Sizes, hash_of
+from reds_core.storage.folder import PART, Folder, Sizes, hash_of
 
-PART = ".part-"  # before the name of a file that is being written
 LOCK, PAGES_LOCK = ".lock", ".lock-pages"
 
 
@@ -88,7 +87,7 @@ class LocalFolder(Folder):
             raise FileNotFoundError(self.path / name)
         yield self.path / name
 
-    def resembles(self, sizes: Sizes, name: str, size: int | None, sha256: str) -> bool:
+    def matches(self, sizes: Sizes, name: str, size: int | None, sha256: str) -> bool:
         try:
             return sizes.get(name) is not None and size in (None, sizes[name]) and hash_of(self.path / name) == sha256
         except OSError:
@@ -114,13 +113,13 @@ class LocalFolder(Folder):
             yield
 
     def write(self, name: str, content: bytes) -> None:
-        with self.bench([name]) as parts:
+        with self.drafts([name]) as parts:
             with synced(parts[name]) as file:
                 file.write(content)
             os.replace(parts[name], self.path / name)
 
     @contextlib.contextmanager
-    def bench(self, names: Sequence[str]) -> Iterator[dict[str, Path]]:
+    def drafts(self, names: Sequence[str]) -> Iterator[dict[str, Path]]:
         parts = {name: self.path / f"{PART}{name}" for name in names}
         try:
             with writing(self.path):

@@ -59,8 +59,8 @@ def folder_at(place: str | Path) -> Folder:
 
 
 @contextlib.contextmanager
-def near(folder: Folder, *endings: str) -> Iterator[LocalFolder]:
-    """Gives the folder itself if it is on a disk, else a copy there, of the same name, of its files with these endings."""
+def on_disk(folder: Folder, *endings: str) -> Iterator[LocalFolder]:
+    """Gives what `folder.on_disk` does, as a folder."""
     with folder.on_disk(*endings) as path:
         yield LocalFolder(path)
 

@@ -22,7 +22,7 @@ from upath import UPath
 
 from reds_core.errors import OutputError, StorageError
 from reds_core.storage.disk import scratch, writing
-from reds_core.storage.folder import Folder, Sizes
+from reds_core.storage.folder import PART, Folder, Sizes
 from reds_core.storage.retries import is_refusal, reason, retried
 
 READ_RETRY_TIME, SEND_RETRY_TIME = 45.0, 300.0  # seconds after which a call is not tried again
@@ -110,7 +110,7 @@ class RemoteFolder(Folder):
             self._retried(lambda: self.place.fs.get_file(self._key(name), str(here / name)))
             yield here / name
 
-    def resembles(self, sizes: Sizes, name: str, size: int | None, sha256: str) -> bool:
+    def matches(self, sizes: Sizes, name: str, size: int | None, sha256: str) -> bool:
         return sizes.get(name) is not None and size in (None, sizes[name])
 
     @contextlib.contextmanager
@@ -134,12 +134,12 @@ class RemoteFolder(Folder):
         yield
 
     def write(self, name: str, content: bytes) -> None:
-        with self.bench([name]) as parts:
+        with self.drafts([name]) as parts:
             parts[name].write_bytes(content)
             self.send(parts[name], name)
 
     @contextlib.contextmanager
-    def bench(self, names: Sequence[str]) -> Iterator[dict[str, Path]]:
+    def drafts(self, names: Sequence[str]) -> Iterator[dict[str, Path]]:
         with scratch() as here, writing(here):
             yield {name: here / name for name in names}
 
@@ -163,7 +163,7 @@ class RemoteFolder(Folder):
             if protocol in APPEARS_WHOLE:
                 fs.put_file(str(path), key, **options)
             else:
-                part = self._key(f".part-{uuid.uuid4().hex}-{name}")
+                part = self._key(f"{PART}{uuid.uuid4().hex}-{name}")
                 fs.makedirs(self._key(), exist_ok=True)
                 fs.put_file(str(path), part)
                 fs.mv(part, key)

@@ -97,4 +97,4 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _cure(error: Exception) -> str:
-    return "renew the credentials or the rights and run again" if is_refusal(error) else "run again when the store answers"
+    return "renew the credentials, or ask for access, and run again" if is_refusal(error) else "run again when the store answers"

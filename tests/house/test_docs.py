@@ -17,7 +17,8 @@ from prefect.cli._app import _app as prefect_commands  # Prefect has no public w
 from flows.cli.app import app
 from reds_core.features import AnyFeature
 from reds_core.runs.run_folder import opened
-from reds_core.runs.verify import samples, verify_run
+from reds_core.runs.samples import read_samples
+from reds_core.runs.verify import verify_run
 from reds_core.runs.worker import Request, forget, make
 from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
@@ -64,7 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_main_job_makes_variants_that_kept_their_class(run: Path) -> None:
-    made = [json.loads(files["json"]) for index in range(2) for _, files in samples(run / f"shard-{index:05d}.tar")]
+    made = [json.loads(files["json"]) for index in range(2) for _, files in read_samples(run / f"shard-{index:05d}.tar")]
     variants = [sample for sample in made if sample["role"] == "variant"]
     assert len(variants) > 16
     for held, varied in ((v["held"]["class"], v["varied"]["look"]) for v in variants):
@@ -124,7 +125,7 @@ def shape(value: Any) -> Any:
 
 @pytest.mark.parametrize("block", blocks("json"), ids=str)
 def test_every_json_block_has_the_keys_and_types_of_a_sample(block: Block, run: Path) -> None:
-    real = [json.loads(files["json"]) for _, files in samples(run / "shard-00000.tar")]
+    real = [json.loads(files["json"]) for _, files in read_samples(run / "shard-00000.tar")]
     assert {str(shape(json.loads(block.text)))} == {str(shape(sample)) for sample in real}
 
 

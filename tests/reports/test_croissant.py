@@ -14,7 +14,7 @@ from mlcroissant._src.operation_graph.operations import extract
 
 from reds_core.reports.croissant import NAME, TABLE
 from reds_core.reports.page import write_report
-from reds_core.runs.verify import samples
+from reds_core.runs.samples import read_samples
 from reds_core.storage.places import folder_at
 from tests.reports.test_page import other_judge, run
 
@@ -45,7 +45,7 @@ def test_every_sample_is_read_with_its_own_label_and_figures(tmp_path: Path, ima
     write_report(folder_at(folder))
     assert not mlcroissant.Dataset(jsonld=str(folder / NAME)).metadata.issues.errors
     found = read(folder)
-    expected = {key: files for tar in sorted(folder.glob("*.tar")) for key, files in samples(tar)}
+    expected = {key: files for tar in sorted(folder.glob("*.tar")) for key, files in read_samples(tar)}
     assert found.keys() == expected.keys() and len(found) > 4
     for key, files in expected.items():
         record, theirs = json.loads(files["json"]), found[key]
@@ -79,5 +79,5 @@ def test_made_again_it_is_the_same_and_a_run_without_shards_has_none(tmp_path: P
 def test_a_shard_without_samples_is_in_no_ones_way(tmp_path: Path) -> None:
     """The judge contradicts both seeds of the first shard."""
     folder = run(tmp_path, seeds={"first": 0, "count": 8}, judge=other_judge(tmp_path))
-    counts = [len(list(samples(tar))) for tar in sorted(folder.glob("*.tar"))]
+    counts = [len(list(read_samples(tar))) for tar in sorted(folder.glob("*.tar"))]
     assert counts[0] == 0 and sum(counts) == len(read(folder)) > 0

@@ -22,10 +22,10 @@ from reds_core.errors import RunError
 from reds_core.runs.manifest import read_manifest, stem
 from reds_core.runs.plan import plan
 from reds_core.runs.run_folder import opened, pending, run_folder
-from reds_core.runs.samples import files_of
+from reds_core.runs.samples import files_of, read_samples
 from reds_core.runs.shards import ComputedShard, write_shard
 from reds_core.runs.totals import Totals, runs
-from reds_core.runs.verify import samples, verify_run, verify_shard
+from reds_core.runs.verify import verify_run, verify_shard
 from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
 from reds_core.storage.places import folder_at
@@ -45,7 +45,7 @@ def spec_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def records(folder: Path, index: int = 0) -> list[dict[str, Any]]:
-    return [json.loads(files["json"]) for _, files in samples(folder / f"{stem(index)}.tar")]
+    return [json.loads(files["json"]) for _, files in read_samples(folder / f"{stem(index)}.tar")]
 
 
 def shape_of(value: Any) -> Any:
@@ -125,7 +125,7 @@ def test_a_real_job_gives_equal_bytes_twice(tmp_path: Path, image: ImageFormat) 
         assert verify_shard(folder_at(tmp_path / name), 0) == []
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert records(tmp_path / "one")[-1]["role"] == "variant"
-    for key, files in samples(tmp_path / "one/shard-00000.tar"):
+    for key, files in read_samples(tmp_path / "one/shard-00000.tar"):
         assert set(files) == {image, "cls", "json", "latent.npy"}
         if key == key_of(0):  # a seed's latent is the published convention's
             latent = np.load(io.BytesIO(files["latent.npy"]))
@@ -210,7 +210,7 @@ def test_a_shard_of_which_nothing_was_accepted_is_a_shard(spec_path: Path, tmp_p
     assert (
         verify_run(folder_at(folder)) == {0: []}
         and pending(folder_at(folder), spec) == []
-        and len(list(samples(folder / "shard-00000.tar"))) == 0
+        and len(list(read_samples(folder / "shard-00000.tar"))) == 0
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from reds_core.errors import OutputError
-from reds_core.runs.manifest import is_whole, read_manifest, seal
+from reds_core.runs.manifest import is_intact, read_manifest, seal
 from reds_core.runs.run_folder import opened, pending
 from reds_core.runs.verify import STRAY, verify_run, verify_shard
 from reds_core.storage.places import folder_at
@@ -61,7 +61,7 @@ def test_every_damage_to_a_file_is_found_and_named(spec_path: Path, tmp_path: Pa
         problems = verify_shard(folder_at(folder), 0)
         assert problems and all(p.startswith(f"shard-00000.{kind}: ") for p in problems), what
         manifest = read_manifest(folder_at(folder), 0)
-        assert manifest and not is_whole(folder_at(folder), folder_at(folder).files(), manifest), what
+        assert manifest and not is_intact(folder_at(folder), folder_at(folder).files(), manifest), what
     path.write_bytes(data)
     assert verify_shard(folder_at(folder), 0) == []
 
@@ -222,7 +222,7 @@ def test_a_shard_of_another_run_is_named_in_a_renamed_folder_too(spec_path: Path
     assert found == {0: [], 1: [f"shard-00001: is of the run {other.name}, most are of {folder.name}"], 2: []}
 
 
-def test_a_run_that_was_moved_and_renamed_is_still_whole(spec_path: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_moved_and_renamed_is_still_intact(spec_path: Path, tmp_path: Path) -> None:
     folder = make_run(spec_of(spec_path), tmp_path)
     shutil.move(folder, tmp_path / "for a friend")
     assert verify_run(folder_at(tmp_path / "for a friend")) == {0: [], 1: [], 2: []}

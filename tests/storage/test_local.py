@@ -289,8 +289,8 @@ def test_a_run_on_a_real_disk_stops_when_it_is_full_and_continues_when_there_is_
     folder = path_of(run_folder(spec, folder_at(small_disk)))
     finished = contents(folder)
     assert not [name for name in finished if name.startswith(".part-")]
-    whole = [k for k, problems in verify_run(folder_at(folder)).items() if not problems]
-    assert whole and len(whole) == sum(name.endswith(".tar") for name in finished) < 6
+    intact = [k for k, problems in verify_run(folder_at(folder)).items() if not problems]
+    assert intact and len(intact) == sum(name.endswith(".tar") for name in finished) < 6
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
     make_run(spec, small_disk)
     assert all(contents(folder)[name] == value for name, value in finished.items())
