@@ -20,11 +20,12 @@ Levels = UInt8[Tensor, "n c h w"]  # the same, rounded to bytes
 Features = Float[Tensor, "n _p"]
 Labels = Int[Tensor, " n"]
 Rows = Int[Tensor, " n"]  # which seed or trajectory each of n points belongs to
-Mask = Bool[Tensor, " n"]
+Flags = Bool[Tensor, " n"]
 Bound = Shaped[Tensor, "n ..."]  # what a feature remembers of the seeds' images
 Jacobians = Float[Tensor, "n _p d"]
 Grams = Float64[Tensor, "n d d"]
 Columns = Float64[Tensor, "n d _m"]  # directions at n points, best first
+Directions = Float64[Tensor, "d m"]  # the same at one point, or fitted for all
 Counts = Int[Tensor, " n"]  # how many of the columns at each point are directions
 
 Owner = tuple[int, int, int]  # whose a trajectory is: the seed's row, the direction, the sign

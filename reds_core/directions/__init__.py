@@ -8,6 +8,7 @@ jacobian    Jacobians and Grams by reverse mode, forward mode or differences
 modes       which of the three the networks allow, and which costs least
 cloud       how sampled latents lie: their mean, their principal components, what is plausible
 fitted      directions fitted once for all seeds: pca, sefa, interfacegan
+choices     the ways to choose directions, and whose Grams each looks at
 """
 
 from reds_core.directions.at_point import maxc, minf, null_space, rayleigh, reds

@@ -14,15 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from reds_core.directions.batched import gram, maxc_batched, minf_batched, normalised, rayleigh_batched, reds_batched
 from reds_core.errors import NoDirectionsError
-from reds_core.types import Columns, Counts, Grams
+from reds_core.types import Columns, Counts, Directions, Grams
 
 Jacobian = Float[Tensor, "_p _d"]  # one d for all: if not, a ValueError says so
-Directions = Float64[Tensor, "d m"]
 
 
 def reds(

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reds_core.types import Labels, Latents, Mask
+from reds_core.types import Flags, Labels, Latents
 
 Deviations = Float[Tensor, "s d"]  # of s sampled latents from the mean
 Basis = Float[Tensor, "1 d k"]  # orthogonal columns, the same for every point
@@ -38,7 +38,7 @@ class Cloud:
         """Returns the mean that latents of each of these classes lie around."""
         return self.means[[self.row_of.get(c, 0) for c in conditions.tolist()]]
 
-    def plausible(self, latents: Latents, conditions: Labels, tangent: Basis | None) -> Mask:
+    def plausible(self, latents: Latents, conditions: Labels, tangent: Basis | None) -> Flags:
         """Returns a mask of the latents that are plausible.
 
         The coordinates are those of the tangent basis, in which trajectories are kept plausible; of the leading components if every

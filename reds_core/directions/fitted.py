@@ -13,6 +13,7 @@ All are fitted on reference seeds, never on a run's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float64
@@ -20,9 +21,8 @@ from torch import Tensor
 
 from reds_core.directions.cloud import Cloud, components
 from reds_core.generators.latent import Walkable
-from reds_core.types import Features, Images, Latents
+from reds_core.types import Directions, Features, Images, Latents
 
-FITTED = ("pca", "sefa", "interfacegan")
 MOST = 20  # directions that are fitted
 HELD_NORMALS = 10  # of each held attribute
 SAMPLES = 2048
@@ -34,34 +34,52 @@ Sample = Callable[[int], tuple[Latents, Images]]
 # An attribute's name and images -> its features of them.
 FeatureOf = Callable[[str, Images], Features]
 
-Directions = Float64[Tensor, "d m"]  # unit columns, best first, at most MOST of them
+
+@dataclass(frozen=True)
+class Sampled:
+    """What directions are fitted to: a generator, how its latents lie, samples of it, and what is measured on them."""
+
+    generator: Walkable
+    cloud: Cloud
+    sample: Sample
+    feature_of: FeatureOf
+    held: Sequence[str]
+    varied: Sequence[str]
 
 
-def fit(
-    by: str, generator: Walkable, cloud: Cloud, sample: Sample, feature_of: FeatureOf, held: Sequence[str], varied: Sequence[str]
-) -> Directions:
-    """Returns the directions of a method in `FITTED`."""
-    if by == "pca":
-        return _pca(generator, cloud, sample)
-    if by == "sefa":
-        return _sefa(generator, cloud)
-    return _interfacegan(sample, feature_of, held, varied)
-
-
-def _pca(generator: Walkable, cloud: Cloud, sample: Sample) -> Directions:
-    if generator.space != "z":
-        return _unit(components(cloud.deviations, MOST)[0].double())
-    latents, images = sample(SAMPLES)
+def pca(sampled: Sampled) -> Directions:
+    """Returns principal components of latents, or where z is walked, what goes with those of images."""
+    if sampled.generator.space != "z":
+        return _unit(components(sampled.cloud.deviations, MOST)[0].double())
+    latents, images = sampled.sample(SAMPLES)
     return _unit(_slopes(_leading(images.flatten(1), MOST), latents).mT)
 
 
-def _sefa(generator: Walkable, cloud: Cloud) -> Directions:
-    weight = generator.style_weight
+def sefa(sampled: Sampled) -> Directions:
+    """Returns the leading right singular vectors of the weights that first meet the latent, or of the pixels' Jacobian."""
+    weight = sampled.generator.style_weight
     if weight is None:
-        weight = _pixel_jacobian(generator, cloud)
+        weight = _pixel_jacobian(sampled.generator, sampled.cloud)
     gram = weight.double().mT @ weight.double()
     leading: Tensor = torch.linalg.eigh(gram)[1].flip(1)[:, :MOST]
     return leading
+
+
+def interfacegan(sampled: Sampled) -> Directions:
+    """Returns the normals of what varies, with those of what is held projected out."""
+    latents, images = sampled.sample(SAMPLES)
+    features = {name: sampled.feature_of(name, images) for name in (*sampled.held, *sampled.varied)}
+    normals = torch.cat([_slopes(latents, _leading(features[name], HELD_NORMALS)) for name in sampled.held], 1)
+    keep = torch.linalg.qr(normals)[0]
+    each = MOST // len(sampled.varied)
+    # Which side of its middle a sample lies on, along each leading component of what varies: two classes, told apart linearly.
+    sides = torch.cat([_leading(features[name], each).sign() for name in sampled.varied], 1)
+    found = _slopes(latents, sides)
+    return _unit(found - keep @ (keep.mT @ found))
+
+
+# The directions are unit columns, best first, at most MOST of them.
+FITTED: dict[str, Callable[[Sampled], Directions]] = {"pca": pca, "sefa": sefa, "interfacegan": interfacegan}
 
 
 def _pixel_jacobian(generator: Walkable, cloud: Cloud) -> Float[Tensor, "p d"]:
@@ -79,17 +97,6 @@ def _pixel_jacobian(generator: Walkable, cloud: Cloud) -> Float[Tensor, "p d"]:
             images = torch.cat([generator.images(a, b).flatten(1) for a, b in zip(points.split(64), labels.split(64), strict=True)])
         parts.append((images[:d] - images[d:]).mT / (2 * h))
     return torch.cat(parts)
-
-
-def _interfacegan(sample: Sample, feature_of: FeatureOf, held: Sequence[str], varied: Sequence[str]) -> Directions:
-    latents, images = sample(SAMPLES)
-    normals = torch.cat([_slopes(latents, _leading(feature_of(name, images), HELD_NORMALS)) for name in held], 1)
-    keep = torch.linalg.qr(normals)[0]
-    each = MOST // len(varied)
-    # Which side of its middle a sample lies on, along each leading component of what varies: two classes, told apart linearly.
-    sides = torch.cat([_leading(feature_of(name, images), each).sign() for name in varied], 1)
-    found = _slopes(latents, sides)
-    return _unit(found - keep @ (keep.mT @ found))
 
 
 def _leading(vectors: Float[Tensor, "n p"], size: int) -> Float64[Tensor, "n k"]:

@@ -2,7 +2,7 @@ r"""Jacobians J (p, d) of several attributes at many points at once, and their G
 
     by_reverse    p vector-Jacobian products an image: for few features and many latent axes
     by_forward    d Jacobian-vector products an image
-    one_sided     d evaluations an image, (f(z + h e) - f(z)) / h along every latent axis e
+    one_sided     d + 1 evaluations an image, (f(z + h e) - f(z)) / h along every latent axis e
     two_sided     2d evaluations an image, (f(z + h e) - f(z - h e)) / 2h
 
 Differences are the published way, and the only one for a black box. Except in reverse mode, one pass along an axis serves every

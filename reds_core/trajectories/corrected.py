@@ -29,7 +29,7 @@ from reds_core.trajectories.held import Held, back
 from reds_core.trajectories.pool import ROUNDING, PerRow, Pool, Residual, correct, pool_of, predict
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, Trajectories
 from reds_core.trajectories.updates import learn, pull, refresh
-from reds_core.types import Mask, Reason
+from reds_core.types import Flags, Reason
 
 ENOUGH = 0.8  # of a tolerance: what an image loses when it is rounded to 8 bits must still fit
 AIM = 0.6  # tolerances: where a sub-step's prediction should come out
@@ -134,7 +134,7 @@ def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> li
     return [_Outcome(*row) for row in torch.stack(facts, 1).tolist()]
 
 
-def _arrive(pool: Pool, r: Residual, arrived: Mask, held: Held, step: float) -> Mask:
+def _arrive(pool: Pool, r: Residual, arrived: Flags, held: Held, step: float) -> Flags:
     """Makes the trials that arrived the new bases, and chooses the next sub-steps. Marks those that got nowhere."""
     on_border = held.outward(pool.trial, pool.index).any(1)
     moved = torch.where(on_border, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)
@@ -152,14 +152,14 @@ def _arrive(pool: Pool, r: Residual, arrived: Mask, held: Held, step: float) -> 
     return stuck
 
 
-def _shorten(pool: Pool, failed: Mask, aimed: Mask, step: float) -> Mask:
+def _shorten(pool: Pool, failed: Flags, aimed: Flags, step: float) -> Flags:
     """Shortens the sub-steps that failed, by how far their prediction came out. Marks those that are too short now."""
     share = torch.where(aimed, (AIM / pool.predicted).sqrt().clamp(0.25, 0.7), 0.5)
     pool.size = torch.where(failed, share * pool.size, pool.size)
     return failed & (pool.size < step * SHORTEST)
 
 
-def _turn(pool: Pool, which: Mask, held: Held) -> tuple[Mask, Mask]:
+def _turn(pool: Pool, which: Flags, held: Held) -> tuple[Flags, Flags]:
     """Turns the direction up the slope of what varies, out of what J holds, and along the border of what is plausible.
 
     Marks those with too little left of it once what is held is taken out, and those with too little at the border.

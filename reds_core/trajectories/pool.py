@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from reds_core.trajectories.held import Held, Points, back
-from reds_core.types import Mask, Rows
+from reds_core.types import Flags, Rows
 
 ROUNDING = 1e-6  # of the distance between waypoints: of sums of sub-steps
 
@@ -42,7 +42,7 @@ class Pool:
     predicted: PerRow  # the largest |r_i| where that came out
     refreshes: PerRow  # since the last waypoint
 
-    def only(self, mask: Mask) -> Pool:
+    def only(self, mask: Flags) -> Pool:
         """Returns the pool of the marked rows."""
         return Pool(**{name: value[mask] for name, value in vars(self).items()})
 
@@ -50,7 +50,7 @@ class Pool:
         """Returns the arc length to each one's next waypoint, for waypoints `step` apart."""
         return step * ((self.done / step + ROUNDING).floor() + 1) - self.done
 
-    def waypoint(self, arrived: Mask, step: float) -> Rows:
+    def waypoint(self, arrived: Flags, step: float) -> Rows:
         """Returns the number of the waypoint at which each has arrived; 0 between two waypoints, and for those that have not."""
         at = self.done / step
         return torch.where(arrived & ((at - at.round()).abs() < ROUNDING), at.round(), 0).long()
@@ -67,7 +67,7 @@ def pool_of(first: Points, jacobian: ResidualJacobian, step: float) -> Pool:
     )  # fmt: skip
 
 
-def predict(pool: Pool, which: Mask, held: Held) -> None:
+def predict(pool: Pool, which: Flags, held: Held) -> None:
     """Sets the first trial of a sub-step."""
     here, there = which[:, None], which[:, None, None]
     pool.last, pool.last_r = torch.where(here, pool.base, pool.last), torch.where(here, pool.base_r, pool.last_r)
@@ -78,7 +78,7 @@ def predict(pool: Pool, which: Mask, held: Held) -> None:
     pool.corrections = torch.where(which, 0, pool.corrections)
 
 
-def correct(pool: Pool, r: Residual, worst: PerRow, which: Mask, held: Held) -> None:
+def correct(pool: Pool, r: Residual, worst: PerRow, which: Flags, held: Held) -> None:
     """Sets the next trial of those that are on their way back: without the part along v, which would undo the step."""
     move = back(pool.jacobian, torch.where(which[:, None], r, 0.0))
     along = pool.direction / torch.linalg.vector_norm(pool.direction, dim=1, keepdim=True)

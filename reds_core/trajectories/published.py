@@ -14,15 +14,15 @@ from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, FindDirection
 from reds_core.types import Latents, Reason
 
 
-def linear(start: Latents, first: Latents, step: float, waypoints: int, find: FindDirections) -> Trajectories:
-    """Goes straight on, from latents `start` along unit vectors `first`; `step` is in latent units, and `find` is not asked."""
+def linear(start: Latents, first: Latents, step: float, waypoints: int) -> Trajectories:
+    """Goes straight on, from latents `start` along unit vectors `first`; `step` is in latent units."""
     lengths = step * torch.arange(1, waypoints + 1, device=start.device, dtype=start.dtype)
     latents = start[:, None] + lengths[:, None] * first[:, None]
     return Trajectories(latents, [waypoints] * len(start), [""] * len(start))
 
 
 def local(start: Latents, first: Latents, step: float, waypoints: int, find: FindDirections) -> Trajectories:
-    """Curves: at every waypoint the direction is projected on the span of what is found there. Arguments as for `linear`."""
+    """Curves: at every waypoint the direction is projected on the span of what `find` finds there. Else as `linear`."""
     latents = start[:, None].repeat(1, waypoints, 1)
     latents[:, 0] = start + step * first
     reached, ended = [1] * len(start), [""] * len(start)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jaxtyping import Float, UInt8
+import torch
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-from reds_core.types import Columns, Counts, Latents, Reason, Rows
+from reds_core.types import Columns, Counts, Latents, Owner, Reason, Rows
 
 # Of a direction's length: a projection that keeps less has nowhere to go.
 SHORTEST_PROJECTION = 0.1
@@ -44,6 +45,26 @@ class Trajectories:
     images: UInt8[Tensor, "t j ..."] | None = None
 
 
-def nowhere(latents: Latents, waypoints: int) -> Trajectories:
-    """Returns no trajectories at all, in the space of these latents."""
-    return Trajectories(latents.new_zeros(0, waypoints, latents.shape[1]), [], [])
+class FromSeeds(NamedTuple):
+    """The trajectories from some seeds, whose each one is, and for every seed the reason why it has none, or ""."""
+
+    owners: list[Owner]
+    trajectories: Trajectories
+    reasons: list[Reason]
+
+
+def no_trajectories(latents: Latents, waypoints: int, reasons: list[Reason]) -> FromSeeds:
+    """Returns no trajectories at all, in the space of these latents, and the reason of every seed."""
+    return FromSeeds([], Trajectories(latents.new_zeros(0, waypoints, latents.shape[1]), [], []), reasons)
+
+
+def both_ways(found: DirectionsAt, wanted: int) -> tuple[list[Owner], Float64[Tensor, "t d"]]:
+    """Returns the directions at seeds, both ways, and whose they are: at most `wanted` for a seed, none for one with a reason."""
+    owners = [
+        (s, k, sign)
+        for s, (reason, n) in enumerate(zip(found.reasons, found.counts.tolist(), strict=True))
+        for k in range(0 if reason else min(wanted, n))
+        for sign in (1, -1)
+    ]
+    first = [sign * found.columns[s, :, k] for s, k, sign in owners]
+    return owners, torch.stack(first) if first else found.columns.new_zeros(0, found.columns.shape[1])

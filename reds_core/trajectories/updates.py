@@ -14,10 +14,10 @@ import torch
 
 from reds_core.trajectories.held import DAMPING, Held
 from reds_core.trajectories.pool import Pool, Residual
-from reds_core.types import Mask
+from reds_core.types import Flags
 
 
-def learn(pool: Pool, r: Residual, finite: Mask) -> None:
+def learn(pool: Pool, r: Residual, finite: Flags) -> None:
     """Updates every Jacobian by the secant from the last point to this one."""
     move = pool.trial - pool.last
     length = move.square().sum(1)
@@ -27,7 +27,7 @@ def learn(pool: Pool, r: Residual, finite: Mask) -> None:
     pool.jacobian = pool.jacobian + torch.where(usable[:, None, None], update, 0.0)
 
 
-def pull(pool: Pool, r: Residual, which: Mask, held: Held) -> None:
+def pull(pool: Pool, r: Residual, which: Flags, held: Held) -> None:
     """Corrects the combination of J's rows that matters: what a correction left says which one is worth a product."""
     rows = which.nonzero().squeeze(1)
     if held.pull is None or not len(rows):
@@ -37,7 +37,7 @@ def pull(pool: Pool, r: Residual, which: Mask, held: Held) -> None:
     pool.jacobian[rows] += torch.where(torch.isfinite(missed).all(1)[:, None, None], unit[:, :, None] * missed[:, None, :], 0.0)
 
 
-def refresh(pool: Pool, which: Mask, held: Held, step: float) -> None:
+def refresh(pool: Pool, which: Flags, held: Held, step: float) -> None:
     """Measures J anew at the base of those that are marked, along the directions that are held, and gives them half a step to try.
 
     What J does in other directions matters to no correction, and along the trajectory it has just been learnt.

@@ -10,27 +10,17 @@ from collections.abc import Sequence
 
 import torch
 
+from reds_core.directions.choices import looked_at
 from reds_core.directions.cloud import Basis, axes, components_by_row
-from reds_core.directions.evaluator import Measure
-from reds_core.directions.fitted import FITTED
 from reds_core.directions.jacobian import Mode
 from reds_core.directions.modes import allowed_modes, cheapest
 from reds_core.errors import ModelError
 from reds_core.spec.fields import Spec
 from reds_core.trajectories.tangent import COTANGENTS
-from reds_core.types import Features, Images, Labels, Latents, Rows
-from reds_core.variants.job import Derivatives, Networks
+from reds_core.types import Images, Labels, Latents
+from reds_core.variants.job import Derivatives, Networks, measure_of
 
-WITHOUT_GRAMS = ("rand", *FITTED)  # ways to choose directions that look at no Gram
 MOST_AXES = 128  # of a latent space that is walked in all of its axes
-
-
-def role_names(spec: Spec) -> tuple[list[str], list[str]]:
-    """Returns the held and the varied attributes whose Grams `directions_by` looks at."""
-    by = spec.trajectory.directions_by
-    held = [] if by in ("maxc", *WITHOUT_GRAMS) else list(spec.held)
-    varied = [] if by in ("minf", *WITHOUT_GRAMS) else list(spec.varied)
-    return held, varied
 
 
 def derivatives_of(
@@ -50,7 +40,8 @@ def derivatives_of(
     names = _derived(networks.spec)
     if not names:
         return Derivatives("differences", smooth=False, reverse=False), tangent
-    measure = _measure(networks, names, conditions, images)
+    bound = {name: networks.features[name].bind(images) for name in names}
+    measure = measure_of(networks, names, conditions, bound)
     rows = torch.arange(len(latents), device=latents.device)
     allowed = allowed_modes(measure, latents, rows, step)
     usable = [mode for mode, problem in allowed.items() if not problem]
@@ -72,19 +63,8 @@ def derivatives_of(
 
 def _derived(spec: Spec) -> list[str]:
     """Returns the attributes that are derived: corrected trajectories need held Jacobians whatever chooses their directions."""
-    held, varied = role_names(spec)
+    held, varied = looked_at(spec)
     return [*(spec.held if spec.trajectory.method == "corrected" else held), *varied]
-
-
-def _measure(networks: Networks, names: Sequence[str], conditions: Labels, images: Images) -> Measure:
-    """Returns what measures the named features of latents; a point's row is that of its seed in `conditions` and `images`."""
-    bound = {name: networks.features[name].bind(images) for name in names}
-
-    def measure(points: Latents, rows: Rows) -> list[Features]:
-        found = networks.generator.images(points, conditions[rows])
-        return [networks.features[name](found, None if b is None else b[rows]) for name, b in bound.items()]
-
-    return measure
 
 
 def _cheapest(networks: Networks, sizes: Sequence[int], usable: Sequence[Mode], tangent: Basis | None) -> Mode:

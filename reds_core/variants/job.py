@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from reds_core.directions.cloud import Basis, Cloud
@@ -21,7 +21,7 @@ from reds_core.directions.jacobian import Mode
 from reds_core.errors import ModelError
 from reds_core.generators import Walkable
 from reds_core.spec.fields import Spec
-from reds_core.types import Bound, Feature, Features, Images, Labels, Latents, Mask, PassCounter, Passes
+from reds_core.types import Bound, Directions, Feature, Features, Flags, Images, Labels, Latents, PassCounter, Passes, Rows
 from reds_core.variants.images import as_stored
 
 Network = Callable[[Images], Features]
@@ -65,10 +65,10 @@ class Job:
     spreads: Mapping[str, float]  # in each attribute's own units
     noise: Mapping[str, float]  # of held attributes: how much two measurements of one image differ at most, in spreads
     derivatives: Derivatives
-    fixed: Float64[Tensor, "d m"] | None  # the directions of a straight-line method
+    fixed: Directions | None  # those that are the same for all seeds
     tangent: Basis | None  # what corrected trajectories move in; None: a basis for each seed
     passes_once: Passes
-    coarse: Job | None = None  # the same for a generator of smaller images, if those are what trajectories are walked by
+    coarse: Job | None = None  # the same for a generator of smaller images, if trajectories follow those
 
     @property
     def spec(self) -> Spec:
@@ -107,7 +107,7 @@ class Rendered(NamedTuple):
 
     images: Images
     encoded: list[bytes]
-    finite: Mask
+    finite: Flags
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,8 @@ class Work:
     job: Job
     counter: PassCounter
 
-    @property
-    def networks(self) -> Networks:
-        return self.job.networks
-
     def coarse(self) -> Work | None:
-        """Returns the work on smaller images, counted with this, if those are what trajectories are walked by."""
+        """Returns the work on smaller images, counted with this, if trajectories follow those."""
         return None if self.job.coarse is None else Work(self.job.coarse, self.counter)
 
     def evaluator(self, measure: Measure) -> Evaluator:
@@ -130,18 +126,9 @@ class Work:
         return Evaluator(measure, self.job.batch, self.counter)
 
     def render(self, latents: Latents, conditions: Labels) -> Rendered:
-        """Returns the images of latents, as stored."""
-        shards, batch = self.job.spec.shards, self.job.batch
-        images, encoded, finite = [], [], []
-        with torch.no_grad():
-            for z, c in zip(latents.split(batch), conditions.split(batch), strict=True):
-                raw = self.networks.generator.images(z, c)
-                finite.append(torch.isfinite(raw).flatten(1).all(1))
-                stored, files = as_stored(torch.nan_to_num(raw), shards.image, shards.quality)
-                images.append(stored)
-                encoded += files or [b""] * len(z)
+        """Returns the images of latents, as stored, counted."""
         self.counter.add(forward=len(latents))
-        return Rendered(torch.cat(images), encoded, torch.cat(finite))
+        return rendered(self.job.networks, latents, conditions)
 
 
 T = TypeVar("T")
@@ -168,7 +155,41 @@ def in_memory(batched: Batched, call: Callable[[Batched], T]) -> tuple[T, Batche
         batched = batched.halved()
 
 
-def features_of(networks: Networks, images: Images, finite: Mask, bound: Mapping[str, Bound | None]) -> dict[str, Features]:
+def rendered(networks: Networks, latents: Latents, conditions: Labels) -> Rendered:
+    """Returns the images of latents, as stored, a batch at a time."""
+    shards, batch = networks.spec.shards, networks.batch
+    images, encoded, finite = [], [], []
+    with torch.no_grad():
+        for z, c in zip(latents.split(batch), conditions.split(batch), strict=True):
+            raw = networks.generator.images(z, c)
+            finite.append(torch.isfinite(raw).flatten(1).all(1))
+            stored, files = as_stored(torch.nan_to_num(raw), shards.image, shards.quality)
+            images.append(stored)
+            encoded += files or [b""] * len(z)
+    return Rendered(torch.cat(images), encoded, torch.cat(finite))
+
+
+def measure_of(networks: Networks, names: Sequence[str], conditions: Labels, bound: Mapping[str, Bound | None]) -> Measure:
+    """Returns what measures the named features of latents, differentiable and not rounded.
+
+    A point's row is that of its seed, in `conditions` and in what the features remember of the seeds.
+    """
+
+    def measure(points: Latents, rows: Rows) -> list[Features]:
+        return features_at(networks, names, networks.generator.images(points, conditions[rows]), bound, rows)
+
+    return measure
+
+
+def features_at(
+    networks: Networks, names: Sequence[str], images: Images, bound: Mapping[str, Bound | None], rows: Rows
+) -> list[Features]:
+    """Returns the named features of images that belong to the seeds in `rows`."""
+    kept = {name: bound[name] for name in names}
+    return [networks.features[name](images, None if b is None else b[rows]) for name, b in kept.items()]
+
+
+def features_of(networks: Networks, images: Images, finite: Flags, bound: Mapping[str, Bound | None]) -> dict[str, Features]:
     """Returns every attribute's features of images as stored; those of images that are not `finite` are NaN."""
     return {
         name: feature_of(networks, name, images, bound[name]).masked_fill(~finite[:, None], float("nan"))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from reds_core.types import Bound, Features, Images, Labels, Latents, Reason
-from reds_core.variants.job import Work, features_of
-from reds_core.variants.seeds import conditions_of, latents_of
+from reds_core.types import Bound, Columns, Features, Images, Labels, Latents, Reason, Rows
+from reds_core.variants.job import Job, Work, features_of
+from reds_core.variants.seeds import conditions_of, latents_of, random_directions
 from reds_core.variants.verdicts import Classified, classify
 
 
@@ -35,7 +35,7 @@ class Origins:
 
 def origins_of(work: Work, seeds: Sequence[int]) -> Origins:
     """Renders, measures and labels seeds."""
-    networks = work.networks
+    networks = work.job.networks
     conditions = conditions_of(seeds, networks.classes, networks.device)
     latents = networks.generator.latents(latents_of(seeds, networks.generator, networks.device), conditions)
     images, encoded, finite = work.render(latents, conditions)
@@ -56,3 +56,12 @@ def origins_of(work: Work, seeds: Sequence[int]) -> Origins:
         measured = all(bool(torch.isfinite(f[s]).all()) for f in features.values())
         reasons.append("not_finite" if not measured or not judgeable[s] else "" if agrees[s] else "seed_label")
     return Origins(seeds, latents, conditions, images, encoded, bound, features, labels, judged, expected, reasons)
+
+
+def given_directions(job: Job, origins: Origins, rows: Rows) -> Columns:
+    """Returns directions of the seeds in `rows` that depend on no Gram: fitted once, or drawn at random."""
+    if job.fixed is not None:
+        return job.fixed.expand(len(rows), -1, -1)
+    count = job.spec.trajectory.directions
+    drawn = [random_directions(origins.seeds[s], job.networks.generator, count) for s in rows.tolist()]
+    return torch.stack(drawn).to(job.device)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
-from reds_core.directions import fitted
+from reds_core.directions.choices import FROM_GRAMS
 from reds_core.directions.cloud import Cloud, cloud_of
+from reds_core.directions.fitted import FITTED, Sampled
 from reds_core.directions.precision import float32_as
 from reds_core.errors import ModelError, described
 from reds_core.features import Classifier
@@ -23,12 +23,20 @@ from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.models.config import Access
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import check_files
-from reds_core.types import Feature, Features, Images, Labels, Latents, PassCounter
-from reds_core.variants.derivatives import WITHOUT_GRAMS, derivatives_of
-from reds_core.variants.images import as_stored
+from reds_core.types import Directions, Feature, Features, Images, Labels, Latents, PassCounter
+from reds_core.variants.derivatives import derivatives_of
 from reds_core.variants.job import Job, Networks, feature_of, in_memory
+from reds_core.variants.reference import (
+    NOISE_IMAGES,
+    bound_to,
+    check_noise,
+    measured_rows,
+    median_distance,
+    noise_of,
+    reference_images,
+    spread_of,
+)
 from reds_core.variants.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
-from reds_core.variants.spreads import NOISE_IMAGES, bound_to, check_noise, measured_rows, median_distance, noise_of, spread_of
 
 LATENTS_PER_CLASS = 16
 MOST_GRAM = 2048  # latent dimensions: a Gram of that many for every trajectory still fits in memory
@@ -64,7 +72,7 @@ def load_networks(spec: Spec, access: Access, generator: Walkable, batch: int | 
     generator = generator.truncated(spec.seeds.truncation)
     features, label_names = _load_features(spec, access, shape, generator)
     judge = spec.judge.load_network(access) if spec.judge else None
-    if spec.trajectory.method != "corrected" and generator.dim > MOST_GRAM and spec.trajectory.directions_by not in WITHOUT_GRAMS:
+    if spec.trajectory.method != "corrected" and generator.dim > MOST_GRAM and spec.trajectory.directions_by in FROM_GRAMS:
         raise ModelError(
             f"trajectory.method: {spec.trajectory.method} needs a Gram of {generator.dim}x{generator.dim} at every waypoint, in "
             f"space {generator.space}; only `corrected` walks so large a space, in a tangent basis"
@@ -96,7 +104,7 @@ def _job(networks: Networks) -> Job:
 def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     """Returns the job of networks, with all that is measured on the reference seeds."""
     spec, counter = networks.spec, PassCounter()
-    stored = _reference_images(networks, latents, conditions, counter)
+    stored = reference_images(networks, latents, conditions, counter)
     _try_networks(networks, stored[:2])
     spreads = {name: spread_of(networks, name, stored) for name in (*spec.held, *spec.varied)}
     latent_spread = median_distance(latents)
@@ -148,10 +156,10 @@ def _cloud(generator: Walkable, classes: Sequence[int]) -> Cloud:
     return cloud_of(latents, conditions, classes if generator.space != "z" else [])
 
 
-def _fixed(networks: Networks, counter: PassCounter) -> Float64[Tensor, "d m"] | None:
-    """Returns the directions of a straight-line method, if the spec asks for one."""
+def _fixed(networks: Networks, counter: PassCounter) -> Directions | None:
+    """Returns directions that are fitted once for all seeds, if the spec asks for such."""
     spec = networks.spec
-    if spec.trajectory.directions_by not in fitted.FITTED:
+    if spec.trajectory.directions_by not in FITTED:
         return None
 
     def sample(count: int) -> tuple[Latents, Images]:
@@ -159,13 +167,13 @@ def _fixed(networks: Networks, counter: PassCounter) -> Float64[Tensor, "d m"] |
         conditions = conditions_of(seeds, networks.classes, networks.device)
         with torch.no_grad():
             latents = networks.generator.latents(latents_of(seeds, networks.generator, networks.device), conditions)
-        return latents, _reference_images(networks, latents, conditions, counter)
+        return latents, reference_images(networks, latents, conditions, counter)
 
     def named(name: str, images: Images) -> Features:
         return feature_of(networks, name, images, bound_to(networks.features[name], images, networks.batch))
 
-    by = spec.trajectory.directions_by
-    return fitted.fit(by, networks.generator, networks.cloud, sample, named, list(spec.held), list(spec.varied))
+    sampled = Sampled(networks.generator, networks.cloud, sample, named, list(spec.held), list(spec.varied))
+    return FITTED[spec.trajectory.directions_by](sampled)
 
 
 def _load_features(
@@ -178,20 +186,6 @@ def _load_features(
         return features, generator.class_names
     label = spec.attributes.get(spec.label)
     return features, label.class_names() if isinstance(label, Classifier) else ()
-
-
-def _reference_images(networks: Networks, latents: Latents, conditions: Labels, counter: PassCounter) -> Images:
-    """Returns the images of reference seeds, as stored. Raises ModelError if one is not finite."""
-    generator, shards, batch = networks.generator, networks.spec.shards, networks.batch
-    images = []
-    with torch.no_grad():
-        for z, c in zip(latents.split(batch), conditions.split(batch), strict=True):
-            raw = generator.images(z, c)
-            if not bool(torch.isfinite(raw).all()):
-                raise ModelError(f"the generator {generator.name} gives images that hold NaN or infinity")
-            images.append(as_stored(raw, shards.image, shards.quality)[0])
-    counter.add(forward=len(latents))
-    return torch.cat(images)
 
 
 def _try_networks(networks: Networks, images: Images) -> None:

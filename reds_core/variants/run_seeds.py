@@ -19,15 +19,14 @@ import torch
 
 from reds_core.directions.precision import float32_as
 from reds_core.spec.fields import Spec
+from reds_core.trajectories.trajectory import FromSeeds
 from reds_core.types import Candidate, Features, Levels, PassCounter, Passes, Reason, key_of, name_of
-from reds_core.variants.directions_at import FromSeeds
 from reds_core.variants.images import as_stored, file_of, to_bytes
 from reds_core.variants.job import Job, Rendered, Work, features_of
 from reds_core.variants.origins import Origins, origins_of
 from reds_core.variants.prepare import prepare
-from reds_core.variants.spreads import all_distances, distances
 from reds_core.variants.trajectories_from import trajectories_from
-from reds_core.variants.verdicts import Classified, Measured, classify, verdicts
+from reds_core.variants.verdicts import Classified, Measured, all_distances, classify, distances, verdicts
 
 
 def augment(
@@ -85,10 +84,6 @@ class _Shard:
     origins: Origins
     found: FromSeeds
 
-    @property
-    def job(self) -> Job:
-        return self.work.job
-
     def reason(self, s: int) -> Reason:
         """Returns why a seed has no trajectories, or ""."""
         return self.found.reasons[s]
@@ -116,7 +111,7 @@ def _candidates(shard: _Shard, seeds: Sequence[int]) -> list[Candidate]:
 
 def _measured(shard: _Shard, places: list[_Place]) -> dict[_Place, Candidate]:
     """Returns the variants at waypoints, with their verdicts; direction, sign and waypoint are not filled in yet."""
-    job, networks, origins, trajectories = shard.job, shard.work.networks, shard.origins, shard.found.trajectories
+    job, networks, origins, trajectories = shard.work.job, shard.work.job.networks, shard.origins, shard.found.trajectories
     rows, t, waypoint = (torch.tensor(column, dtype=torch.long, device=job.device) for column in zip(*places, strict=True))
     latents = trajectories.latents[t, waypoint - 1]
     if trajectories.images is None:
@@ -147,7 +142,7 @@ def _stored(job: Job, levels: Levels) -> Rendered:
 
 def _judged(shard: _Shard, s: int, features: Mapping[str, Features], judged: Classified | None) -> list[Candidate]:
     """Returns one seed's variants by their features and what the judge says, with their verdicts."""
-    job, spec, origins = shard.job, shard.job.spec, shard.origins
+    job, spec, origins = shard.work.job, shard.work.job.spec, shard.origins
     drifts = {n: distances(features[n], origins.features[n][s], job.spreads[n]) for n in spec.held}
     effects = {n: distances(features[n], origins.features[n][s], job.spreads[n]) for n in spec.varied}
     count = len(next(iter(features.values())))
@@ -171,7 +166,7 @@ def _judged(shard: _Shard, s: int, features: Mapping[str, Features], judged: Cla
 
 def _in_order(shard: _Shard, s: int, reached: Mapping[_Place, Candidate]) -> list[Candidate]:
     """Returns a seed's variants by direction, sign and waypoint; one never reached has its trajectory's reason, or the seed's."""
-    spec, found, reason = shard.job.spec.trajectory, shard.found, shard.reason(s)
+    spec, found, reason = shard.work.job.spec.trajectory, shard.found, shard.reason(s)
     if reason:
         expected = [(-1, k, sign, reason) for k in range(spec.directions) for sign in (1, -1)]
     else:
@@ -187,7 +182,7 @@ def _in_order(shard: _Shard, s: int, reached: Mapping[_Place, Candidate]) -> lis
 
 def _blank(shard: _Shard, s: int) -> Candidate:
     """Returns a variant of a seed about which nothing is known yet."""
-    networks, origins, nan = shard.work.networks, shard.origins, float("nan")
+    networks, origins, nan = shard.work.job.networks, shard.origins, float("nan")
     label = origins.labels[s]
     condition = int(origins.conditions[s]) if networks.generator.class_names else -1
     return Candidate(
@@ -200,7 +195,7 @@ def _blank(shard: _Shard, s: int) -> Candidate:
 
 def _seed_candidate(shard: _Shard, s: int) -> Candidate:
     """Returns a seed's own image: drifts and effects are 0."""
-    origins, spec, reason = shard.origins, shard.job.spec, shard.reason(s)
+    origins, spec, reason = shard.origins, shard.work.job.spec, shard.reason(s)
     judged = origins.judged
     own = replace(
         _blank(shard, s),

@@ -7,18 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli.app import app
 from reds_core import load_spec
-from reds_core.directions.cloud import cloud_of
-from reds_core.directions.fitted import fit
 from reds_core.errors import UserError
 from reds_core.studies.compare import COMPARED, compare
 from reds_core.studies.estimates import over_seeds
-from reds_core.variants.prepare import prepare
 from tests.support.worlds import TinyClassifier, torchscript, world
 
 COLUMNS = [
@@ -72,34 +68,6 @@ def test_steps_are_chosen_so_that_methods_get_as_far(small: Path) -> None:
     spec = load_spec(small, ["trajectory.step=0.1"])
     ours, other = compare(spec, ["corrected", "maxc"], "cpu").methods
     assert 0.6 < np.quantile(other.effect, 0.75) / np.quantile(ours.effect, 0.75) < 1.6
-
-
-@pytest.mark.parametrize("by", ["pca", "sefa", "interfacegan"])
-def test_straight_methods_give_unit_directions_that_runs_can_use(small: Path, by: str) -> None:
-    job = prepare(load_spec(small, [f"trajectory.directions_by={by}", "trajectory.method=linear"]), "cpu")
-    assert job.fixed is not None
-    torch.testing.assert_close(job.fixed.norm(dim=0), torch.ones(job.fixed.shape[1], dtype=torch.float64))
-
-
-def test_sefa_of_known_weights_is_their_leading_directions(small: Path) -> None:
-    generator = prepare(load_spec(small), "cpu").networks.generator
-    generator.style_weight = torch.diag(torch.tensor([1.0, 5, 2, 0.1, 0.2, 0.3]))
-    cloud = cloud_of(torch.randn(50, 6), torch.zeros(50).long(), [])
-    found = fit("sefa", generator, cloud, lambda n: None, lambda name, x: None, ["a"], ["b"])  # type: ignore[arg-type, return-value]
-    assert found.abs().argmax(0)[:3].tolist() == [1, 2, 0]
-
-
-def test_interfacegan_leaves_the_normals_of_what_is_held(small: Path) -> None:
-    """Held: the first latent axis. Varied: the sum of the first two. What is left is the second."""
-    draw = torch.Generator().manual_seed(0)
-    latents = torch.randn(2000, 4, generator=draw)
-    features = {"held": latents[:, :1], "varied": latents[:, :1] + latents[:, 1:2]}
-    generator = prepare(load_spec(small), "cpu").networks.generator
-    cloud = cloud_of(latents, torch.zeros(2000).long(), [])
-    found = fit(
-        "interfacegan", generator, cloud, lambda n: (latents, latents), lambda name, x: features[name], ["held"], ["varied"]
-    )
-    assert found.abs()[:, 0].argmax() == 1 and abs(float(found[0, 0])) < 0.01
 
 
 def test_the_command_writes_a_table_a_picture_and_a_verdict(small: Path, tmp_path: Path) -> None:

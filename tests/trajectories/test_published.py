@@ -18,12 +18,8 @@ from tests.support.problems import published_local
 from tests.support.worlds import TinyClassifier, TinyGenerator, world
 
 
-def no_directions(points: Tensor, index: Tensor) -> DirectionsAt:
-    raise AssertionError("a linear trajectory asks for no directions")
-
-
 def test_linear_waypoints_are_multiples_of_the_step() -> None:
-    trajectories = linear(torch.zeros(1, 3), torch.tensor([[0.0, 1, 0]]), 0.5, 3, no_directions)
+    trajectories = linear(torch.zeros(1, 3), torch.tensor([[0.0, 1, 0]]), 0.5, 3)
     torch.testing.assert_close(trajectories.latents[0, :, 1], torch.tensor([0.5, 1.0, 1.5]))
     assert trajectories.reached == [3]
 

@@ -10,8 +10,7 @@ import torch
 
 from reds_core.spec.fields import Goal
 from reds_core.types import REASONS
-from reds_core.variants.spreads import distances, median_distance
-from reds_core.variants.verdicts import Measured, classify, verdicts
+from reds_core.variants.verdicts import Measured, classify, distances, verdicts
 from tests.support import ROOT
 
 HELD, VARIED = {"id": 0.1, "place": 0.2}, {"hair": Goal(minimum=0.3)}
@@ -41,12 +40,6 @@ def test_a_duplicate_is_one_of_an_accepted_variant_only() -> None:
     assert verdicts(alike, HELD, VARIED, 0.0) == ["", "", ""]
 
 
-def test_a_spread_is_the_median_over_all_pairs() -> None:
-    x = torch.tensor([[0.0], [1.0], [3.0], [float("nan")]])
-    assert median_distance(x) == 2.0  # of 1, 2 and 3
-    assert median_distance(x[:1]) != median_distance(x[:1])
-
-
 def test_distances_are_in_spreads() -> None:
     assert distances(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.zeros(1, 2), 2.0) == [2.5, 0.0]
 
@@ -72,7 +65,7 @@ def returned(node: ast.AST) -> Iterator[ast.expr]:
 def test_every_reason_that_the_code_gives_has_a_meaning_and_no_other_has() -> None:
     """Of the files that deal in reasons: texts that stand where a reason is made."""
     texts = set()
-    for room in ("variants", "trajectories"):
+    for room in ("directions", "trajectories", "variants"):
         for path in (ROOT / "reds_core" / room).glob("*.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             if any(isinstance(n, ast.ImportFrom) and "Reason" in [a.name for a in n.names] for n in ast.walk(tree)):

@@ -1,6 +1,6 @@
-"""Distances in an attribute's own units, and what is measured with them once per run, on reference images.
+"""Reference images, of seeds that no run uses, and what is measured on them once.
 
-spread   the median distance between the features of unrelated images
+spread   an attribute's median distance between unrelated images
 noise    the largest distance between two measurements of one image, in spreads: 0 but for a random feature
 """
 
@@ -9,26 +9,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from reds_core.errors import ModelError
 from reds_core.spec.fields import Spec
-from reds_core.types import Bound, Feature, Features, Images
-from reds_core.variants.job import Networks, feature_of
+from reds_core.types import Bound, Feature, Features, Images, Labels, Latents, PassCounter
+from reds_core.variants.job import Networks, feature_of, rendered
+from reds_core.variants.verdicts import all_distances
 
 NOISE_IMAGES = 16
 
 
-def distances(vectors: Features, seed: Float[Tensor, "*_n _p"], spread: float) -> list[float]:
-    """Returns the distances between rows and the seed's one row, or row by row, in spreads."""
-    return [float(v) for v in ((vectors - seed).double().norm(dim=1) / spread).tolist()]
+def reference_images(networks: Networks, latents: Latents, conditions: Labels, counter: PassCounter) -> Images:
+    """Returns the images of reference seeds, as stored. Raises ModelError if one is not finite."""
+    images, _, finite = rendered(networks, latents, conditions)
+    if not bool(finite.all()):
+        raise ModelError(f"the generator {networks.generator.name} gives images that hold NaN or infinity")
+    counter.add(forward=len(latents))
+    return images
 
 
-def all_distances(rows: Features) -> Float[Tensor, "n n"]:
-    """Returns the distances between all rows, in their own units."""
-    # The exact form: the faster one by inner products loses all digits of close pairs.
-    return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+def bound_to(feature: Feature, images: Images, batch: int) -> Bound | None:
+    """Returns what a feature remembers of images, `batch` at a time."""
+    parts = [feature.bind(x) for x in images.split(batch)]
+    return None if parts[0] is None else torch.cat([p for p in parts if p is not None])
 
 
 def median_distance(vectors: Features) -> float:
@@ -42,7 +47,7 @@ def median_distance(vectors: Features) -> float:
 
 
 def spread_of(networks: Networks, name: str, images: Images) -> float:
-    """Returns the median distance of an attribute between unrelated seeds, in its own units.
+    """Returns an attribute's median distance between unrelated images, in its own units.
 
     Raises:
         ModelError: it could hardly be measured, or is the same on most images.
@@ -84,12 +89,6 @@ def check_noise(spec: Spec, noise: Mapping[str, float]) -> None:
                 f"held.{name}: two measurements of one image differ by up to {value:.2g} spreads, more than the tolerance of "
                 f"{spec.held[name]:g}; nothing can be held more closely than it can be measured"
             )
-
-
-def bound_to(feature: Feature, images: Images, batch: int) -> Bound | None:
-    """Returns what a feature remembers of images, `batch` at a time."""
-    parts = [feature.bind(x) for x in images.split(batch)]
-    return None if parts[0] is None else torch.cat([p for p in parts if p is not None])
 
 
 def measured_rows(networks: Networks, images: Images) -> Int[Tensor, " m"]:

@@ -17,37 +17,27 @@ from torch import Tensor
 
 from reds_core.directions import batched
 from reds_core.directions.batched import gram
+from reds_core.directions.choices import FROM_GRAMS, columns_by, looked_at, unusable, varied_gram
 from reds_core.directions.jacobian import derive_by, features_jacobians_and_grams, one_sided
 from reds_core.trajectories.corrected import corrected
 from reds_core.trajectories.held import DAMPING, Held, Points, ResidualAt, Residuals, back_all
 from reds_core.trajectories.tangent import COTANGENTS, Tangent, jacobian_range, tangent_at
-from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, DirectionsAt, nowhere
+from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, DirectionsAt, FromSeeds, both_ways, no_trajectories
 from reds_core.types import Columns, Counts, Features, Grams, Jacobians, Latents, Reason, Rows
-from reds_core.variants.derivatives import WITHOUT_GRAMS, role_names
-from reds_core.variants.directions_at import (
-    FromSeeds,
-    both_ways,
-    columns_by,
-    features_at,
-    given_at,
-    measure_of,
-    unusable,
-    varied_gram,
-)
 from reds_core.variants.images import to_levels
-from reds_core.variants.job import Job, Work
-from reds_core.variants.origins import Origins
+from reds_core.variants.job import Work, features_at, measure_of
+from reds_core.variants.origins import Origins, given_directions
 
 # Differences are taken over this share of a step: far above rounding and well within curvature; further where features round.
 DIFFERENCE, ROUGH_DIFFERENCE = 0.02, 0.25
 ROWS_AT_ONCE = 8  # of a wide attribute's compression: (8, p, k) numbers
 
-# Tangent coordinates, and for each point the seed that it belongs to, as a row of `Setting.rows` -> features.
+# Tangent coordinates, and for each point the seed that it belongs to, as a row of `Starts.rows` -> features.
 MeasureAlong = Callable[[Float[Tensor, "n k"], Rows], list[Features]]
 
 
 @dataclass(frozen=True)
-class Setting:
+class Starts:
     """The seeds of a shard that trajectories start from, and the coordinates in which they do."""
 
     work: Work
@@ -56,17 +46,13 @@ class Setting:
     tangent: Tangent  # at each of them
 
     @property
-    def job(self) -> Job:
-        return self.work.job
-
-    @property
     def difference(self) -> float:
         """The share of a step over which differences are taken."""
-        return DIFFERENCE if self.job.derivatives.smooth else ROUGH_DIFFERENCE
+        return DIFFERENCE if self.work.job.derivatives.smooth else ROUGH_DIFFERENCE
 
     def along(self, names: Sequence[str]) -> MeasureAlong:
         """Returns what measures the named features in tangent coordinates, differentiable."""
-        measure = measure_of(self.work.networks, self.origins, names)
+        measure = measure_of(self.work.job.networks, names, self.origins.conditions, self.origins.bound)
         return lambda y, i: measure(self.tangent.latents(y, i), self.rows[i])
 
 
@@ -90,41 +76,41 @@ class LevelSets:
         return [c if basis is None else _compressed(c, basis, i) for c, basis in zip(changes, self.compress, strict=True)]
 
 
-def hold(work: Work, origins: Origins, rows: Rows) -> FromSeeds:
+def corrected_from(work: Work, origins: Origins, rows: Rows) -> FromSeeds:
     """Returns corrected trajectories of the seeds in `rows`."""
     spec = work.job.spec.trajectory
-    setting = Setting(work, origins, rows, _tangent(work, origins, rows))
-    level_sets = _at_seeds(setting)
-    found = _directions(setting, level_sets)
+    starts = Starts(work, origins, rows, _tangent(work, origins, rows))
+    level_sets = _at_seeds(starts)
+    found = _directions(starts, level_sets)
     owned, first = both_ways(found, spec.directions)
     if not owned:
-        return FromSeeds([], nowhere(origins.latents, spec.waypoints), found.reasons)
+        return no_trajectories(origins.latents, spec.waypoints, found.reasons)
     seeds = torch.tensor([i for i, _, _ in owned], dtype=torch.long, device=work.job.device)
-    trajectories = corrected(first, level_sets.jacobian[seeds], _held(setting, level_sets, seeds), work.job.step, spec.waypoints)
-    latents = torch.stack([setting.tangent.latents(trajectories.latents[:, j], seeds) for j in range(spec.waypoints)], 1)
+    trajectories = corrected(first, level_sets.jacobian[seeds], _held(starts, level_sets, seeds), work.job.step, spec.waypoints)
+    latents = torch.stack([starts.tangent.latents(trajectories.latents[:, j], seeds) for j in range(spec.waypoints)], 1)
     owners = [(int(rows[i]), k, sign) for i, k, sign in owned]
     return FromSeeds(owners, replace(trajectories, latents=latents), found.reasons)
 
 
 def _tangent(work: Work, origins: Origins, rows: Rows) -> Tangent:
     """Returns the coordinates of the seeds in `rows`."""
-    job, networks, latents = work.job, work.networks, origins.latents[rows]
+    job, networks, latents = work.job, work.job.networks, origins.latents[rows]
     basis = job.tangent
     if basis is None:
-        measure = measure_of(networks, origins, [*job.spec.held, *job.spec.varied])
+        measure = measure_of(networks, [*job.spec.held, *job.spec.varied], origins.conditions, origins.bound)
         pulled_back = work.evaluator(measure).pullbacks(latents, rows, COTANGENTS)
         basis = jacobian_range(pulled_back, networks.cloud.deviations, networks.generator.rows)
     return tangent_at(latents, networks.cloud.mean(origins.conditions[rows]), basis, networks.cloud.deviations)
 
 
-def _at_seeds(setting: Setting) -> LevelSets:
+def _at_seeds(starts: Starts) -> LevelSets:
     """Measures what is held at the seeds, and how it and what varies react there."""
-    job, tangent = setting.job, setting.tangent
-    held, varied = list(job.spec.held), role_names(job.spec)[1]
+    job, tangent = starts.work.job, starts.tangent
+    held, varied = list(job.spec.held), looked_at(job.spec)[1]
     n, _, k = tangent.basis.shape
-    h = setting.difference * job.step / float(tangent.scale.square().mean().sqrt())
+    h = starts.difference * job.step / float(tangent.scale.square().mean().sqrt())
     start, jacobians, grams = features_jacobians_and_grams(
-        setting.work.evaluator(setting.along([*held, *varied])), tangent.origin.new_zeros(n, k), torch.arange(n, device=job.device),
+        starts.work.evaluator(starts.along([*held, *varied])), tangent.origin.new_zeros(n, k), torch.arange(n, device=job.device),
         derive_by(job.derivatives.mode, one_sided(h)), kept=len(held),
     )  # fmt: skip
     reasons = unusable([*(gram(j) for j in jacobians), *grams], held, varied)
@@ -144,10 +130,10 @@ def _at_seeds(setting: Setting) -> LevelSets:
     return LevelSets(start, scale, compress, torch.cat(parts, 1), [torch.where(bad, eye, a) for a in grams], reasons)
 
 
-def _directions(setting: Setting, level_sets: LevelSets) -> DirectionsAt:
+def _directions(starts: Starts, level_sets: LevelSets) -> DirectionsAt:
     """Returns directions at the seeds, in tangent coordinates, that leave what is held alone."""
-    job, basis = setting.job, setting.tangent.basis.double()
-    columns, count = _columns(setting, level_sets)
+    job, basis = starts.work.job, starts.tangent.basis.double()
+    columns, count = _columns(starts, level_sets)
     free = columns + back_all(level_sets.jacobian, level_sets.jacobian @ columns)
     # Directions that were not chosen inside the null space may have little left there; the others move up.
     shares = torch.linalg.vector_norm(free, dim=1) / torch.linalg.vector_norm(columns, dim=1)
@@ -160,14 +146,14 @@ def _directions(setting: Setting, level_sets: LevelSets) -> DirectionsAt:
     return DirectionsAt(free * batched.signs_of(basis @ free), count, reasons)
 
 
-def _columns(setting: Setting, level_sets: LevelSets) -> tuple[Columns, Counts]:
+def _columns(starts: Starts, level_sets: LevelSets) -> tuple[Columns, Counts]:
     """Returns directions as the spec chooses them, in tangent coordinates, and how many they are."""
-    job, j = setting.job, level_sets.jacobian
+    job, j = starts.work.job, level_sets.jacobian
     by = job.spec.trajectory.directions_by
-    if by in WITHOUT_GRAMS:
-        basis = setting.tangent.basis.double()
+    if by not in FROM_GRAMS:
+        basis = starts.tangent.basis.double()
         dual = basis / basis.square().sum(1, keepdim=True)
-        columns = dual.mT @ given_at(job, setting.origins, setting.rows)
+        columns = dual.mT @ given_directions(job, starts.origins, starts.rows)
         return columns, torch.full((len(columns),), columns.shape[2], device=job.device)
     bad = torch.tensor([bool(r) for r in level_sets.reasons], device=job.device)[:, None, None]
     moves = torch.where(bad, torch.eye(j.shape[2], dtype=j.dtype, device=job.device), j.mT @ j)
@@ -178,46 +164,46 @@ def _columns(setting: Setting, level_sets: LevelSets) -> tuple[Columns, Counts]:
     return columns_by(job.spec, [moves], level_sets.varied, [max(job.spec.beta(name) for name in job.spec.held)])
 
 
-def _held(setting: Setting, level_sets: LevelSets, seeds: Rows) -> Held:
-    """Returns what is held along trajectories from `seeds`, rows of the setting, one for each trajectory."""
-    job, tangent = setting.job, setting.tangent
-    measure = setting.along(list(job.spec.held))
+def _held(starts: Starts, level_sets: LevelSets, seeds: Rows) -> Held:
+    """Returns what is held along trajectories from `seeds`, rows of the starts, one for each trajectory."""
+    job, tangent = starts.work.job, starts.tangent
+    measure = starts.along(list(job.spec.held))
 
     def change(y: Float[Tensor, "n k"], index: Rows) -> list[Features]:
         i = seeds[index]
         return level_sets.compressed(level_sets.changes(measure(y, i), i), i)
 
-    evaluator = setting.work.evaluator(change)
+    evaluator = starts.work.evaluator(change)
 
     def pull(y: Points, index: Rows, cotangents: Float64[Tensor, "n m"]) -> Points:
         return evaluator.pulled(y.to(tangent.origin.dtype), index, cotangents).double()
 
     return Held(
-        residual=_residual(setting, level_sets, seeds),
+        residual=_residual(starts, level_sets, seeds),
         pull=pull if job.derivatives.reverse else None,
         inside=lambda y, index: tangent.inside(y, seeds[index]),
         outward=lambda y, index: tangent.outward(y, seeds[index]),
         varied=varied_gram(job.spec, level_sets.varied)[seeds] if level_sets.varied else None,
         scale=tangent.scale,
-        difference=setting.difference,
+        difference=starts.difference,
     )
 
 
-def _residual(setting: Setting, level_sets: LevelSets, seeds: Rows) -> ResidualAt:
+def _residual(starts: Starts, level_sets: LevelSets, seeds: Rows) -> ResidualAt:
     """Returns the residual of trajectories from `seeds`, which also keeps the images."""
-    networks, origins = setting.work.networks, setting.origins
+    networks, origins = starts.work.job.networks, starts.origins
 
     def shown(points: Latents, rows: Rows) -> list[Shaped[Tensor, "n ..."]]:
         images = networks.generator.images(points, origins.conditions[rows])
         spoilt = ~torch.isfinite(images).flatten(1).all(1)
-        found = features_at(networks, origins, list(networks.spec.held), images, rows)
+        found = features_at(networks, list(networks.spec.held), images, origins.bound, rows)
         return [*(f.masked_fill(spoilt[:, None], torch.nan) for f in found), to_levels(torch.nan_to_num(images))]
 
-    evaluator = setting.work.evaluator(shown)
+    evaluator = starts.work.evaluator(shown)
 
     def residual(y: Points, index: Rows) -> Residuals:
         i = seeds[index]
-        *found, images = evaluator.evaluate(setting.tangent.latents(y, i), setting.rows[i])
+        *found, images = evaluator.evaluate(starts.tangent.latents(y, i), starts.rows[i])
         changes = level_sets.changes(found, i)
         worst = torch.stack([torch.linalg.vector_norm(change, dim=1) for change in changes]).amax(0)
         return Residuals(torch.cat(level_sets.compressed(changes, i), 1), worst, images)
