@@ -55,7 +55,7 @@ class Measured:
     drift: dict[str, np.ndarray]  # in spreads, by held attribute
     flipped: np.ndarray  # 1 where the judge sees another label than the seed's, else 0; NaN without a judge
     implausible: np.ndarray  # 1 where the latent lies further out than sampled ones do, else 0
-    asked: int  # the waypoints that there would be, had no trajectory ended early
+    possible: int  # the waypoints that there would be, had no trajectory ended early
     step: float  # in latent spreads
     passes: Passes
     seconds: float
@@ -73,8 +73,8 @@ class Measured:
 
     @property
     def reached(self) -> float:
-        """The share of the waypoints asked for that trajectories reached."""
-        return len(self.seed) / self.asked
+        """The share of the possible waypoints that trajectories reached."""
+        return len(self.seed) / self.possible
 
 
 @dataclass(frozen=True)
@@ -158,11 +158,12 @@ def compare(
             share = float(np.clip(aim / pilot, 0.1, 10.0)) if pilot > 0 else 1.0
             job = _with_step(job, share * spec.trajectory.step)
         found = measure(name, job, seeds)
-        tell(f"{name}: {len(found.seed)} of {found.asked} waypoints, step {found.step:.3g}, {found.seconds:.0f} s")
+        tell(f"{name}: {len(found.seed)} of {found.possible} waypoints, step {found.step:.3g}, {found.seconds:.0f} s")
         if not measured:
             if len(found.seed) < LEAST:
                 raise UserError(
-                    f"{name} reached {len(found.seed)} of {found.asked} waypoints, too few to compare with; `reds check` says why"
+                    f"{name} reached {len(found.seed)} of {found.possible} waypoints, too few to compare with; "
+                    "`reds check` says why"
                 )
             aim = last_effect(measure(name, job, seeds[:PILOT_SEEDS]))
         measured.append(found)
@@ -186,13 +187,13 @@ def measure(name: str, job: Job, seeds: Sequence[int]) -> Measured:
     spec, passes = job.spec, Passes()
     kept: list[Candidate] = []
     starts: dict[int, np.ndarray] = {}
-    asked = 0
+    possible = 0
     began = time.monotonic()
     for at in range(0, len(seeds), spec.shards.seeds):
         candidates, cost = run_seeds(job, seeds[at : at + spec.shards.seeds])
         passes += cost
         variants = [c for c in candidates if c.role == "variant" and c.reason != "seed_label"]
-        asked += len(variants)
+        possible += len(variants)
         starts |= {c.seed: c.latent for c in candidates if c.role == "seed"}
         kept += [c for c in variants if all(math.isfinite(v) for v in (*c.drifts.values(), *c.effects.values()))]
     seconds = time.monotonic() - began
@@ -201,7 +202,7 @@ def measure(name: str, job: Job, seeds: Sequence[int]) -> Measured:
     flipped = np.array([not c.judge_agrees if job.networks.judge else math.nan for c in kept], dtype=float)
     return Measured(
         name, np.array([c.seed for c in kept], dtype=np.int64), effects @ weights / weights.sum(),
-        {n: np.array([c.drifts[n] for c in kept]) for n in spec.held}, flipped, _implausible(job, kept), max(1, asked),
+        {n: np.array([c.drifts[n] for c in kept]) for n in spec.held}, flipped, _implausible(job, kept), max(1, possible),
         spec.trajectory.step, passes, seconds, _changed(job, kept, starts),
     )  # fmt: skip
 

@@ -38,14 +38,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The first method against another one: in words, where it is better, worse, or not told apart."""
+    """The first method against another one, in words: where it is better or worse, and where the two cannot be told apart."""
 
     name: str
     comparable: bool  # whether they have effects in common
     better: list[str]
     worse: list[str]
     level: list[str]
-    times: float  # the passes of the other method are this many times fewer than the first one's
+    times: float  # the first method's passes, as a multiple of the other one's
 
 
 def write_comparison(found: Comparison, folder: Path) -> Path:
@@ -93,8 +93,8 @@ def _verdict(found: Comparison, m: Measured) -> Verdict:
             continue
         apart = a.high < b.low or b.high < a.low
         ratio = f"{b.value / a.value:.1f} times" if a.value > 0 else f"{b.value:.1%} against none of"
-        said = f"{what}: {ratio} {first.name}'s" if what != "flipped labels" else f"{what}: {b.value:.1%} against {a.value:.1%}"
-        (level if not apart else better if a.value < b.value else worse).append(said)
+        figures = f"{ratio} {first.name}'s" if what != "flipped labels" else f"{b.value:.1%} against {a.value:.1%}"
+        (level if not apart else better if a.value < b.value else worse).append(f"{what} ({figures})")
     return Verdict(m.name, bool(bins), better, worse, level, first.passes_each / max(1e-9, m.passes_each))
 
 

@@ -66,7 +66,7 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
     variants = [c for c in candidates if c.role == "variant"]
     accepted = [c for c in candidates if c.accepted]
     scale = job.spec.seeds.count / len(seeds)
-    asked = 2 * job.spec.trajectory.directions * job.spec.trajectory.waypoints
+    possible = 2 * job.spec.trajectory.directions * job.spec.trajectory.waypoints
     waypoints = range(1, job.spec.trajectory.waypoints + 1)
     # A sample has four members; a tar gives each a header of 512 bytes and pads it to a multiple of as many, by 256 on average.
     shards = job.spec.shards
@@ -76,7 +76,7 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
         attributes=_attributes(job, variants),
         tried=len(variants),
         tried_seeds=len(seeds),
-        short_seeds=sum(_is_short([c for c in variants if c.seed == s], asked) for s in seeds),
+        short_seeds=sum(_is_short([c for c in variants if c.seed == s], possible) for s in seeds),
         accepted=sum(c.accepted for c in variants),
         rejected=Counter(c.reason for c in variants if c.reason),
         by_waypoint=[(w, _share([c for c in variants if c.waypoint == w])) for w in waypoints],
@@ -88,9 +88,9 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
     )
 
 
-def _is_short(variants: list[Candidate], asked: int) -> bool:
-    """Returns whether what is held left a seed fewer directions than asked for; with none left, all candidates are `turned`."""
-    return len(variants) < asked or all(c.reason == "turned" and not len(c.latent) for c in variants)
+def _is_short(variants: list[Candidate], possible: int) -> bool:
+    """Returns whether a seed had fewer directions than the spec asks for; if it had none, all of its candidates are `turned`."""
+    return len(variants) < possible or all(c.reason == "turned" and not len(c.latent) for c in variants)
 
 
 def _share(candidates: list[Candidate]) -> float:
