@@ -1,4 +1,4 @@
-"""From a seed's latent to an image: spaces, classes, truncation, ranges, and the generators that cannot be used."""
+"""From a seed's latent to the space walked: mappings, truncation, classes, fields, and the shipped generator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reds_core.errors import ModelError
 from reds_core.generators import AnyGenerator, Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS, draw
-from tests.support.networks import OPEN, SAFE, exported, generator
+from tests.support.networks import OPEN, SAFE, exported, generator, saved
 from tests.support.worlds import D, RowsGenerator, TinyConditional, TinyGenerator, TinyMapping, torchscript
 
 NO_CLASS = torch.zeros(4, dtype=torch.long)
@@ -37,10 +37,6 @@ def own(folder: Path, net: nn.Module, mapping: nn.Module | None = None, **more: 
     mapped = {"mapping": script(folder, mapping, "m")} if mapping else {}
     loaded: Walkable = generator(**script(folder, net), **mapped, **more).load(SAFE)
     return loaded
-
-
-def walkable(raw: Callable[[Tensor], Tensor], low: float = 0.0, high: float = 1.0, **more: Any) -> Walkable:
-    return Walkable("made", "z", D, D, "normal", (), (float(low), float(high)), lambda z, labels: raw(z), None, **more)
 
 
 def mean_of(mapping: Callable[[Tensor], Tensor]) -> Tensor:
@@ -122,6 +118,15 @@ def test_in_w_one_row_feeds_every_layer_s_derivative(tmp_path: Path) -> None:
 # Classes
 
 
+@pytest.mark.parametrize("kind", ["torchscript", "dynamic", "four"])
+def test_a_conditional_generator_gets_its_class(tmp_path: Path, kind: str) -> None:
+    net = TinyConditional()
+    g = generator(**saved(kind, net, tmp_path, inputs=2), classes=["a", "b", "c"]).load(SAFE)
+    z, y = torch.randn(5, D), torch.tensor([0, 1, 2, 1, 0])
+    torch.testing.assert_close(g.images(z, y), (net(z, y) + 1) / 2)
+    assert g.class_names == ("a", "b", "c") and g.space == "z" and check_images(g) == (1, 8, 8)
+
+
 def test_the_class_goes_to_whichever_network_takes_one(tmp_path: Path) -> None:
     z, y = torch.randn(4, D), torch.tensor([2, 1, 0, 2])
     both = {"mapping, synthesis": (ClassMapping(), TinyConditional()), "mapping": (ClassMapping(), TinyGenerator())}
@@ -143,8 +148,14 @@ def test_classes_have_the_names_given_or_their_numbers(tmp_path: Path) -> None:
 
 
 def test_classes_that_no_network_takes_are_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"classes is set, but the TorchScript network g\.pt takes no second input"):
-        own(tmp_path, TinyGenerator(), TinyMapping(), classes=3)
+    for mapping in (TinyMapping(), None):
+        with pytest.raises(ModelError, match=r"classes is set, but the TorchScript network g\.pt takes no second input"):
+            own(tmp_path, TinyGenerator(), mapping, classes=3)
+
+
+def test_the_last_class_is_tried_too(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="check latent_dim, classes"):
+        check_images(own(tmp_path, TinyConditional(50), classes=60))
 
 
 def test_a_network_that_needs_a_class_says_so_before_the_run(tmp_path: Path) -> None:
@@ -154,57 +165,37 @@ def test_a_network_that_needs_a_class_says_so_before_the_run(tmp_path: Path) -> 
         own(tmp_path, TinyGenerator(), ClassMapping())
 
 
-# Images
+# Mappings
 
 
-def raw_ramp(z: Tensor) -> Tensor:
-    return z[:, :4].reshape(-1, 1, 2, 2)
+def test_a_mapping_makes_w_the_space_walked_and_truncation_moves_to_its_mean(tmp_path: Path) -> None:
+    mapping = TinyMapping()
+    g = own(tmp_path, TinyGenerator(), mapping)
+    z, y = torch.randn(4, D), torch.zeros(4, dtype=torch.long)
+    w = g.latents(z, y)
+    torch.testing.assert_close(w, mapping(z))
+    torch.testing.assert_close(g.images(w, y), (TinyGenerator()(w) + 1) / 2)
+    mean = mean_of(mapping)
+    torch.testing.assert_close(g.truncated(0.5).latents(z, y), mean + 0.5 * (w - mean), atol=1e-5, rtol=1e-5)
 
 
-def test_images_are_scaled_by_the_range_and_clamped() -> None:
-    z = torch.tensor([[-3.0, -2.0, 1.0, 9.0, 0, 0]])
-    images = walkable(raw_ramp, -2, 6).images(z, NO_CLASS[:1])
-    torch.testing.assert_close(images.flatten(), torch.tensor([0.0, 0.0, 0.375, 1.0]))
+def test_rows_of_w_are_walked_as_one_or_side_by_side(tmp_path: Path) -> None:
+    z, y = torch.randn(4, D), torch.zeros(4, dtype=torch.long)
+    one = own(tmp_path, RowsGenerator(), TinyMapping(rows=3))
+    every = own(tmp_path, RowsGenerator(), TinyMapping(rows=3, different=True), space="w+")
+    assert (one.space, one.dim, every.space, every.dim) == ("w", D, "w+", 3 * D)
+    torch.testing.assert_close(one.images(one.latents(z, y), y), (TinyGenerator()(TinyMapping()(z)) + 1) / 2)
+    torch.testing.assert_close(every.images(every.latents(z, y), y), (TinyGenerator()(2 * TinyMapping()(z)) + 1) / 2)
+    with pytest.raises(ModelError, match="rows are equal; these differ"):
+        own(tmp_path, RowsGenerator(), TinyMapping(rows=3, different=True))
 
 
-def test_the_clamp_stops_derivatives_in_either_mode_and_under_vmap() -> None:
-    g = walkable(raw_ramp, -2, 2)
-    z = torch.tensor([[-3.0, -1.0, 1.0, 5.0, 0, 0], [0.0, 3.0, -5.0, 1.0, 0, 0]], requires_grad=True)
-    slope = torch.tensor([[0, 0.25, 0.25, 0, 0, 0], [0.25, 0, 0, 0.25, 0, 0]])
-
-    def one(x: Tensor) -> Tensor:
-        return g.images(x[None], NO_CLASS[:1])[0].flatten()
-
-    reverse = torch.autograd.grad(g.images(z, NO_CLASS[:2]).sum(), z)[0]
-    torch.testing.assert_close(reverse, slope)
-    for jacobian in (torch.func.jacrev, torch.func.jacfwd):
-        torch.testing.assert_close(torch.func.vmap(jacobian(one))(z.detach()).sum(1), slope)
-
-
-@pytest.mark.parametrize("kind", ["torchscript", "exported", "factory"])
-def test_every_kind_of_generator_derives_as_its_network(tmp_path: Path, kind: str) -> None:
-    net, z, u = TinyGenerator(channels=3), torch.randn(5, D, requires_grad=True), torch.randn(5, D)
-    if kind == "torchscript":
-        config = script(tmp_path, net)
-    elif kind == "exported":
-        config = {"kind": kind, "path": exported(net, (torch.randn(4, D),), tmp_path / "g.pt2", False)}
-    else:
-        config = {"kind": kind, "target": "tests.support.worlds:build", "options": {"channels": 3}}
-    g = generator(**config).load(OPEN)
-    labels = torch.zeros(5, dtype=torch.long)
-
-    def ours(x: Tensor) -> Tensor:
-        found: Tensor = g.images(x, labels)
-        return found
-
-    def theirs(x: Tensor) -> Tensor:
-        found: Tensor = (net(x) + 1) / 2
-        return found
-
-    assert check_images(g) == (3, 8, 8)
-    torch.testing.assert_close(*(torch.autograd.grad(f(z).square().sum(), z)[0] for f in (ours, theirs)))
-    torch.testing.assert_close(*(torch.func.jvp(f, (z.detach(),), (u,))[1] for f in (ours, theirs)))
-    assert g.name == ("build" if kind == "factory" else "g")
+def test_space_z_walks_before_the_mapping(tmp_path: Path) -> None:
+    for net, mapping in ((TinyGenerator(), TinyMapping()), (RowsGenerator(), TinyMapping(rows=2, different=True))):
+        g = own(tmp_path, net, mapping, space="z")
+        z, y = torch.randn(4, D), torch.zeros(4, dtype=torch.long)
+        assert torch.equal(g.latents(z, y), z)
+        torch.testing.assert_close(g.images(z, y), (net(mapping(z)) + 1) / 2)
 
 
 def test_an_exported_mapping_and_synthesis_work_together_at_any_batch(tmp_path: Path) -> None:
@@ -214,81 +205,6 @@ def test_an_exported_mapping_and_synthesis_work_together_at_any_batch(tmp_path: 
     z = torch.randn(4, D)
     torch.testing.assert_close(g.latents(z, NO_CLASS), TinyMapping()(z))
     assert check_images(g) == (1, 8, 8) and (g.space, g.dim) == ("w", D)
-
-
-@pytest.mark.parametrize(("beyond", "share"), [(0.0, 0.0), (0.019, 0.0), (0.021, 1.0)])
-@pytest.mark.parametrize("side", ["low", "high"])
-@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 255.0)])
-def test_only_what_lies_beyond_the_range_by_two_hundredths_of_it_counts(
-    beyond: float, share: float, side: str, low: float, high: float
-) -> None:
-    value = (high + beyond * (high - low)) if side == "high" else (low - beyond * (high - low))
-    g = walkable(lambda z: torch.full((len(z), 1, 4, 4), value), low, high)
-    assert g.clamped(torch.zeros(2, D), NO_CLASS[:2]) == share
-
-
-@pytest.mark.parametrize(("bright", "right"), [(4, True), (5, False)])
-def test_more_than_a_fifth_of_the_pixels_clamped_is_a_wrong_range(bright: int, right: bool) -> None:
-    image = torch.zeros(1, 1, 4, 5)
-    image.flatten()[:bright] = 3.0
-    g = walkable(lambda z: image.expand(len(z), -1, -1, -1))
-    if right:
-        assert check_images(g) == (1, 4, 5)
-    else:
-        with pytest.raises(ModelError, match=r"from 0 to 3, and 25% of its pixels lie outside output_range \[0, 1\]"):
-            check_images(g)
-
-
-def silent(z: Tensor) -> Tensor:
-    raise ValueError
-
-
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        (silent, "failed on 8 latents of size 6: ValueError; check latent_dim"),
-        (lambda z: z[:, 0], r"returns \(8,\) for 8 latents"),
-        (lambda z: z[:, :4], r"returns \(8, 4\) for 8 latents.*image_shape"),
-        (lambda z: raw_ramp(z)[:3], r"returns \(3, 1, 2, 2\) for 8 latents"),
-        (lambda z: raw_ramp(z).repeat(1, 4, 1, 1), "1 or 3 channels"),
-        (lambda z: raw_ramp(z)[None], "needed"),
-        (lambda z: raw_ramp(z) * torch.nan, "NaN or infinity"),
-        (lambda z: raw_ramp(z) / 0, "NaN or infinity"),
-        (lambda z: {"image": raw_ramp(z)}, "returns dict; a tensor"),
-        (lambda z: (raw_ramp(z),), "returns tuple; a tensor"),
-        (lambda z: None, "returns NoneType; a tensor"),
-        (lambda z: z.reshape(7, -1), "failed on 8 latents of size 6: RuntimeError"),
-    ],
-)
-def test_images_that_are_not_images_are_refused_with_what_was_seen(raw: Callable[[Tensor], Tensor], message: str) -> None:
-    with pytest.raises(ModelError, match=message):
-        check_images(walkable(raw))
-
-
-def test_a_shape_that_flat_outputs_do_not_fill_is_a_mistake() -> None:
-    with pytest.raises(ModelError, match="failed on 8 latents"):
-        check_images(walkable(lambda z: z[:, :4], image_shape=(3, 2, 2)))
-
-
-def test_images_with_their_channels_last_are_not_scrambled_into_shape() -> None:
-    g = walkable(lambda z: torch.zeros(len(z), 4, 5, 3), image_shape=(3, 4, 5))
-    with pytest.raises(ModelError, match=r"returns \(8, 4, 5, 3\)"):
-        check_images(g)
-    with pytest.raises(ModelError, match=r"returns images \(1, 2, 2\), but image_shape is \(1, 4, 1\)"):
-        check_images(walkable(raw_ramp, -9, 9, image_shape=(1, 4, 1)))
-
-
-def test_images_are_single_precision_whatever_the_network_returns() -> None:
-    g = walkable(lambda z: raw_ramp(z).double(), -9, 9)
-    assert g.images(torch.zeros(2, D), NO_CLASS[:2]).dtype == torch.float32
-
-
-def test_the_last_class_is_tried_too(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="check latent_dim, classes"):
-        check_images(own(tmp_path, TinyConditional(50), classes=60))
-
-
-# Mappings
 
 
 class Wrong(nn.Module):
@@ -310,7 +226,9 @@ def test_a_mapping_of_another_shape_is_named(tmp_path: Path, how: str, seen: str
         own(tmp_path, TinyGenerator(), Wrong(how))
 
 
-def test_a_mapping_of_another_latent_size_is_named(tmp_path: Path) -> None:
+def test_another_latent_size_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="8 latents of size 9"):
+        check_images(own(tmp_path, TinyGenerator(), latent_dim=9))
     with pytest.raises(ModelError, match=r"generator\.mapping failed on latents of size 9"):
         own(tmp_path, TinyGenerator(), TinyMapping(), latent_dim=9)
 
@@ -368,6 +286,15 @@ def shipped(space: str) -> Walkable:
     config = {"kind": "builtin", "name": "fashion-mnist", "space": space}
     loaded: Walkable = TypeAdapter(AnyGenerator).validate_python(config).load(SAFE)
     return loaded
+
+
+def test_the_shipped_generator_loads_and_truncates_towards_the_mean_of_the_class() -> None:
+    g = TypeAdapter(AnyGenerator).validate_python({"kind": "builtin", "name": "fashion-mnist"}).load(SAFE)
+    assert g.space == "w" and g.dim >= 128 and len(g.class_names) == 10 and check_images(g) == (1, 32, 32)
+    z, y = torch.randn(10, g.z_dim), torch.arange(10)
+    none = g.truncated(1e-9).latents(z, y)
+    torch.testing.assert_close(none, torch.stack([g.means[c] for c in range(10)]), atol=1e-4, rtol=1e-4)
+    assert float((none[0] - none[1]).norm()) > 0.1
 
 
 @pytest.mark.parametrize("psi", [1.0, 0.7])
