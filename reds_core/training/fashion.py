@@ -48,8 +48,8 @@ def augmented(x: Tensor, shift: int, erase: bool) -> Tensor:
     return x
 
 
-def train_classifier(net: nn.Module, data: Path, name: str, epochs: int, seed: int, erase: bool) -> None:
-    """Minimises the cross-entropy with label smoothing over one cosine cycle, and writes weights/NAME.safetensors."""
+def train_classifier(net: nn.Module, data: Path, weights: Path, name: str, epochs: int, seed: int, erase: bool) -> None:
+    """Minimises the cross-entropy with label smoothing over one cosine cycle, and writes `weights`/NAME.safetensors."""
     torch.manual_seed(seed)
     images, labels = load(data, "train")
     test = load(data, "t10k")
@@ -72,7 +72,7 @@ def train_classifier(net: nn.Module, data: Path, name: str, epochs: int, seed: i
             optimiser.step()
             schedule.step()
         print(f"{name} epoch {epoch + 1}/{epochs}: test accuracy {accuracy(net, *test):.4f}", flush=True)
-    save_shipped(net, name)
+    save_shipped(net, name, weights)
 
 
 def measure(data: Path) -> None:
@@ -112,14 +112,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--gamma", type=float, default=0.5, help="weight of R1")
     parser.add_argument("--class-weight", type=float, default=0.0)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder that the generator is written to")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder that the weights are written to")
     parser.add_argument("--state", type=Path, default=Path("outputs/fashion-mnist-training.pt"))
     args = parser.parse_args()
     args.state.parent.mkdir(parents=True, exist_ok=True)
     if args.what == "classifier":
-        train_classifier(Classifier(), args.data, "fashion-mnist-classifier", args.epochs, 1, False)
+        train_classifier(Classifier(), args.data, args.weights, "fashion-mnist-classifier", args.epochs, 1, False)
     elif args.what == "judge":
-        train_classifier(Judge(), args.data, "fashion-mnist-judge", args.epochs, 2, True)
+        train_classifier(Judge(), args.data, args.weights, "fashion-mnist-judge", args.epochs, 2, True)
     elif args.what == "measure":
         measure(args.data)
     else:

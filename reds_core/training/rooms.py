@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import Tensor
 from reds_core.generators.latent import MEAN_SEEDS, draw
 from reds_core.models import Builtin
 from reds_core.models.config import Access
-from reds_core.models.shipped.builtin import save_shipped
+from reds_core.models.shipped.builtin import WEIGHTS, save_shipped
 from reds_core.models.shipped.rooms import DIM, SEGMENTS, Rooms
 from reds_core.models.shipped.segmenter import Segmenter
 from reds_core.types import Images
@@ -32,8 +33,8 @@ def seen(images: Images) -> Images:
     return (images * tint + 0.04 * torch.randn(n, 1, 1, 1) + 0.03 * torch.rand(n, 1, 1, 1) * torch.randn_like(images)).clamp(0, 1)
 
 
-def train(steps: int, batch: int, seed: int) -> None:
-    """Minimises the cross-entropy with the renderer's soft masks over one cosine cycle, and writes the shipped weights."""
+def train(weights: Path, steps: int, batch: int, seed: int) -> None:
+    """Minimises the cross-entropy with the renderer's soft masks over one cosine cycle, and writes the weights into a folder."""
     torch.manual_seed(seed)
     rooms, net = Rooms(), Segmenter()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -54,7 +55,7 @@ def train(steps: int, batch: int, seed: int) -> None:
         if step % 100 == 0:
             print(f"step {step}/{steps}, {time.monotonic() - began:.0f} s: cross-entropy {total / 100:.4f}", flush=True)
             total = 0.0
-    save_shipped(net, "rooms-segmenter")
+    save_shipped(net, "rooms-segmenter", weights)
 
 
 def overlap(scores: Float[Tensor, "n k h w"], masks: Float[Tensor, "n k h w"]) -> Float[Tensor, " k"]:
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     args = parser.parse_args()
     if args.what == "train":
-        train(args.steps, args.batch, 0)
+        train(WEIGHTS, args.steps, args.batch, 0)
     measure()
 
 
