@@ -48,7 +48,7 @@ class Sampled:
 
 
 def pca(sampled: Sampled) -> Directions:
-    """Returns principal components of latents, or where z is walked, what goes with those of images."""
+    """Returns the principal components of latents; where z is walked, the latents that go with those of images."""
     if sampled.generator.space != "z":
         return _unit(components(sampled.cloud.deviations, MOST)[0].double())
     latents, images = sampled.sample(SAMPLES)
@@ -68,17 +68,20 @@ def sefa(sampled: Sampled) -> Directions:
 def interfacegan(sampled: Sampled) -> Directions:
     """Returns the normals of what varies, with those of what is held projected out."""
     latents, images = sampled.sample(SAMPLES)
-    features = {name: sampled.feature_of(name, images) for name in (*sampled.held, *sampled.varied)}
-    normals = torch.cat([_slopes(latents, _leading(features[name], HELD_NORMALS)) for name in sampled.held], 1)
+
+    def leading(name: str, size: int) -> Float64[Tensor, "n _k"]:
+        return _leading(sampled.feature_of(name, images), size)
+
+    normals = torch.cat([_slopes(latents, leading(name, HELD_NORMALS)) for name in sampled.held], 1)
     keep = torch.linalg.qr(normals)[0]
     each = MOST // len(sampled.varied)
     # Which side of its middle a sample lies on, along each leading component of what varies: two classes, told apart linearly.
-    sides = torch.cat([_leading(features[name], each).sign() for name in sampled.varied], 1)
+    sides = torch.cat([leading(name, each).sign() for name in sampled.varied], 1)
     found = _slopes(latents, sides)
     return _unit(found - keep @ (keep.mT @ found))
 
 
-# The directions are unit columns, best first, at most MOST of them.
+# Each returns unit columns, best first, at most MOST of them.
 FITTED: dict[str, Callable[[Sampled], Directions]] = {"pca": pca, "sefa": sefa, "interfacegan": interfacegan}
 
 

@@ -65,7 +65,7 @@ class Job:
     spreads: Mapping[str, float]  # in each attribute's own units
     noise: Mapping[str, float]  # of held attributes: how much two measurements of one image differ at most, in spreads
     derivatives: Derivatives
-    fixed: Directions | None  # those that are the same for all seeds
+    fixed: Directions | None  # fitted once for all seeds; None: chosen for each
     tangent: Basis | None  # what corrected trajectories move in; None: a basis for each seed
     passes_once: Passes
     coarse: Job | None = None  # the same for a generator of smaller images, if trajectories follow those

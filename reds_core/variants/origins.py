@@ -50,11 +50,10 @@ def origins_of(work: Work, seeds: Sequence[int]) -> Origins:
         labels = classify(features[networks.spec.label]).labels
     expected = [own if own >= 0 or not judged else judged.labels[s] for s, own in enumerate(labels)]
     agrees = judged.agrees(expected) if judged else [True] * len(seeds)
-    judgeable = judged.finite if judged else [True] * len(seeds)
     reasons = []
     for s in range(len(seeds)):
-        measured = all(bool(torch.isfinite(f[s]).all()) for f in features.values())
-        reasons.append("not_finite" if not measured or not judgeable[s] else "" if agrees[s] else "seed_label")
+        measured = all(bool(torch.isfinite(f[s]).all()) for f in features.values()) and (not judged or judged.finite[s])
+        reasons.append("not_finite" if not measured else "" if agrees[s] else "seed_label")
     return Origins(seeds, latents, conditions, images, encoded, bound, features, labels, judged, expected, reasons)
 
 
