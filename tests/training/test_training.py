@@ -97,5 +97,5 @@ def test_a_kernel_distance_is_its_definition() -> None:
 
 def test_density_and_coverage_are_one_for_the_same_points_and_zero_for_points_far_away() -> None:
     real = torch.randn(50, 4)
-    assert density_and_coverage(real, real) == (pytest.approx(1.0), 1.0)
+    assert density_and_coverage(real, real) == pytest.approx((1.0, 1.0))
     assert density_and_coverage(real, real + 100) == (0.0, 0.0)
