@@ -1,6 +1,6 @@
 """From a seed along a direction: waypoint after waypoint, many trajectories at once.
 
-trajectory   what every method returns: waypoints, how many were reached, why a trajectory ended; which way each starts
+trajectory   what every method starts from and returns: directions, waypoints, why a trajectory ended
 published    linear and local, the published methods
 tangent      the coordinates that corrected trajectories move in, and how far out is still plausible
 held         what corrected trajectories hold, as a residual, and the move that takes a change of it away

@@ -1,4 +1,4 @@
-"""What every method returns: trajectories, how many waypoints each one reached, and why it ended.
+"""What every method starts from, directions at seeds, and returns: trajectories, their waypoints, and why each one ended.
 
 Waypoint j = 1, 2, ... of a trajectory lies at arc length j h from its seed, which is waypoint 0 and is not stored. Trajectories of
 one call have room for equally many waypoints, and those that end early leave the rest of theirs unused.
