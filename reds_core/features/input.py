@@ -152,7 +152,7 @@ def with_channels(images: Images, channels: int | None) -> Float[Tensor, "n _c h
 
 def _per_channel(name: str, values: tuple[float, ...], images: Images) -> Float[Tensor, "_c 1 1"]:
     c = images.shape[1]
-    # Broadcasting would turn gray images and a mean of three into three channels, which nobody asked for.
+    # Broadcasting would silently turn gray images and a mean of three into three channels.
     if len(values) not in (1, c):
         raise ModelError(f"{name} has {len(values)} numbers, but the images have {_count(c)}; {_remedy(len(values))}")
     return _column(values, images.device)

@@ -22,7 +22,7 @@ from reds_core.types import Images, Labels, Latents
 OVERSHOOT = 0.02  # of the output range: a trained network overshoots a flat background by a little, in the right range too
 MOST_CLAMPED = 0.2  # of the pixels
 TRIED = 8  # latents that `check_images` runs
-FIRST_REFERENCE_SEED = 2**31  # seeds from here on are no run's own: spreads and means must not change with a run's length
+FIRST_REFERENCE_SEED = 2**31  # seeds from here on belong to no run: spreads and means must not change with its length
 MEAN_SEEDS = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + 4096)
 
 Size = Annotated[Count, Field(ge=1)]

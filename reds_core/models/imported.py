@@ -42,11 +42,11 @@ class Description(Config):
     provenance: Provenance = Field(alias="source")
 
 
-def import_checkpoint(source: Path, destination: Path, config: Path | None = None) -> Description:
+def import_checkpoint(checkpoint: Path, destination: Path, config: Path | None = None) -> Description:
     """Converts a published checkpoint to `destination` (.safetensors) and the JSON beside it, without running anything in it.
 
     Args:
-        source: the checkpoint, such as a network pickle or a state dict of torch.save.
+        checkpoint: such as a network pickle or a state dict of torch.save.
         destination: ends in .safetensors; both files are replaced if they exist.
         config: the settings that the checkpoint was trained with, as JSON; only BigGAN-PyTorch's need it.
 
@@ -55,23 +55,25 @@ def import_checkpoint(source: Path, destination: Path, config: Path | None = Non
     """
     if destination.suffix != ".safetensors":
         raise ModelError(f"{destination} must end in .safetensors; its architecture is written beside it as .json")
-    found = read_checkpoint(source)
+    found = read_checkpoint(checkpoint)
     settings = None if config is None else _json(config)
     try:
         family, architecture, state = converted(found, settings)
         state = {k: v.float().contiguous() for k, v in state.items()}
         check_fit(architecture, state)
     except ModelError as error:
-        raise error.at(str(source)) from error
+        raise error.at(str(checkpoint)) from error
     except ValidationError as error:
-        raise ModelError(f"{source} cannot be converted: {_first(error)}") from error
+        raise ModelError(f"{checkpoint} cannot be converted: {_first(error)}") from error
     # What reads as a checkpoint may still hold wrong types and absurd numbers, each of which raises an error of its own.
     except Exception as error:
-        raise ModelError(f"{source} cannot be converted: {type(error).__name__}: {str(error)[:200]}") from error
+        raise ModelError(f"{checkpoint} cannot be converted: {type(error).__name__}: {str(error)[:200]}") from error
     weights = save(state)
     description = Description(
         schema=1, architecture=architecture, weights_sha256=hashlib.sha256(weights).hexdigest(),
-        source=Provenance(file=ascii(source.name)[1:-1], sha256=file_sha256(source), format=family.name, licence=family.licence),
+        source=Provenance(
+            file=ascii(checkpoint.name)[1:-1], sha256=file_sha256(checkpoint), format=family.name, licence=family.licence
+        ),
     )  # fmt: skip
     text = description.model_dump_json(indent=1, by_alias=True) + "\n"
     _write_both(destination, weights, text.encode())

@@ -85,7 +85,8 @@ class Architecture(FromFile):
         if self.architecture not in known:
             close = difflib.get_close_matches(self.architecture, known, 5)
             raise ModelError(
-                f"{library} knows no architecture {self.architecture!r}" + (f"; it knows {', '.join(close)}" if close else "")
+                f"{library} has no architecture named {self.architecture!r}"
+                + (f"; the closest names are {', '.join(close)}" if close else "")
             )
 
 

@@ -117,13 +117,13 @@ def test_an_object_among_the_constants_is_refused_whatever_the_table_says(tmp_pa
 
 @pytest.mark.parametrize("table", [b"[]", b"{}", b'{"config": {"a": "b"}}', b'{"config": [1]}', b"\xff", b"[" * 100_000, b""])
 @pytest.mark.parametrize("member", ["data/weights/model_weights_config.json", "models/model.json"])
-def test_a_broken_table_is_no_traceback(tmp_path: Path, good: Members, table: bytes, member: str) -> None:
+def test_a_broken_table_is_an_error_without_a_traceback(tmp_path: Path, good: Members, table: bytes, member: str) -> None:
     with pytest.raises(ModelError, match=r"bad\.pt2"):
         packed(tmp_path / "bad.pt2", good | {member: table}).load(SAFE)
 
 
 @pytest.mark.parametrize("member", ["models/model.json", "data/weights/weight_0", "data/sample_inputs/model.pt", "archive_version"])
-def test_a_missing_member_is_no_traceback_and_torch_says_nothing(
+def test_a_missing_member_is_an_error_without_a_traceback_and_torch_says_nothing(
     tmp_path: Path, good: Members, member: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     del good[member]
@@ -178,7 +178,7 @@ def test_an_expression_may_compute_and_nothing_else(text: str, harmless: bool) -
 
 
 class Varied(nn.Module):
-    """What many networks are made of, with names that are no identifiers."""
+    """What many networks are made of, with names that are not identifiers."""
 
     gain: Tensor
 

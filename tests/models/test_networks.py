@@ -102,9 +102,9 @@ def test_a_hostile_archive_is_refused_and_nothing_of_it_has_run(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "exported"])
-def test_a_file_that_is_no_network_is_named(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_is_not_a_network_is_named(tmp_path: Path, kind: str) -> None:
     (tmp_path / "noise").write_bytes(b"\x80\x04noise" * 50)
-    with pytest.raises(ModelError, match="noise is no"):
+    with pytest.raises(ModelError, match="noise is not a"):
         network(kind=kind, path=tmp_path / "noise").load(SAFE)
     with pytest.raises(ModelError, match="cannot be read"):
         network(kind=kind, path=tmp_path / "absent").load(SAFE)

@@ -148,7 +148,7 @@ def ada(size: int, base: int, classes: int) -> dict[str, Any]:
 
 
 def alias_free(size: int, radial: bool, classes: int) -> dict[str, Any]:
-    """What a network pickle of stylegan3 holds, T or R: the plan of its layers is the article's, in its published form."""
+    """What a network pickle of stylegan3 holds, T or R: the plan of its layers is the paper's, in its published form."""
     double = 2 if radial else 1
     exponents = [min(k / 12, 1) for k in range(15)]
     cutoffs = [2 * (size / 4) ** e for e in exponents]

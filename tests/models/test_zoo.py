@@ -145,8 +145,8 @@ def test_a_segmentation_networks_scores_are_under_out_and_no_backbone_is_fetched
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"architecture": "tinny"}, "timm knows no architecture 'tinny'; it knows tiny"),
-        ({"architecture": "hf-hub:a/b"}, "timm knows no architecture 'hf-hub:a/b'"),
+        ({"architecture": "tinny"}, "timm has no architecture named 'tinny'; the closest names are tiny"),
+        ({"architecture": "hf-hub:a/b"}, "timm has no architecture named 'hf-hub:a/b'"),
         ({"options": {"depth": 3}}, "cannot be built with .*unexpected keyword argument 'depth'"),
         ({"options": {"width": 5}}, "size mismatch for body.weight"),
         ({"options": {"num_classes": 3}}, "size mismatch for head.weight"),
