@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ import pytest
 
 from reds_core.errors import ModelError, RunError, SpecError, WorkerDied
 from reds_core.storage.places import folder_at
+from tests.support import devices
 from tests.support.programs import wait_until
 from tests.support.worlds import world
 
@@ -103,29 +105,21 @@ def test_a_stopped_worker_is_replaced_at_its_deadline(tmp_path: Path, monkeypatc
             engine.close()
 
 
-def on_a_gpu_that_is_gone(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
-    if device == "cpu:0":
-        os._exit(1)
-    return {"index": index}
-
-
-def on_a_gpu_that_fails(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
-    if device == "cpu:0":
-        raise RuntimeError("cuFFT error: CUFFT_EXEC_FAILED")
-    return {"index": index}
-
-
-def a_poisonous_shard(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
-    if index == 0:
-        os._exit(1)
-    return {"index": index, "device": device}
-
-
-def test_a_shard_that_ends_every_process_is_not_the_devices_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+    """Opens the engine `processes` on two devices, whose workers call a function of tests.support.devices in place of `make`."""
     from flows.engines import processes
 
-    monkeypatch.setattr(processes, "make", a_poisonous_shard)
-    engine: Any = processes.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
+    def start(make: Any) -> Any:
+        monkeypatch.setattr(processes, "make", make)
+        monkeypatch.setattr(processes, "_start_worker", devices.start)
+        return processes.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
+
+    return start
+
+
+def test_a_shard_that_ends_every_process_is_not_the_devices_fault(pretended: Callable[[Any], Any]) -> None:
+    engine = pretended(devices.a_poisonous_shard)
 
     def make(index: int) -> str:
         for _ in range(5):
@@ -138,10 +132,10 @@ def test_a_shard_that_ends_every_process_is_not_the_devices_fault(monkeypatch: p
         both = threading.Barrier(2)
         with ThreadPoolExecutor(2) as threads:
             made = list(threads.map(make, range(4)))
-            devices = set(threads.map(lambda _: (both.wait(60), engine.here())[1], range(2)))
+            used = set(threads.map(lambda _: (both.wait(60), engine.here())[1], range(2)))
     finally:
         engine.close()
-    assert made[0] == "nowhere" and "nowhere" not in made[1:] and engine.deaths == [0, 0] and devices == {"cpu:0", "cpu"}
+    assert made[0] == "nowhere" and "nowhere" not in made[1:] and engine.deaths == [0, 0] and used == {"cpu:0", "cpu"}
 
 
 def test_a_deadline_follows_the_slowest_shard_so_far_and_says_how_long_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,12 +174,9 @@ def test_a_server_that_is_away_while_progress_is_shown_ends_nothing(
     assert augment(spec=str(world(tmp_path / "world")), out=str(tmp_path))["now"] == 3
 
 
-@pytest.mark.parametrize("broken", [on_a_gpu_that_is_gone, on_a_gpu_that_fails])
-def test_a_device_that_fails_again_and_again_is_no_longer_used(monkeypatch: pytest.MonkeyPatch, broken: Any) -> None:
-    from flows.engines import processes
-
-    monkeypatch.setattr(processes, "make", broken)
-    engine: Any = processes.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
+@pytest.mark.parametrize("broken", [devices.on_a_gpu_that_is_gone, devices.on_a_gpu_that_fails])
+def test_a_device_that_fails_again_and_again_is_no_longer_used(pretended: Callable[[Any], Any], broken: Any) -> None:
+    engine = pretended(broken)
     deaths = []
 
     def make(index: int) -> int:

@@ -1,0 +1,31 @@
+"""What worker processes of the engine `processes` do in tests in place of a shard. Imports no torch: they start at once."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def on_a_gpu_that_is_gone(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    """Ends the process on cpu:0, and makes every shard on other devices."""
+    if device == "cpu:0":
+        os._exit(1)
+    return {"index": index, "device": device}
+
+
+def on_a_gpu_that_fails(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    """Raises RuntimeError on cpu:0, and makes every shard on other devices."""
+    if device == "cpu:0":
+        raise RuntimeError("cuFFT error: CUFFT_EXEC_FAILED")
+    return {"index": index, "device": device}
+
+
+def a_poisonous_shard(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    """Ends every process that makes shard 0."""
+    if index == 0:
+        os._exit(1)
+    return {"index": index, "device": device}
+
+
+def start(parent: int) -> None:
+    """Starts a worker, without a watch over its parent."""
