@@ -34,7 +34,7 @@ NIGHTLY = ("--cron", "0 2 * * *")
 
 @pytest.fixture
 def pools(prefect_api: str) -> Iterator[None]:
-    """Two work pools: for runs, and for runs that wait for their child runs."""
+    """Creates two work pools: for runs, and for runs that wait for their child runs."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 
@@ -167,7 +167,7 @@ def test_several_workers_share_a_run_and_a_dead_one_costs_its_range_only(
 
 
 def runs_of(flow: str, name: str) -> list[str]:
-    """The states of a deployment's runs."""
+    """Returns the states of a deployment's runs."""
     from prefect.client.orchestration import get_client
 
     wanted = deployment(f"{flow}/{name}").id

@@ -44,7 +44,7 @@ Count = Callable[..., None]
 
 @pytest.fixture(scope="module")
 def environment(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The environment of a program beside the tests' Prefect server."""
+    """Returns the environment of a program beside the tests' Prefect server."""
     return outside() | {"PREFECT_API_URL": prefect_api, "PREFECT_HOME": str(tmp_path_factory.mktemp("home"))}
 
 
@@ -55,7 +55,7 @@ def spec_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(spec_path: Path, environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """An undisturbed run's shards."""
+    """Makes an undisturbed run, and returns its shards."""
     out = tmp_path_factory.mktemp("undisturbed")
     done = completed(spec_path, out, environment)
     assert done.returncode == 0, done.stderr
@@ -69,7 +69,7 @@ def folder_of(spec_path: Path, out: Path) -> Path:
 
 
 def run(spec_path: Path, out: object, environment: Environment, *options: object, start: Start = forked) -> Program:
-    """`reds run`, in the folder of the spec."""
+    """Starts `reds run` in the folder of the spec."""
     return start(("run", spec_path, "--out", out, *options), environment, spec_path.parent)
 
 
@@ -81,7 +81,7 @@ def completed(spec_path: Path, out: object, environment: Environment, *options: 
 def under_way(
     spec_path: Path, out: Path, environment: Environment, shards: int, *options: object, start: Start = forked
 ) -> Iterator[Program]:
-    """A run that has finished `shards` more shards than the folder held; killed at the end, if it is still there."""
+    """Yields a run that has finished `shards` more shards than the folder held, and kills it at the end, if it is still there."""
     folder = folder_of(spec_path, out)
     before = len(list(folder.glob("shard-*.json")))
     program = run(spec_path, out, environment, *options, start=start)
@@ -149,7 +149,7 @@ def test_a_killed_server_loses_no_finished_shard(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real disk that a few shards fill."""
+    """Mounts a real disk that a few shards fill."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = shutil.which("mount") and os.geteuid() == 0

@@ -29,7 +29,7 @@ from tests.support.worlds import world
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Request, on_ray.Ray, Path]]:
-    """The engine, its run, and the shards that the local engine made of the same spec."""
+    """Yields the run, the engine, and the folder of the shards that the local engine made of the same spec."""
     place = tmp_path_factory.mktemp("ray")
     patch = pytest.MonkeyPatch()
     patch.delenv("RAY_ADDRESS", raising=False)

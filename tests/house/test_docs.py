@@ -51,7 +51,7 @@ BASE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The main job with two seeds, a shard each: outputs/fashion-keep-class/DIGEST in a folder of its own."""
+    """Runs the main job with two seeds, a shard each: outputs/fashion-keep-class/DIGEST in a folder of its own."""
     spec = load_spec(SPECS / "fashion_mnist.yaml", ["seeds.count=2", "shards.seeds=1"])
     with opened(spec, folder_at(tmp_path_factory.mktemp("docs") / "outputs")) as folder:
         for index in range(2):
@@ -119,7 +119,7 @@ def test_every_yaml_block_is_a_spec_or_a_part_of_one(block: Block, tmp_path: Pat
 
 
 def shape(value: Any) -> Any:
-    """A JSON value with every leaf replaced by its type."""
+    """Returns a JSON value with every leaf replaced by its type."""
     return {k: shape(v) for k, v in value.items()} if isinstance(value, dict) else type(value)
 
 

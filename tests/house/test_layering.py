@@ -16,12 +16,12 @@ FOLDERS = sorted(path.parent for package in ("reds_core", "flows") for path in (
 
 
 def listed(folder: Path) -> list[str]:
-    """The names that a folder's docstring lists, in its order."""
+    """Returns the names that a folder's docstring lists, in its order."""
     return ENTRY.findall(ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or "")
 
 
 def imports(path: Path) -> set[str]:
-    """The modules that a file imports anywhere in it, with the names that it takes from them."""
+    """Returns the modules that a file imports anywhere in it, with the names that it takes from them."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -32,7 +32,7 @@ def imports(path: Path) -> set[str]:
 
 
 def parts(folder: Path) -> dict[str, list[Path]]:
-    """What lies in a folder: each file, and each folder with all files below it, by name."""
+    """Returns what lies in a folder: each file, and each folder with all files below it, by name."""
     files = {p.stem: [p] for p in folder.glob("*.py") if p.stem not in ("__init__", "__main__")}
     return files | {p.parent.name: sorted(p.parent.rglob("*.py")) for p in folder.glob("*/__init__.py")}
 

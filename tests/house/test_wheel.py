@@ -23,7 +23,7 @@ def source_files() -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, built in a copy: setuptools leaves files behind, and takes those that an earlier build left."""
+    """Builds the wheel of this tree in a copy: setuptools leaves files behind, and takes those that an earlier build left."""
     tree, made = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
