@@ -28,7 +28,7 @@ def verify(folder: RunFolder) -> None:
     if bad:
         print(f"{folder}: {bad} of {len(found)} shards damaged or missing; for each, {cure(place)}")
     if strays:
-        print(f"{folder}: {len(strays)} tars that are not shards of the run; move them elsewhere")
+        print(f"{folder}: tars that are not shards of the run: {len(strays)}; move them elsewhere")
     if bad or strays:
         raise typer.Exit(1)
     print(f"{folder}: {len(found)} shards intact, {summed.samples} samples, {summed.accepted} variants")

@@ -18,6 +18,7 @@ import yaml
 from flows.cli.app import main
 from reds_core.runs.verify import verify_run
 from reds_core.storage.places import folder_at
+from reds_core.version import __version__
 from tests.support import DATA, ROOT
 from tests.support.programs import Program, Start, children_of, finished, forked, started, wait_until
 from tests.support.shards import totals_of
@@ -56,6 +57,12 @@ def test_help_is_there_for_every_verb(here: Reds) -> None:
         assert option in here("run", "--help").stdout
 
 
+def test_the_version_is_shown_without_waiting_for_torch() -> None:
+    code = "import sys\nfrom flows.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    shown = subprocess.run([sys.executable, "-c", code, "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (shown.returncode, shown.stdout) == (0, f"reds {__version__}\n"), shown.stderr
+
+
 def test_a_run_from_start_to_finish(reds: Reds, here: Reds, embedded: dict[str, str], tmp_path: Path) -> None:
     spec = world(tmp_path / "world")
     done = finished(started(("run", spec), embedded, tmp_path))
@@ -78,6 +85,10 @@ def test_a_run_from_start_to_finish(reds: Reds, here: Reds, embedded: dict[str, 
     tar.write_bytes(tar.read_bytes()[:-512])
     damaged = here("verify", folder)
     assert damaged.returncode == 1 and "shard-00001.tar" in damaged.stdout
+    tar.rename(folder / "copy.tar")
+    damaged = here("verify", folder)
+    assert damaged.returncode == 1 and re.search(r"1 of \d+ shards damaged or missing", damaged.stdout)
+    assert "tars that are not shards of the run: 1;" in damaged.stdout
 
 
 def test_check_says_what_a_run_would_do_and_writes_nothing(here: Reds, tmp_path: Path) -> None:
@@ -91,7 +102,7 @@ def test_check_says_what_a_run_would_do_and_writes_nothing(here: Reds, tmp_path:
 
 
 def test_an_imported_checkpoint_s_last_line_is_the_generator_of_a_spec(here: Reds, tmp_path: Path) -> None:
-    done = here("import", DATA / "sg3r-tiny.pkl", "nets/g.safetensors")
+    done = here("import", DATA / "rosinality-tiny.pt", "nets/g.safetensors")
     assert done.returncode == 0, done.stderr
     key, _, value = done.stdout.strip().splitlines()[-1].partition(": ")
     boxes = {"upper": [0, 0, 0.5, 1], "lower": [0.5, 0, 1, 1]}
