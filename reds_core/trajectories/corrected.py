@@ -3,7 +3,7 @@ r"""Predictor-corrector trajectories: every waypoint is brought back to what is 
 With the residual r(y), its Jacobian J and the damped Newton move back(r) of `reds_core.trajectories.held`:
 
     predict     y <- y + s v + back(r)                           r: what the last sub-step left
-    correct     y <- y + back(r), but for its part along v       which would undo the step
+    correct     y <- y + back(r), but for its part along v       which would undo the sub-step
     turn        v <- w + back(J w), w = v + A y, each to unit length; A: the varied attributes' Gram at the seed
 
 Without A y, the slope of what should vary, v loses itself in turns: level sets of class scores bend within a tenth of a spread.
@@ -135,7 +135,7 @@ def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> li
 
 
 def _arrive(pool: Pool, r: Residual, arrived: Flags, held: Held, step: float) -> Flags:
-    """Makes the trials that arrived the new bases, and chooses the next sub-steps. Marks those that got nowhere."""
+    """Makes the trials that arrived the new bases, and chooses the next sub-steps. Returns a mask of those without progress."""
     on_border = held.outward(pool.trial, pool.index).any(1)
     moved = torch.where(on_border, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)
     stuck: Tensor = arrived & (moved < SHORTEST * pool.size)
@@ -153,7 +153,7 @@ def _arrive(pool: Pool, r: Residual, arrived: Flags, held: Held, step: float) ->
 
 
 def _shorten(pool: Pool, failed: Flags, aimed: Flags, step: float) -> Flags:
-    """Shortens the sub-steps that failed, by how far their prediction came out. Marks those that are too short now."""
+    """Shortens the sub-steps that failed, by how far their prediction came out. Returns a mask of those that are too short now."""
     share = torch.where(aimed, (AIM / pool.predicted).sqrt().clamp(0.25, 0.7), 0.5)
     pool.size = torch.where(failed, share * pool.size, pool.size)
     return failed & (pool.size < step * SHORTEST)
@@ -162,7 +162,7 @@ def _shorten(pool: Pool, failed: Flags, aimed: Flags, step: float) -> Flags:
 def _turn(pool: Pool, which: Flags, held: Held) -> tuple[Flags, Flags]:
     """Turns the direction up the slope of what varies, out of what J holds, and along the border of what is plausible.
 
-    Marks those with too little left of it once what is held is taken out, and those with too little at the border.
+    Returns masks of those with too little left of it: once what is held is taken out, and at the border.
     """
     v = pool.direction
     if held.varied is not None:

@@ -27,7 +27,7 @@ Points = Float64[Tensor, "n k"]  # tangent coordinates
 
 
 class Residuals(NamedTuple):
-    """The residual r at n points, and what else an evaluation tells.
+    """The residual r at n points, and what else an evaluation gives.
 
     r may be compressed to what a correction can reach. `worst` is not: it is the largest |r_i| of any held attribute, 1 at its
     tolerance, NaN if it could not be measured. `images` are those of the points, rounded to bytes.

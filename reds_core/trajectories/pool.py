@@ -79,11 +79,11 @@ def predict(pool: Pool, which: Flags, held: Held) -> None:
 
 
 def correct(pool: Pool, r: Residual, worst: PerRow, which: Flags, held: Held) -> None:
-    """Sets the next trial of those that are on their way back: without the part along v, which would undo the step."""
+    """Sets the next trial of those that are being corrected: without the part along v, which would undo the sub-step."""
     move = back(pool.jacobian, torch.where(which[:, None], r, 0.0))
     along = pool.direction / torch.linalg.vector_norm(pool.direction, dim=1, keepdim=True)
     move = move - along * (along * move).sum(1, keepdim=True)
-    # No further than the step itself: beyond that the Jacobian says nothing.
+    # No further than the sub-step itself: beyond that the Jacobian says nothing.
     move = move * (pool.size / torch.maximum(held.length(move), pool.size))[:, None]
     here = which[:, None]
     pool.last, pool.last_r = torch.where(here, pool.trial, pool.last), torch.where(here, r, pool.last_r)

@@ -22,7 +22,7 @@ def linear(start: Latents, first: Latents, step: float, waypoints: int) -> Traje
 
 
 def local(start: Latents, first: Latents, step: float, waypoints: int, find: FindDirections) -> Trajectories:
-    """Curves: at every waypoint the direction is projected on the span of what `find` finds there. Else as `linear`."""
+    """Follows a curve: at every waypoint the direction is projected on the span of what `find` returns there. Else as `linear`."""
     latents = start[:, None].repeat(1, waypoints, 1)
     latents[:, 0] = start + step * first
     reached, ended = [1] * len(start), [""] * len(start)

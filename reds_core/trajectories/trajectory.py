@@ -46,7 +46,7 @@ class Trajectories:
 
 
 class FromSeeds(NamedTuple):
-    """The trajectories from some seeds, whose each one is, and for every seed the reason why it has none, or ""."""
+    """The trajectories from some seeds, the owner of each, and for every seed the reason why it has none, or ""."""
 
     owners: list[Owner]
     trajectories: Trajectories

@@ -38,9 +38,10 @@ def pull(pool: Pool, r: Residual, which: Flags, held: Held) -> None:
 
 
 def refresh(pool: Pool, which: Flags, held: Held, step: float) -> None:
-    """Measures J anew at the base of those that are marked, along the directions that are held, and gives them half a step to try.
+    """Measures J anew at the base of those that are marked, along the directions that are held.
 
-    What J does in other directions matters to no correction, and along the trajectory it has just been learnt.
+    They try again with at most half the distance between waypoints. What J does in other directions matters to no correction, and
+    along the trajectory it has just been learnt.
     """
     rows = which.nonzero().squeeze(1)
     if not len(rows):

@@ -92,7 +92,7 @@ def check_noise(spec: Spec, noise: Mapping[str, float]) -> None:
 
 
 def measured_rows(networks: Networks, images: Images) -> Int[Tensor, " m"]:
-    """Returns rows of images on which every attribute is finite, at least two if there are: derivatives of NaN would tell nothing.
+    """Returns rows of images on which every attribute is finite, at least two if there are: NaN has no derivative.
 
     Raises:
         ModelError: there are none.

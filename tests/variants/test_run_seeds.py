@@ -68,7 +68,7 @@ def test_spreads_do_not_depend_on_the_runs_seeds_and_are_medians_of_all_pairs(tm
 
 @pytest.mark.parametrize("by", ["reds", "rayleigh", "maxc", "minf", "rand"])
 @pytest.mark.parametrize("method", ["local", "linear"])
-def test_every_method_walks_steps_of_the_asked_for_length(tmp_path: Path, method: str, by: str) -> None:
+def test_every_method_walks_steps_of_the_length_in_the_spec(tmp_path: Path, method: str, by: str) -> None:
     trajectory = {"method": method, "directions_by": by, "directions": 2, "waypoints": 2, "step": 0.1}
     path = world(tmp_path, trajectory=trajectory, held={"class": 99.0}, varied={"look": 1e-9}, duplicates=0, judge=None)
     job = prepare(load_spec(path), "cpu")
