@@ -7,12 +7,14 @@ import sys
 import tempfile
 import time
 
+# One more than the two cores of a small machine: tests spend about a third of their time waiting for servers and processes.
+WORKERS = "3"
 COVERAGE = ["--cov=reds_core", "--cov=flows", "--cov-report=term:skip-covered"]
 STEPS = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
     # A file's tests stay in one worker, which starts their servers once; the long files come first (tests/conftest.py).
-    "tests": ["pytest", "-q", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", *COVERAGE],
+    "tests": ["pytest", "-q", "-n", WORKERS, "--dist", "loadfile", "--no-loadscope-reorder", *COVERAGE],
 }
 TYPES = ["mypy"]
 

@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread (two busy cores), and a Prefect server, started once and only if a test needs it."""
+"""What all tests share: one thread each, and a Prefect server, which each worker starts once and only if a test needs it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from tests.support.programs import outside
 
 torch.set_num_threads(1)
 
-# Files by the time that they take, longest first: of two workers, neither then ends long before the other.
+# Files by the time that they take, longest first: no worker then ends long before the others.
 LONG = (
     "flows/test_faults.py", "flows/test_deploy.py", "flows/test_cli.py", "flows/test_flows.py", "storage/test_remote.py",
-    "flows/test_ray.py", "variants", "trajectories", "models", "storage", "reports", "studies",
+    "flows/test_ray.py", "house/test_docs.py", "training", "variants", "trajectories", "models", "runs", "fuzz", "storage",
+    "reports", "studies",
 )  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def new_prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Makes Prefect homes, from a database that all workers of pytest-xdist share."""
+    """Returns a maker of Prefect homes, from a database that all workers of pytest-xdist share."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     return lambda: new_home(tmp_path_factory.mktemp("prefect"), shared)
@@ -42,13 +43,13 @@ def new_prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], P
 
 @pytest.fixture(scope="session")
 def prefect_home(new_prefect_home: Callable[[], Path]) -> Path:
-    """A Prefect home for the programs that tests start."""
+    """Makes a Prefect home for the programs that tests start."""
     return new_prefect_home()
 
 
 @pytest.fixture(scope="session")
 def prefect_api(new_prefect_home: Callable[[], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Prefect server, which this process uses too."""
+    """Starts a Prefect server, which this process uses too, and yields its URL."""
     server = Server(new_prefect_home())
     try:
         os.environ |= {"PREFECT_API_URL": server.api, "PREFECT_HOME": str(tmp_path_factory.mktemp("home"))}
@@ -64,19 +65,19 @@ def prefect_api(new_prefect_home: Callable[[], Path], tmp_path_factory: pytest.T
 
 @pytest.fixture
 def embedded(prefect_home: Path) -> dict[str, str]:
-    """The environment of a program on a machine without a Prefect server."""
+    """Returns the environment of a program on a machine without a Prefect server."""
     return outside() | {"REDS_PREFECT_HOME": str(prefect_home)}
 
 
 @pytest.fixture
 def served(prefect_api: str, tmp_path: Path) -> dict[str, str]:
-    """The environment of a program beside a Prefect server, which saves the time to start one."""
+    """Returns the environment of a program beside a Prefect server, which saves the time to start one."""
     return outside() | {"PREFECT_API_URL": prefect_api, "PREFECT_HOME": str(tmp_path / "home")}
 
 
 @pytest.fixture
 def augment(prefect_api: str) -> Any:
-    """The flow, in this process."""
+    """Returns the flow, in this process."""
     from flows.augment import augment
 
     return augment
@@ -84,7 +85,7 @@ def augment(prefect_api: str) -> Any:
 
 @pytest.fixture
 def survived(record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """Records faults that a test injected, by what they were."""
+    """Returns a function that records the faults that a test injected, by what they were."""
     return lambda **counts: record_property("faults", counts)
 
 
