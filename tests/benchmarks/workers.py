@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from flows import prefect_env as home
+from flows import prefect_env
 from flows.process import child_processes
 from reds_core.runs.run_folder import opened
 from reds_core.runs.worker import Request, cores
@@ -193,7 +193,7 @@ def main() -> None:
     os.environ.pop("PREFECT_API_URL", None)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["REDS_PREFECT_HOME"] = f"{scratch}/prefect"
-        home.set_environment()
+        prefect_env.set_environment()
         spec = load_spec(SPEC, [f"seeds.count={16 * shards}", "shards.seeds=16"])
         with opened(spec, folder_at(Path(scratch))) as folder:
             request = Request(spec, digest(spec), folder, None, False, ())
