@@ -147,20 +147,6 @@ def test_a_killed_server_loses_no_finished_shard(
     survived(**{"SIGKILL of the server": 1})
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mounts a real disk that a few shards fill."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = shutil.which("mount") and os.geteuid() == 0
-    if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("a small disk can only be mounted by root")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
-
-
 def test_a_full_or_read_only_disk_is_one_clear_error(
     spec_path: Path, environment: Environment, expected: Any, small_disk: Path, survived: Count
 ) -> None:

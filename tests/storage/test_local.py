@@ -268,20 +268,6 @@ def test_an_output_folder_that_is_a_file_is_the_users_mistake(spec_path: Path, t
         make_run(spec_of(spec_path), tmp_path / "out")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real disk of 256 KB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = shutil.which("mount") and os.geteuid() == 0
-    if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("a small disk can only be mounted by root")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
-
-
 def test_a_run_on_a_real_disk_stops_when_it_is_full_and_continues_when_there_is_room(spec_path: Path, small_disk: Path) -> None:
     spec = spec_of(spec_path, 12)
     with pytest.raises(RunError, match="the disk is full"):
