@@ -64,7 +64,7 @@ class Parameters(BaseModel):
 def checked_spec(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
     """Returns a spec, all of its files present, and makes the user's own modules importable if their code may run.
 
-    `reds` calls this, then the flow does; the file is read again only if it has changed.
+    `reds` calls this, then the flow does; the spec is read again only if it has changed.
 
     Raises:
         SpecError, ModelError: the spec is wrong, or a file is missing or changed.
@@ -74,14 +74,15 @@ def checked_spec(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec
         stat = path.stat()
     except OSError:
         return load_spec(path, overrides)  # which says what is wrong with it
-    return _checked(path.absolute(), tuple(overrides), stat.st_mtime_ns, stat.st_size)
+    # Overrides are relative to the working directory, and a spec's files may change while the spec does not.
+    spec = _loaded(path, tuple(overrides), Path.cwd(), stat.st_mtime_ns, stat.st_size)
+    check_files(spec)
+    return spec
 
 
 @lru_cache(maxsize=1)
-def _checked(path: Path, overrides: tuple[str, ...], *_file: int) -> Spec:
-    spec = load_spec(path, overrides)
-    check_files(spec)
-    return spec
+def _loaded(path: Path, overrides: tuple[str, ...], *_changes: object) -> Spec:
+    return load_spec(path, overrides)
 
 
 def make_importable(spec: Path, allow_code: bool) -> None:

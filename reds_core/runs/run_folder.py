@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from reds_core.errors import UserError
-from reds_core.runs.manifest import Manifest, indices, is_intact, read_manifest, stem
+from reds_core.runs.manifest import Manifest, indices, is_intact, read_manifest
 from reds_core.runs.plan import plan
 from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
@@ -44,7 +44,7 @@ def opened(spec: Spec, out: Folder, shards: range | None = None, fresh: bool = F
             is_alone = stack.enter_context(folder.locked(mine))
             with folder.pages_locked():
                 if fresh:
-                    folder.remove(*(name for name in folder.files() if _is_of_a_run(name)))
+                    folder.remove(*(name for name in folder.names() if _is_of_a_run(name)))
                 if is_alone:
                     folder.remove(*_unfinished(folder, mine))
                 folder.write("spec.yaml", dump(_longest(spec, folder)).encode())
@@ -90,12 +90,12 @@ def _is_of_a_run(name: str) -> bool:
 
 def _unfinished(folder: Folder, mine: range) -> list[str]:
     """Returns what a killed run left of these shards: files that were being written, and tars and tables without a manifest."""
-    there, found = folder.files(), []
-    for file in there:
+    finished, found = indices(folder.files(), "json"), []
+    for file in folder.names():
         name = file.removeprefix(PART)
         shards = indices([name])
         ours = any(index in mine for index in shards)
-        if (ours or not shards) if name != file else (ours and f"{stem(shards[0])}.json" not in there):
+        if (ours or not shards) if name != file else (ours and shards[0] not in finished):
             found.append(file)
     return found
 

@@ -29,6 +29,7 @@ from reds_core.runs.manifest import Manifest, names_of
 from reds_core.runs.publish import publish
 from reds_core.runs.samples import files_of, row_of
 from reds_core.runs.verify import tar_problems
+from reds_core.storage.disk import writing
 from reds_core.storage.folder import Folder, hash_of
 from reds_core.storage.local import synced
 from reds_core.types import Candidate, Passes
@@ -64,7 +65,7 @@ def write_shard(folder: Folder, run_digest: str, shard: ComputedShard) -> Manife
             unfinished looks finished, and an older shard is untouched.
     """
     names = names_of(shard.index)
-    with folder.drafts(list(names.values())) as paths:
+    with folder.drafts(list(names.values())) as paths, writing(paths[names["tar"]].parent):
         parts = {kind: paths[name] for kind, name in names.items()}
         _write_tar(parts["tar"], (c for c in shard.candidates if c.accepted), shard.job, run_digest)
         _write_table(parts["parquet"], shard.candidates)

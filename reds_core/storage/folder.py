@@ -61,6 +61,10 @@ class Folder(ABC):
         """Returns the files in it with their sizes in bytes, from one listing; none if there is no folder."""
 
     @abstractmethod
+    def names(self) -> list[str]:
+        """Returns the names of all that lies in it and may stand where a file should: on a disk, of links and folders too."""
+
+    @abstractmethod
     def folders(self) -> list[Self]:
         """Returns the folders in it."""
 

@@ -57,6 +57,9 @@ class LocalFolder(Folder):
                     found[path.name] = path.stat().st_size
         return found
 
+    def names(self) -> list[str]:
+        return [path.name for path in self.path.iterdir()]
+
     def folders(self) -> list[LocalFolder]:
         return [LocalFolder(path) for path in self.path.glob("*") if path.is_dir()]
 
@@ -122,8 +125,7 @@ class LocalFolder(Folder):
     def drafts(self, names: Sequence[str]) -> Iterator[dict[str, Path]]:
         parts = {name: self.path / f"{PART}{name}" for name in names}
         try:
-            with writing(self.path):
-                yield parts
+            yield parts
         finally:
             for part in parts.values():
                 with contextlib.suppress(OSError):

@@ -68,6 +68,9 @@ class RemoteFolder(Folder):
     def files(self) -> dict[str, int]:
         return {name: size for name, size, is_file in self._listed() if is_file}
 
+    def names(self) -> list[str]:
+        return list(self.files())
+
     def folders(self) -> list[RemoteFolder]:
         return [self / name for name, _, is_file in self._listed() if not is_file]
 
@@ -135,12 +138,13 @@ class RemoteFolder(Folder):
 
     def write(self, name: str, content: bytes) -> None:
         with self.drafts([name]) as parts:
-            parts[name].write_bytes(content)
+            with writing(parts[name].parent):
+                parts[name].write_bytes(content)
             self.send(parts[name], name)
 
     @contextlib.contextmanager
     def drafts(self, names: Sequence[str]) -> Iterator[dict[str, Path]]:
-        with scratch() as here, writing(here):
+        with scratch() as here:
             yield {name: here / name for name in names}
 
     @contextlib.contextmanager

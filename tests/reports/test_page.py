@@ -171,3 +171,13 @@ def test_quantiles_of_a_histogram_are_right_to_a_bin() -> None:
     for q in (0.1, 0.5, 0.9):
         assert h.quantile(q) == pytest.approx(np.quantile(values, q), abs=0.01)
     assert h.largest == values.max()
+
+
+@pytest.mark.parametrize("name", ["report.html", "README.md", "samples.parquet", "croissant.json"])
+def test_a_report_that_cannot_be_written_says_what_helps(tmp_path: Path, name: str) -> None:
+    folder = run(tmp_path)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(OutputError, match="make it writable, or a copy of it") as raised:
+        write_report(folder_at(folder))
+    assert raised.value.parameter == ""

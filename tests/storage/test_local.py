@@ -234,6 +234,25 @@ def test_two_processes_write_different_shards_and_wait_for_each_others_pages(spe
     assert other.communicate(timeout=60)[0] == "in\n" and other.returncode == 0
 
 
+def test_a_link_where_a_file_was_being_written_is_removed_not_followed(spec_path: Path, tmp_path: Path) -> None:
+    spec = spec_of(spec_path, 2)
+    folder = make_run(spec, tmp_path / "out")
+    expected = contents(folder)
+    (folder / "shard-00000.json").unlink()
+    (folder / ".part-shard-00000.tar").symlink_to(tmp_path / "elsewhere")
+    assert contents(make_run(spec, tmp_path / "out")) == expected
+    assert not (folder / "shard-00000.tar").is_symlink() and not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["shard-00000.json", ".part-shard-00000.tar", "report.html"])
+def test_a_folder_in_place_of_a_file_is_noticed_before_anything_is_made(spec_path: Path, tmp_path: Path, name: str) -> None:
+    spec = spec_of(spec_path, 2)
+    folder = path_of(run_folder(spec, folder_at(tmp_path)))
+    (folder / name).mkdir(parents=True)
+    with pytest.raises(OutputError, match="make it writable, or a copy of it"), opened(spec, folder_at(tmp_path), fresh=True):
+        raise AssertionError("it was opened")
+
+
 def test_a_name_too_long_for_a_folder_is_the_users_mistake(spec_path: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="File name too long"):
         make_run(spec_of(spec_path, 2, f"name={'n' * 300}"), tmp_path)
