@@ -15,6 +15,7 @@ features/      image -> vector
 spec/          the YAML as frozen models, what can be wrong with it, its digest
 directions/    which way to step, from Jacobians
 trajectories/  from a seed along a direction
+jobs/          what a run computes with, measured once
 variants/      seeds -> variants and rejects, in memory
 runs/          shards and manifests, on disk
 reports/       what people and programs read about a run

@@ -98,7 +98,7 @@ class Candidate:
 
     `label` and `condition` are -1 where there is none. Drifts and effects are in spreads, NaN where nothing could be measured.
     `latent` is empty if the point was never reached. An accepted candidate has its `pixels`, and `image`, the encoded file, once it
-    is made (`reds_core.variants.images.file_of`).
+    is made (`reds_core.jobs.images.file_of`).
     """
 
     key: str

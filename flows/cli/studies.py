@@ -21,9 +21,9 @@ def check(
     """Try SPEC on a few seeds: is it right, what would it accept, what would it cost? Writes nothing."""
     from flows.cli.checks import checked_all
     from flows.cli.tables import show_forecast
+    from reds_core.jobs.prepare import prepare
     from reds_core.runs.plan import plan
     from reds_core.studies.forecast import forecast
-    from reds_core.variants.prepare import prepare
 
     loaded = checked_all(spec, set_ or [], allow_code)
     job = prepare(loaded, device, batch, allow_code)

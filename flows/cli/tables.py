@@ -17,10 +17,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from reds_core.errors import UserError
+from reds_core.jobs.job import Job
 from reds_core.models.imported import Description
 from reds_core.runs.totals import Run
 from reds_core.studies.forecast import QUANTILES, Forecast
-from reds_core.variants.job import Job
 
 LOUD = 0.1  # of a tolerance: noise that a user should know about
 LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.benchmarks.workers; shards for which it matters

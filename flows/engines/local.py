@@ -15,7 +15,7 @@ class Local:
     slots = 2  # no more, or a slow disk would let shards pile up in memory
 
     def __init__(self, request: Request, device: str) -> None:
-        from reds_core.variants.prepare import pick_device
+        from reds_core.jobs.prepare import pick_device
 
         self.request, self.device = request, str(pick_device(device))
         # One thread computes all shards: torch keeps buffers for every thread that ever computed, and tasks come from many.

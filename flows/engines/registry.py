@@ -35,7 +35,7 @@ def pick_devices(device: str, workers: int | None) -> list[str]:
     """
     import torch
 
-    from reds_core.variants.prepare import pick_device
+    from reds_core.jobs.prepare import pick_device
 
     if workers is not None and workers < 1:
         raise ModelError(f"workers must be at least 1, got {workers}", parameter="workers")

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from reds_core.jobs.images import file_of
+from reds_core.jobs.job import Job
 from reds_core.runs.manifest import SCHEMA
 from reds_core.types import Candidate, key_of
-from reds_core.variants.images import file_of
-from reds_core.variants.job import Job
 from reds_core.version import __version__
 
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}  # of a sample's image, by its extension

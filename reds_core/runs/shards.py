@@ -25,6 +25,7 @@ import torch
 import webdataset as wds
 
 from reds_core.errors import RunError
+from reds_core.jobs.job import Job
 from reds_core.runs.manifest import Manifest, names_of
 from reds_core.runs.publish import publish
 from reds_core.runs.samples import files_of, row_of
@@ -33,7 +34,6 @@ from reds_core.storage.disk import writing
 from reds_core.storage.folder import Folder, hash_of
 from reds_core.storage.local import synced
 from reds_core.types import Candidate, Passes
-from reds_core.variants.job import Job
 from reds_core.version import __version__
 
 

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 
 from reds_core.errors import ModelError
+from reds_core.jobs.job import Job, in_memory
+from reds_core.jobs.prepare import prepare
 from reds_core.runs.manifest import Manifest
 from reds_core.runs.plan import plan
 from reds_core.runs.shards import ComputedShard, write_shard
@@ -18,8 +20,6 @@ from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import files
 from reds_core.storage.folder import Folder
-from reds_core.variants.job import Job, in_memory
-from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 
 

@@ -20,11 +20,11 @@ import pandas as pd
 import torch
 
 from reds_core.errors import UserError
+from reds_core.jobs.job import Job
+from reds_core.jobs.prepare import prepare
 from reds_core.spec.fields import Spec
 from reds_core.studies.estimates import Estimate, over_seeds
 from reds_core.types import Candidate, Passes
-from reds_core.variants.job import Job
-from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 
 # A method's name -> trajectory.method and trajectory.directions_by.

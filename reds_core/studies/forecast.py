@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reds_core.jobs.images import file_of
+from reds_core.jobs.job import Job
 from reds_core.types import Candidate
-from reds_core.variants.images import file_of
-from reds_core.variants.job import Job
 from reds_core.variants.run_seeds import run_seeds
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)

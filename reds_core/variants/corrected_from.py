@@ -19,13 +19,13 @@ from reds_core.directions import batched
 from reds_core.directions.batched import gram
 from reds_core.directions.choices import FROM_GRAMS, columns_by, looked_at, unusable, varied_gram
 from reds_core.directions.jacobian import derive_by, features_jacobians_and_grams, one_sided
+from reds_core.jobs.images import to_levels
+from reds_core.jobs.job import Work, features_at, measure_of
 from reds_core.trajectories.corrected import corrected
 from reds_core.trajectories.held import DAMPING, Held, Points, ResidualAt, Residuals, back_all
 from reds_core.trajectories.tangent import COTANGENTS, Tangent, jacobian_range, tangent_at
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, DirectionsAt, FromSeeds, both_ways, no_trajectories
 from reds_core.types import Columns, Counts, Features, Grams, Jacobians, Latents, Reason, Rows
-from reds_core.variants.images import to_levels
-from reds_core.variants.job import Work, features_at, measure_of
 from reds_core.variants.origins import Origins, given_directions
 
 # Differences are taken over this share of a step: far above rounding and well within curvature; further where features round.

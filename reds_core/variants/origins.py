@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
+from reds_core.jobs.job import Job, Work, features_of
+from reds_core.jobs.seeds import conditions_of, latents_of, random_directions
 from reds_core.types import Bound, Columns, Features, Images, Labels, Latents, Reason, Rows
-from reds_core.variants.job import Job, Work, features_of
-from reds_core.variants.seeds import conditions_of, latents_of, random_directions
 from reds_core.variants.verdicts import Classified, classify
 
 

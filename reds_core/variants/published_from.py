@@ -7,10 +7,10 @@ import torch
 from reds_core.directions import batched
 from reds_core.directions.choices import FROM_GRAMS, columns_by, looked_at, unusable
 from reds_core.directions.jacobian import Derive, derive_by, grams, one_sided, two_sided
+from reds_core.jobs.job import Work, measure_of
 from reds_core.trajectories.published import linear, local
 from reds_core.trajectories.trajectory import DirectionsAt, FindDirections, FromSeeds, both_ways, no_trajectories
 from reds_core.types import Latents, Rows
-from reds_core.variants.job import Work, measure_of
 from reds_core.variants.origins import Origins, given_directions
 
 

@@ -5,7 +5,7 @@
     candidates     every waypoint's image as stored: drift, effect, judge -> verdict (`reds_core.variants.verdicts`)
 
 `run_seeds` does one shard's worth, batched over seeds x directions x signs; what it needs once per run is a `Job`, made by
-`reds_core.variants.prepare`.
+`reds_core.jobs.prepare`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import NamedTuple
 import torch
 
 from reds_core.directions.precision import float32_as
+from reds_core.jobs.images import as_stored, file_of, to_bytes
+from reds_core.jobs.job import Job, Rendered, Work, features_of
+from reds_core.jobs.prepare import prepare
+from reds_core.jobs.reference import all_distances
 from reds_core.spec.fields import Spec
 from reds_core.trajectories.trajectory import FromSeeds
 from reds_core.types import Candidate, Features, Levels, PassCounter, Passes, Reason, key_of, name_of
-from reds_core.variants.images import as_stored, file_of, to_bytes
-from reds_core.variants.job import Job, Rendered, Work, features_of
 from reds_core.variants.origins import Origins, origins_of
-from reds_core.variants.prepare import prepare
 from reds_core.variants.trajectories_from import trajectories_from
-from reds_core.variants.verdicts import Classified, Measured, all_distances, classify, distances, verdicts
+from reds_core.variants.verdicts import Classified, Measured, classify, distances, verdicts
 
 
 def augment(

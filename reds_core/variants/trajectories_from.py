@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import torch
 
+from reds_core.jobs.job import Work
 from reds_core.trajectories.trajectory import FromSeeds, no_trajectories
 from reds_core.variants.corrected_from import corrected_from
-from reds_core.variants.job import Work
 from reds_core.variants.origins import Origins, origins_of
 from reds_core.variants.published_from import published_from
 

@@ -70,12 +70,6 @@ def distances(vectors: Features, seed: Float[Tensor, "*_n _p"], spread: float) -
     return [float(v) for v in ((vectors - seed).double().norm(dim=1) / spread).tolist()]
 
 
-def all_distances(rows: Features) -> Float[Tensor, "n n"]:
-    """Returns the distances between all rows, in their own units."""
-    # The exact form: the faster one by inner products loses all digits of close pairs.
-    return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
-
-
 def verdicts(measured: Measured, held: Mapping[str, float], varied: Mapping[str, Goal], duplicates: float) -> list[Reason]:
     """Returns the reason of every variant of one seed, in order; "" for an accepted one.
 

@@ -25,15 +25,15 @@ import numpy as np
 import scipy.linalg
 import torch
 
+from reds_core.jobs.job import Job
+from reds_core.jobs.prepare import prepare
+from reds_core.jobs.seeds import conditions_of, latents_of
 from reds_core.runs.shards import ComputedShard, write_shard
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
 from reds_core.storage.places import folder_at
 from reds_core.types import Passes
-from reds_core.variants.job import Job
-from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
-from reds_core.variants.seeds import conditions_of, latents_of
 
 PUBLISHED_BATCH = 32
 

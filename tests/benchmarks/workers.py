@@ -20,12 +20,12 @@ import numpy as np
 
 from flows import prefect_env
 from flows.process import child_processes
+from reds_core.jobs.images import ImageFormat, encode
 from reds_core.runs.run_folder import opened
 from reds_core.runs.worker import Request, cores
 from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
 from reds_core.storage.places import folder_at
-from reds_core.variants.images import ImageFormat, encode
 from tests.support import ROOT
 
 SPEC = ROOT / "augment_specs/fashion_mnist.yaml"

@@ -10,7 +10,7 @@ import torch
 from reds_core import load_spec
 from reds_core.directions.cloud import cloud_of
 from reds_core.directions.fitted import Sampled, interfacegan, sefa
-from reds_core.variants.prepare import prepare
+from reds_core.jobs.prepare import prepare
 from tests.support.worlds import world
 
 

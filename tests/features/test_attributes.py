@@ -18,9 +18,9 @@ from reds_core.errors import ModelError, SpecError
 from reds_core.features import AnyFeature
 from reds_core.features.mask import eroded
 from reds_core.features.segmentation import moments
+from reds_core.jobs.prepare import prepare
 from reds_core.models.config import Access
 from reds_core.spec.load import load_spec
-from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.worlds import SIZE, TinyGenerator, torchscript, world
 

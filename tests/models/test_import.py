@@ -18,6 +18,8 @@ from torch import Tensor
 from reds_core.errors import ModelError, SpecError
 from reds_core.generators import AnyGenerator, Walkable, check_images
 from reds_core.generators.latent import draw
+from reds_core.jobs import prepare
+from reds_core.jobs.images import as_stored
 from reds_core.models.checkpoints import Family, converted, read_checkpoint
 from reds_core.models.config import Access, file_sha256
 from reds_core.models.imported import import_checkpoint
@@ -25,8 +27,6 @@ from reds_core.models.published import BigGan
 from reds_core.models.published.stylegan2 import doubled
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import dump, load_spec
-from reds_core.variants import prepare
-from reds_core.variants.images import as_stored
 from reds_core.variants.run_seeds import augment, run_seeds
 from tests.support import DATA
 

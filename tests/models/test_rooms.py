@@ -15,6 +15,7 @@ from reds_core import load_spec
 from reds_core.errors import SpecError
 from reds_core.generators.builtin import BuiltinGenerator
 from reds_core.generators.latent import Walkable, check_images, draw
+from reds_core.jobs.prepare import prepare
 from reds_core.models import Builtin
 from reds_core.models.config import Access
 from reds_core.models.shipped import rooms
@@ -23,7 +24,6 @@ from reds_core.spec.digest import digest
 from reds_core.studies.compare import Comparison, measure
 from reds_core.studies.comparison_report import write_comparison
 from reds_core.training.rooms import FRESH_SEEDS, overlap
-from reds_core.variants.prepare import prepare
 from tests.support import SPECS
 
 SAFE = Access(torch.device("cpu"), allow_code=False)

@@ -12,6 +12,8 @@ import yaml
 from PIL import Image
 
 from reds_core.errors import OutputError, ShardDamaged
+from reds_core.jobs.images import encode
+from reds_core.jobs.prepare import prepare
 from reds_core.reports import sheet
 from reds_core.reports.page import write_report
 from reds_core.reports.summary import Histogram, summarised
@@ -22,8 +24,6 @@ from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
 from reds_core.storage.places import folder_at
 from reds_core.studies.forecast import forecast
-from reds_core.variants.images import encode
-from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.shards import path_of
 from tests.support.worlds import TinyClassifier, torchscript, world

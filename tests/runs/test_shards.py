@@ -19,6 +19,8 @@ import pytest
 import webdataset as wds
 
 from reds_core.errors import RunError
+from reds_core.jobs.images import ImageFormat, decode
+from reds_core.jobs.prepare import prepare
 from reds_core.runs.manifest import read_manifest, stem
 from reds_core.runs.plan import plan
 from reds_core.runs.run_folder import opened, pending, run_folder
@@ -30,8 +32,6 @@ from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
 from reds_core.storage.places import folder_at
 from reds_core.types import Passes, key_of
-from reds_core.variants.images import ImageFormat, decode
-from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.shards import KINDS, candidates_of, contents, job_of, make_run, spec_of, totals_of, write
 from tests.support.worlds import D, world

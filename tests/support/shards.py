@@ -12,6 +12,8 @@ import torch
 
 from reds_core.directions.cloud import Cloud
 from reds_core.generators.latent import Walkable
+from reds_core.jobs.images import encode
+from reds_core.jobs.job import Derivatives, Job, Networks
 from reds_core.runs.manifest import Manifest, read_manifests
 from reds_core.runs.plan import plan
 from reds_core.runs.run_folder import opened, pending
@@ -23,8 +25,6 @@ from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder
 from reds_core.storage.places import folder_at
 from reds_core.types import Candidate, Passes, key_of
-from reds_core.variants.images import encode
-from reds_core.variants.job import Derivatives, Job, Networks
 from tests.support.worlds import SIZE, D
 
 KINDS = ("tar", "parquet", "json")

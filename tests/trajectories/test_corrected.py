@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from reds_core import load_spec
+from reds_core.jobs.prepare import prepare
 from reds_core.trajectories.corrected import corrected
 from reds_core.trajectories.held import Held, Residuals, back, back_all
 from reds_core.trajectories.trajectory import Trajectories
-from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.problems import LevelSet, Product, Sphere, Torus
 from tests.support.worlds import TinyClassifier, torchscript, world

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from reds_core import load_spec
+from reds_core.jobs.prepare import prepare
 from reds_core.trajectories.published import linear, local
 from reds_core.trajectories.trajectory import DirectionsAt
-from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.problems import published_local
 from tests.support.worlds import TinyClassifier, TinyGenerator, world

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from reds_core import load_spec
 from reds_core.directions.cloud import axes
 from reds_core.directions.evaluator import Evaluator
+from reds_core.jobs.prepare import prepare
 from reds_core.trajectories.tangent import tangent_at
 from reds_core.types import PassCounter, Passes
-from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.worlds import TinyClassifier, torchscript, world
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import reds_core
 from reds_core.errors import ModelError
+from reds_core.jobs.prepare import prepare
 from reds_core.spec.load import load_spec
-from reds_core.variants.prepare import prepare
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.worlds import D, TinyClassifier, TinyConditional, TinyGenerator, TinyMapping, torchscript, world
 

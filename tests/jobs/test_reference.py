@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from reds_core.variants.reference import median_distance
+from reds_core.jobs.reference import median_distance
 
 
 def test_a_spread_is_the_median_over_all_pairs() -> None:

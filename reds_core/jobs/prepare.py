@@ -20,13 +20,9 @@ from reds_core.errors import ModelError, described
 from reds_core.features import Classifier
 from reds_core.generators import Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS
-from reds_core.models.config import Access
-from reds_core.spec.fields import Spec
-from reds_core.spec.files import check_files
-from reds_core.types import Directions, Feature, Features, Images, Labels, Latents, PassCounter
-from reds_core.variants.derivatives import derivatives_of
-from reds_core.variants.job import Job, Networks, feature_of, in_memory
-from reds_core.variants.reference import (
+from reds_core.jobs.derivatives import derivatives_of
+from reds_core.jobs.job import Job, Networks, feature_of, in_memory
+from reds_core.jobs.reference import (
     NOISE_IMAGES,
     bound_to,
     check_noise,
@@ -36,7 +32,11 @@ from reds_core.variants.reference import (
     reference_images,
     spread_of,
 )
-from reds_core.variants.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
+from reds_core.jobs.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
+from reds_core.models.config import Access
+from reds_core.spec.fields import Spec
+from reds_core.spec.files import check_files
+from reds_core.types import Directions, Feature, Features, Images, Labels, Latents, PassCounter
 
 LATENTS_PER_CLASS = 16
 MOST_GRAM = 2048  # latent dimensions: a Gram of that many for every trajectory still fits in memory

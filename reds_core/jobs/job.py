@@ -20,9 +20,9 @@ from reds_core.directions.evaluator import Evaluator, Measure
 from reds_core.directions.jacobian import Mode
 from reds_core.errors import ModelError
 from reds_core.generators import Walkable
+from reds_core.jobs.images import as_stored
 from reds_core.spec.fields import Spec
 from reds_core.types import Bound, Directions, Feature, Features, Flags, Images, Labels, Latents, PassCounter, Passes, Rows
-from reds_core.variants.images import as_stored
 
 Network = Callable[[Images], Features]
 

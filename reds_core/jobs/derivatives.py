@@ -15,10 +15,10 @@ from reds_core.directions.cloud import Basis, axes, components_by_row
 from reds_core.directions.jacobian import Mode
 from reds_core.directions.modes import allowed_modes, cheapest
 from reds_core.errors import ModelError
+from reds_core.jobs.job import Derivatives, Networks, measure_of
 from reds_core.spec.fields import Spec
 from reds_core.trajectories.tangent import COTANGENTS
 from reds_core.types import Images, Labels, Latents
-from reds_core.variants.job import Derivatives, Networks, measure_of
 
 MOST_AXES = 128  # of a latent space that is walked in all of its axes
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, JpegImagePlugin
 
-from reds_core.variants.images import ImageFormat, as_stored, decode, encode, to_bytes
+from reds_core.jobs.images import ImageFormat, as_stored, decode, encode, to_bytes
 
 FORMATS: tuple[ImageFormat, ...] = ("png", "jpg", "webp")
 
