@@ -96,7 +96,8 @@ class PassCounter:
 class Candidate:
     """One image that was tried: a seed's own (role "seed") or a waypoint of a trajectory (role "variant").
 
-    `label` and `condition` are -1 where there is none. Drifts and effects are in spreads, NaN where nothing could be measured.
+    `label` and `condition` are -1 where there is none. Drifts and effects are in spreads, NaN where nothing could be measured; the
+    drift of a decision is the probability that its label lost, and its tolerance the most that it may lose.
     `latent` is empty if the point was never reached. An accepted candidate has its `pixels`, and `image`, the encoded file, once it
     is made (`reds_core.jobs.images.file_of`).
     """
@@ -112,6 +113,7 @@ class Candidate:
     label_name: str
     condition: int
     drifts: dict[str, float]
+    tolerances: dict[str, float]
     effects: dict[str, float]
     judge_label: int
     judge_confidence: float

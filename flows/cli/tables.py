@@ -64,7 +64,7 @@ def _show_job(job: Job) -> None:
     console.print(f"[bold]{escape(job.spec.name)}[/bold]: the spec, its files and its networks are fine")
     console.print(
         f"generator {escape(gen.name)}: {gen.space} space of {gen.dim} dimensions{classes}, images {c}x{h}x{w}; "
-        f"Jacobians by {job.derivatives.mode}; on {job.device}, {job.batch} images at a time\n"
+        f"Jacobians by {job.derivatives.in_words}; on {job.device}, {job.batch} images at a time\n"
     )
 
 

@@ -34,14 +34,14 @@ class Evaluator:
             parts = [self.measure(z, r) for z, r in chunks(points, rows, self.batch)]
         return [torch.cat(part) for part in zip(*parts, strict=True)]
 
-    def pulled(self, points: Latents, rows: Rows, cotangents: Float[Tensor, "n p"]) -> Latents:
-        """Returns J^T c for one cotangent c at every point, over the features of all attributes one after another."""
+    def pulled(self, points: Latents, rows: Rows, cotangents: Float[Tensor, "n q p"]) -> Float[Tensor, "n q d"]:
+        """Returns c J for q cotangents c at every point, over the features of all attributes one after another."""
         found = []
         for (z, r), c in zip(chunks(points, rows, self.batch), cotangents.split(max(1, self.batch)), strict=True):
             leaf, features = self.with_gradients(z, r)
             joined = torch.cat(features, 1)
-            found.append(product((joined * c.to(joined)).sum(), leaf))
-        self.counter.add(forward=len(points), reverse=len(points))
+            found.append(torch.stack([product((joined * each.to(joined)).sum(), leaf) for each in c.unbind(1)], 1))
+        self.counter.add(forward=len(points), reverse=cotangents.shape[0] * cotangents.shape[1])
         return torch.cat(found)
 
     def pullbacks(self, points: Latents, rows: Rows, count: int) -> Float[Tensor, "n d m"]:

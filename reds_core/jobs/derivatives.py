@@ -1,12 +1,13 @@
 """How the derivatives of a spec's attributes are taken, and in which tangent basis corrected trajectories move.
 
 Derivatives are taken of the attributes whose Grams `directions_by` looks at, and for corrected trajectories of all that are held.
-The mode that costs least serves them all. A basis that needs vector-Jacobian products is replaced if the networks allow none.
+Each gets the mode that costs least for its size. A basis that needs vector-Jacobian products is replaced if the networks allow
+none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -39,7 +40,7 @@ def derivatives_of(
     spec, tangent = networks.spec.trajectory, _tangent(networks)
     names = _derived(networks.spec)
     if not names:
-        return Derivatives("differences", smooth=False, reverse=False), tangent
+        return Derivatives({}, smooth=False, reverse=False), tangent
     bound = {name: networks.features[name].bind(images) for name in names}
     measure = measure_of(networks, names, conditions, bound)
     rows = torch.arange(len(latents), device=latents.device)
@@ -51,14 +52,14 @@ def derivatives_of(
         tangent = _tangent_without_products(networks)
     if spec.jacobian == "auto":
         with torch.no_grad():
-            sizes = [f.shape[1] for f in measure(latents, rows)]
-        mode = _cheapest(networks, sizes, usable, tangent)
+            sizes = [1 if n in networks.spec.decisions else f.shape[1] for n, f in zip(names, measure(latents, rows), strict=True)]
+        modes = _cheapest(networks, dict(zip(names, sizes, strict=True)), usable, tangent)
     elif allowed[spec.jacobian]:
         raise ModelError(f"trajectory.jacobian: {spec.jacobian} mode does not work with these networks: {allowed[spec.jacobian]}")
     else:
-        mode = spec.jacobian
+        modes = dict.fromkeys(names, spec.jacobian)
     smooth, reverse = "reverse" in usable or "forward" in usable, "reverse" in usable and spec.jacobian in ("auto", "reverse")
-    return Derivatives(mode, smooth=smooth, reverse=reverse), tangent
+    return Derivatives(modes, smooth=smooth, reverse=reverse), tangent
 
 
 def _derived(spec: Spec) -> list[str]:
@@ -67,13 +68,18 @@ def _derived(spec: Spec) -> list[str]:
     return [*(spec.held if spec.trajectory.method == "corrected" else held), *varied]
 
 
-def _cheapest(networks: Networks, sizes: Sequence[int], usable: Sequence[Mode], tangent: Basis | None) -> Mode:
-    """Returns the mode that costs least where directions are chosen: on all latent axes, or for corrected in the tangent basis."""
+def _cheapest(networks: Networks, sizes: Mapping[str, int], usable: Sequence[Mode], tangent: Basis | None) -> dict[str, Mode]:
+    """Returns for attributes of these sizes the mode that costs least where directions are chosen.
+
+    The published methods take one mode for all, on all latent axes. Corrected trajectories take one for each attribute, in the
+    tangent basis.
+    """
     method = networks.spec.trajectory.method
     if method != "corrected":
-        return cheapest(sizes, networks.generator.dim, usable, two_sided=method == "linear")
-    k = sum(min(size, COTANGENTS) for size in sizes) if tangent is None else tangent.shape[2]
-    return cheapest(sizes, k, usable, two_sided=False)
+        mode = cheapest(list(sizes.values()), networks.generator.dim, usable, two_sided=method == "linear")
+        return dict.fromkeys(sizes, mode)
+    k = sum(min(size, COTANGENTS) for size in sizes.values()) if tangent is None else tangent.shape[2]
+    return {name: cheapest([size], k, usable, two_sided=False) for name, size in sizes.items()}
 
 
 def _tangent(networks: Networks) -> Basis | None:

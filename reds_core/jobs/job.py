@@ -42,6 +42,12 @@ class Networks:
     image_shape: tuple[int, int, int]
     cloud: Cloud
 
+    def knows_labels(self, name: str, scores: int) -> bool:
+        """Returns whether a classifier with so many scores decides among the classes that are the label."""
+        names = tuple(self.features[name].names)
+        same = scores == len(self.label_names) and names in ((), tuple(self.label_names))
+        return name == self.spec.label or (self.spec.label != "none" and same)
+
     def halved(self) -> Networks:
         """Returns the same with half the batch."""
         return replace(self, batch=max(1, self.batch // 2))
@@ -51,9 +57,19 @@ class Networks:
 class Derivatives:
     """How derivatives of a job's features are taken."""
 
-    mode: Mode
+    modes: Mapping[str, Mode]  # by attribute
     smooth: bool  # whether the features have derivatives at all
     reverse: bool  # whether vector-Jacobian products may be used
+
+    @property
+    def in_words(self) -> str:
+        """The modes, as in "reverse (class), differences (look)"; one alone if it serves all."""
+        by_mode: dict[str, list[str]] = {}
+        for name, mode in self.modes.items():
+            by_mode.setdefault(mode, []).append(name)
+        if len(by_mode) < 2:
+            return next(iter(by_mode), "differences")
+        return ", ".join(f"{mode} ({', '.join(names)})" for mode, names in by_mode.items())
 
 
 @dataclass(frozen=True)

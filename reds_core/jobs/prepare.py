@@ -108,7 +108,7 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     _try_networks(networks, stored[:2])
     spreads = {name: spread_of(networks, name, stored) for name in (*spec.held, *spec.varied)}
     latent_spread = median_distance(latents)
-    noise = {name: noise_of(networks, name, stored[:NOISE_IMAGES]) / spreads[name] for name in spec.held}
+    noise = {name: noise_of(networks, name, stored[:NOISE_IMAGES]) / spreads[name] for name in spec.levels}
     check_noise(spec, noise)
     fixed = _fixed(networks, counter)
     rows = measured_rows(networks, stored)[:2]

@@ -89,10 +89,10 @@ def noise_of(networks: Networks, name: str, images: Images) -> float:
 def check_noise(spec: Spec, noise: Mapping[str, float]) -> None:
     """Raises ModelError if a held attribute's noise, in spreads, is larger than its tolerance."""
     for name, value in noise.items():
-        if value > spec.held[name]:
+        if value > spec.levels[name]:
             raise ModelError(
                 f"held.{name}: two measurements of one image differ by up to {value:.2g} spreads, more than the tolerance of "
-                f"{spec.held[name]:g}; nothing can be held more closely than it can be measured"
+                f"{spec.levels[name]:g}; nothing can be held more closely than it can be measured"
             )
 
 

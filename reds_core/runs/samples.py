@@ -73,7 +73,7 @@ def _record(candidate: Candidate, job: Job, digest: str) -> dict[str, Any]:
         "label": candidate.label,
         "label_name": candidate.label_name,
         "condition": candidate.condition,
-        "held": {n: {"drift": candidate.drifts[n], "tolerance": float(t)} for n, t in spec.held.items()},
+        "held": {n: {"drift": candidate.drifts[n], "tolerance": candidate.tolerances[n]} for n in spec.held},
         "varied": {n: {"effect": candidate.effects[n], "minimum": float(g.minimum)} for n, g in spec.varied.items()},
         "judge": {
             "label": candidate.judge_label,

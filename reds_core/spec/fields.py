@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from reds_core.features import AnyFeature, NetworkInput
 from reds_core.generators import AnyGenerator
@@ -52,6 +52,22 @@ class Goal(Config):
 
     minimum: Positive = Field(description="The smallest effect wanted, in spreads.")
     weight: Positive = Field(1.0, description="How much it counts in the choice of directions, beside the other varied attributes.")
+
+
+class Decision(Config):
+    """Holds a classifier's decision, and not its scores: an inequality, inside which the scores may move."""
+
+    decision: Annotated[Number, Field(gt=0, lt=1)] = Field(
+        description="The least probability of the label, or the seed's own if that is lower."
+    )
+
+
+def _limit_kind(value: Any) -> str:
+    """Returns which of the two forms a held attribute's limit is written in."""
+    return "decision" if isinstance(value, Mapping | Decision) else "level"
+
+
+Limit = Annotated[Annotated[Positive, Tag("level")] | Annotated[Decision, Tag("decision")], Discriminator(_limit_kind)]
 
 
 class Trajectory(Config):
@@ -137,8 +153,9 @@ class Spec(Config):
         description="Where a sample's label comes from: the name of a classifier attribute (its decision on the seed's own image), "
         "`condition` (the class given to the generator), or `none`."
     )
-    held: Annotated[dict[str, Positive], Field(min_length=1)] = Field(
-        description="The largest drift allowed of each held attribute, in spreads."
+    held: Annotated[dict[str, Limit], Field(min_length=1)] = Field(
+        description="What must not change, by attribute. A number holds it at the seed's level: the largest drift allowed, in "
+        "spreads. `{decision: 0.9}` holds a classifier's decision alone: the label's least probability."
     )
     varied: Annotated[dict[str, Goal], Field(min_length=1), BeforeValidator(_goals)] = Field(
         description="The smallest effect wanted of each varied attribute, in spreads."
@@ -150,7 +167,22 @@ class Spec(Config):
         description="A variant is rejected as a duplicate if it is nearer than this, in spreads, to an earlier accepted one of its "
         "seed in every varied attribute.",
     )
+    keep: Annotated[Count, Field(ge=1)] | None = Field(
+        None,
+        description="How many accepted variants of a seed to keep: those that lie farthest apart in the varied attributes. The "
+        "others are rejected as duplicates. All of them if absent.",
+    )
     shards: Shards = Field(default_factory=Shards, description="How the images are stored.")
+
+    @property
+    def levels(self) -> dict[str, float]:
+        """The attributes that are held at the seed's level, and their tolerances in spreads."""
+        return {name: limit for name, limit in self.held.items() if not isinstance(limit, Decision)}
+
+    @property
+    def decisions(self) -> dict[str, float]:
+        """The classifiers of which the decision is held, and the label's least probability."""
+        return {name: limit.decision for name, limit in self.held.items() if isinstance(limit, Decision)}
 
     def beta(self, name: str) -> float:
         """Returns the share of a held attribute's squared eigenvalues that counts as held."""

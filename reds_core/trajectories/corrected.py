@@ -25,28 +25,35 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from reds_core.trajectories.held import Held, back
-from reds_core.trajectories.pool import ROUNDING, PerRow, Pool, Residual, correct, pool_of, predict
+from reds_core.trajectories.held import Held, Residual
+from reds_core.trajectories.pool import ROUNDING, PerRow, Pool, correct, pool_of, predict
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, Trajectories
-from reds_core.trajectories.updates import learn, pull, refresh
+from reds_core.trajectories.updates import learn, measure, pull, refresh
 from reds_core.types import Flags, Reason
 
 ENOUGH = 0.8  # of a tolerance: what an image loses when it is rounded to 8 bits must still fit
 AIM = 0.6  # tolerances: where a sub-step's prediction should come out
 FAR = 4.0  # tolerances: a prediction this far out is made again nearer, not corrected
 MOST_CORRECTIONS = 4
-MOST_REFRESHES = 1  # between two waypoints
-SHORTEST = 1 / 16  # of the distance between waypoints: the shortest sub-step
+MOST_REFRESHES = 4  # between two waypoints
+RENEW_BELOW = 1 / 4  # of the distance between waypoints
+SHORTEST = 1 / 64  # of the distance between waypoints: the shortest sub-step
 
 
 def corrected(
-    first: Float[Tensor, "t k"], jacobian: Float[Tensor, "t m k"], held: Held, step: float, waypoints: int
+    first: Float[Tensor, "t k"],
+    start: Float[Tensor, "t m"],
+    jacobian: Float[Tensor, "t m k"],
+    held: Held,
+    step: float,
+    waypoints: int,
 ) -> Trajectories:
     """Walks from y = 0 along `first`, on the level set r = 0 to within the tolerances.
 
     Args:
         first: directions, each in its seed's null space; their lengths do not matter.
-        jacobian: of the residual at y = 0.
+        start: the residual at y = 0: 0 for levels, and for decisions how near they are to their limits.
+        jacobian: of the residual there.
         held: what is held, what should vary, and where trajectories may go.
         step, waypoints: the distance between waypoints in latent units, and their number.
 
@@ -54,7 +61,7 @@ def corrected(
         Trajectories in tangent coordinates; `ended` is `step_underflow`, `implausible`, `turned` or `not_finite`.
     """
     found = _Found(first.new_zeros(len(first), waypoints, first.shape[1]), [0] * len(first), [""] * len(first))
-    pool = pool_of(held.unit(first.double()), jacobian.double(), step)
+    pool = pool_of(held.unit(first.double()), start.double(), jacobian.double(), step)
     predict(pool, torch.ones_like(pool.index, dtype=torch.bool), held)
     while len(pool.index):
         r, worst, images = held.residual(pool.trial, pool.index)
@@ -125,19 +132,24 @@ def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> li
     correct(pool, r, worst, going, held)
     stuck = _arrive(pool, r, arrived, held, step)
     short = _shorten(pool, failed, finite & predicted, step)
-    renewed = short & (pool.refreshes < MOST_REFRESHES)
+    renewed = failed & (pool.size < step * RENEW_BELOW) & ~pool.fresh & (pool.refreshes < MOST_REFRESHES)
+    short = short & ~renewed
     refresh(pool, renewed, held, step)
+    pool.fresh = pool.fresh & ~arrived | renewed
+    if held.levels < r.shape[1]:
+        at_limit = held.at_limits(pool.base_r).any(1)
+        measure(pool, (arrived & at_limit).nonzero().squeeze(1), range(held.levels, r.shape[1]), held)
     lost, beyond = _turn(pool, arrived | renewed, held)
     predict(pool, arrived | failed, held)
-    facts = [pool.index, pool.waypoint(arrived, step), short & ~renewed, lost, finite, beyond | stuck]
+    facts = [pool.index, pool.waypoint(arrived, step), short, lost, finite, beyond | stuck]
     # The host waits for the device here, for all at once, and where `pull` and `refresh` ask which rows are theirs.
     return [_Outcome(*row) for row in torch.stack(facts, 1).tolist()]
 
 
 def _arrive(pool: Pool, r: Residual, arrived: Flags, held: Held, step: float) -> Flags:
     """Makes the trials that arrived the new bases, and chooses the next sub-steps. Returns a mask of those without progress."""
-    on_border = held.outward(pool.trial, pool.index).any(1)
-    moved = torch.where(on_border, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)
+    slid = held.outward(pool.trial, pool.index).any(1) | held.at_limits(r).any(1)
+    moved = torch.where(slid, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)
     stuck: Tensor = arrived & (moved < SHORTEST * pool.size)
     here, there = arrived[:, None], arrived[:, None, None]
     pool.base, pool.base_r = torch.where(here, pool.trial, pool.base), torch.where(here, r, pool.base_r)
@@ -169,7 +181,9 @@ def _turn(pool: Pool, which: Flags, held: Held) -> tuple[Flags, Flags]:
         v = held.unit(v + held.unit((held.varied[pool.index] @ pool.base[:, :, None]).squeeze(2)))
     normal = held.outward(pool.base, pool.index)
     along = v - normal * (normal * v).sum(1, keepdim=True).clamp_min(0)
-    turned = along + back(pool.base_j, (pool.base_j @ along[:, :, None]).squeeze(2))
+    levels = (pool.base_j[:, : held.levels] @ along[:, :, None]).squeeze(2)
+    limits = torch.where(held.at_limits(pool.base_r), 0.0, -torch.inf)
+    turned = held.nearest(along, pool.base_j, torch.cat([levels, limits], 1))
     least = SHORTEST_PROJECTION * torch.linalg.vector_norm(v, dim=1)
     beyond: Tensor = which & (torch.linalg.vector_norm(along, dim=1) < least)
     lost: Tensor = which & (torch.linalg.vector_norm(turned, dim=1) < least)

@@ -12,13 +12,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from reds_core.trajectories.held import Held, Points, back
+from reds_core.trajectories.held import Held, Points, Residual, ResidualJacobian
 from reds_core.types import Flags, Rows
 
 ROUNDING = 1e-6  # of the distance between waypoints: of sums of sub-steps
 
-Residual = Float64[Tensor, "n m"]  # r at a point
-ResidualJacobian = Float64[Tensor, "n m k"]
 PerRow = Float64[Tensor, " n"]
 
 
@@ -41,6 +39,7 @@ class Pool:
     corrections: PerRow  # since the sub-step's prediction
     predicted: PerRow  # the largest |r_i| where that came out
     refreshes: PerRow  # since the last waypoint
+    fresh: Flags  # whether J has been measured at `base`
 
     def only(self, mask: Flags) -> Pool:
         """Returns the pool of the marked rows."""
@@ -56,14 +55,15 @@ class Pool:
         return torch.where(arrived & ((at - at.round()).abs() < ROUNDING), at.round(), 0).long()
 
 
-def pool_of(first: Points, jacobian: ResidualJacobian, step: float) -> Pool:
+def pool_of(first: Points, start: Residual, jacobian: ResidualJacobian, step: float) -> Pool:
     """Returns the pool of trajectories that start at y = 0 along `first`; the first sub-step is as long as `step`."""
     t = len(first)
-    zero, still, none = first.new_zeros(t), torch.zeros_like(first), first.new_zeros(t, jacobian.shape[1])
+    zero, still = first.new_zeros(t), torch.zeros_like(first)
     return Pool(
-        index=torch.arange(t, device=first.device), base=still, base_r=none, base_j=jacobian,
+        index=torch.arange(t, device=first.device), base=still, base_r=start, base_j=jacobian,
         direction=first, done=zero, size=zero + step, trial=still,
-        jacobian=jacobian, last=still, last_r=none, worst=zero, corrections=zero, predicted=zero, refreshes=zero,
+        jacobian=jacobian, last=still, last_r=start, worst=zero, corrections=zero, predicted=zero, refreshes=zero,
+        fresh=torch.zeros(t, dtype=torch.bool, device=first.device),
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def predict(pool: Pool, which: Flags, held: Held) -> None:
     here, there = which[:, None], which[:, None, None]
     pool.last, pool.last_r = torch.where(here, pool.base, pool.last), torch.where(here, pool.base_r, pool.last_r)
     pool.jacobian = torch.where(there, pool.base_j, pool.jacobian)
-    ahead = pool.size[:, None] * pool.direction + back(pool.base_j, pool.base_r)
+    ahead = held.nearest(pool.size[:, None] * pool.direction, pool.base_j, pool.base_r)
     pool.trial = torch.where(here, held.inside(pool.base + ahead, pool.index), pool.trial)
     pool.worst = torch.where(which, torch.inf, pool.worst)
     pool.corrections = torch.where(which, 0, pool.corrections)
@@ -80,7 +80,7 @@ def predict(pool: Pool, which: Flags, held: Held) -> None:
 
 def correct(pool: Pool, r: Residual, worst: PerRow, which: Flags, held: Held) -> None:
     """Sets the next trial of those that are being corrected: without the part along v, which would undo the sub-step."""
-    move = back(pool.jacobian, torch.where(which[:, None], r, 0.0))
+    move = held.nearest(torch.zeros_like(pool.direction), pool.jacobian, torch.where(which[:, None], r, 0.0))
     along = pool.direction / torch.linalg.vector_norm(pool.direction, dim=1, keepdim=True)
     move = move - along * (along * move).sum(1, keepdim=True)
     # No further than the sub-step itself: beyond that the Jacobian says nothing.

@@ -10,11 +10,13 @@ with the residual says more: the steepest way down. (Adjoint Broyden: Schlenkric
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from reds_core.trajectories.held import DAMPING, Held
-from reds_core.trajectories.pool import Pool, Residual
-from reds_core.types import Flags
+from reds_core.trajectories.held import DAMPING, Held, Residual
+from reds_core.trajectories.pool import Pool
+from reds_core.types import Flags, Rows
 
 
 def learn(pool: Pool, r: Residual, finite: Flags) -> None:
@@ -32,22 +34,41 @@ def pull(pool: Pool, r: Residual, which: Flags, held: Held) -> None:
     rows = which.nonzero().squeeze(1)
     if held.pull is None or not len(rows):
         return
-    unit = torch.nn.functional.normalize(r[rows], dim=1)
-    missed = held.pull(pool.trial[rows], pool.index[rows], unit) - (pool.jacobian[rows].mT @ unit[:, :, None]).squeeze(2)
+    unit = torch.nn.functional.normalize(held.asked(r[rows]), dim=1)
+    pulled = held.pull(pool.trial[rows], pool.index[rows], unit[:, None]).squeeze(1)
+    missed = pulled - (pool.jacobian[rows].mT @ unit[:, :, None]).squeeze(2)
     pool.jacobian[rows] += torch.where(torch.isfinite(missed).all(1)[:, None, None], unit[:, :, None] * missed[:, None, :], 0.0)
 
 
 def refresh(pool: Pool, which: Flags, held: Held, step: float) -> None:
-    """Measures J anew at the base of those that are marked, along the directions that are held.
+    """Measures J anew at the base of those that are marked.
 
-    They try again with at most half the distance between waypoints. What J does in other directions matters to no correction, and
-    along the trajectory it has just been learnt.
+    What is held by products gets its rows one by one; the rest is measured along the directions that are held. What J does in other
+    directions matters to no correction, and along the trajectory it has just been learnt. They try again with at most half the
+    distance between waypoints.
     """
     rows = which.nonzero().squeeze(1)
     if not len(rows):
         return
     pool.refreshes = pool.refreshes + which
-    pool.size = torch.where(which, pool.left(step).clamp(max=step / 2), pool.size)
+    measure(pool, rows, held.exact, held)
+    if len(held.exact) < pool.base_j.shape[1]:
+        _by_differences(pool, rows, held)
+
+
+def measure(pool: Pool, rows: Rows, exact: Sequence[int], held: Held) -> None:
+    """Measures some rows of J at bases by products."""
+    if held.pull is None or not len(exact) or not len(rows):
+        return
+    each = torch.eye(pool.base_j.shape[1], dtype=pool.base_j.dtype, device=rows.device)[list(exact)]
+    found = held.pull(pool.base[rows], pool.index[rows], each.expand(len(rows), -1, -1))
+    before = pool.base_j[rows][:, list(exact)]
+    known = torch.isfinite(found).all(2, keepdim=True)
+    pool.base_j[rows[:, None], torch.tensor(list(exact), device=rows.device)] = torch.where(known, found, before)
+
+
+def _by_differences(pool: Pool, rows: Rows, held: Held) -> None:
+    """Measures J at bases along the directions that are held, but for the rows that products have measured."""
     j = pool.base_j[rows]
     singular, axes = torch.linalg.svd(j, full_matrices=False)[1:]
     meant = singular.square() >= DAMPING
@@ -61,4 +82,5 @@ def refresh(pool: Pool, which: Flags, held: Held, step: float) -> None:
     found[meant] = (r.double() - pool.base_r[rows][owner]) / h[owner][:, None]
     # Where nothing could be measured, what was learnt stays.
     known = meant[:, None, :] & torch.isfinite(found.mT)
+    known[:, list(held.exact)] = False
     pool.base_j[rows] += torch.where(known, found.mT - j @ axes.mT, 0.0) @ axes

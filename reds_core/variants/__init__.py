@@ -1,6 +1,7 @@
 """Seeds -> variants and rejects, in memory: no disk, no scheduler.
 
 verdicts            drift, effect and judge -> accepted, or rejected with a reason
+limits              what a held attribute may lose: a level, or a decision
 origins             a shard's seeds: what their variants are compared with
 published_from      linear and local trajectories from a shard's seeds
 corrected_from      corrected ones: what they hold, as a residual and its Jacobian

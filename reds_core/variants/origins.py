@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
-from reds_core.jobs.job import Job, Work, features_of
+from reds_core.directions.evaluator import Measure
+from reds_core.jobs.job import Job, Work, features_of, measure_of
 from reds_core.jobs.seeds import conditions_of, latents_of, random_directions
 from reds_core.types import Bound, Columns, Features, Images, Labels, Latents, Reason, Rows
+from reds_core.variants.limits import Limit, limits_of
 from reds_core.variants.verdicts import Classified, classify
 
 
@@ -27,6 +29,7 @@ class Origins:
     encoded: Sequence[bytes]
     bound: Mapping[str, Bound | None]
     features: Mapping[str, Features]
+    limits: Mapping[str, Limit]  # of what is held
     labels: Sequence[int]
     judged: Classified | None
     expected: Sequence[int]  # what the judge must say of their variants: the label, or without one what it says of the seed
@@ -48,13 +51,15 @@ def origins_of(work: Work, seeds: Sequence[int]) -> Origins:
         labels = [-1] * len(seeds)
     else:
         labels = classify(features[networks.spec.label]).labels
+    known = None if networks.spec.label == "none" else torch.tensor(labels, device=networks.device)
+    limits = limits_of(work.job, features, known)
     expected = [own if own >= 0 or not judged else judged.labels[s] for s, own in enumerate(labels)]
     agrees = judged.agrees(expected) if judged else [True] * len(seeds)
     reasons = []
     for s in range(len(seeds)):
         measured = all(bool(torch.isfinite(f[s]).all()) for f in features.values()) and (not judged or judged.finite[s])
         reasons.append("not_finite" if not measured else "" if agrees[s] else "seed_label")
-    return Origins(seeds, latents, conditions, images, encoded, bound, features, labels, judged, expected, reasons)
+    return Origins(seeds, latents, conditions, images, encoded, bound, features, limits, labels, judged, expected, reasons)
 
 
 def given_directions(job: Job, origins: Origins, rows: Rows) -> Columns:
@@ -64,3 +69,15 @@ def given_directions(job: Job, origins: Origins, rows: Rows) -> Columns:
     count = job.spec.trajectory.directions
     drawn = [random_directions(origins.seeds[s], job.networks.generator, count) for s in rows.tolist()]
     return torch.stack(drawn).to(job.device)
+
+
+def held_measure(work: Work, origins: Origins, held: Sequence[str], varied: Sequence[str]) -> Measure:
+    """Returns what measures the held features of latents, as their limits see them, and then the varied ones; differentiable."""
+    measure = measure_of(work.job.networks, [*held, *varied], origins.conditions, origins.bound)
+
+    def limited(points: Latents, rows: Rows) -> list[Features]:
+        found = measure(points, rows)
+        own = [origins.limits[name].measured(f, rows) for name, f in zip(held, found, strict=False)]
+        return [*own, *found[len(held) :]]
+
+    return limited

@@ -144,12 +144,12 @@ def _stored(job: Job, levels: Levels) -> Rendered:
 def _judged(shard: _Shard, s: int, features: Mapping[str, Features], judged: Classified | None) -> list[Candidate]:
     """Returns one seed's variants by their features and what the judge says, with their verdicts."""
     job, spec, origins = shard.work.job, shard.work.job.spec, shard.origins
-    drifts = {n: distances(features[n], origins.features[n][s], job.spreads[n]) for n in spec.held}
+    drifts = {n: limit.drifts(features[n], s) for n, limit in origins.limits.items()}
     effects = {n: distances(features[n], origins.features[n][s], job.spreads[n]) for n in spec.varied}
     count = len(next(iter(features.values())))
     agrees = judged.agrees([origins.expected[s]] * count) if judged else [True] * count
     apart = torch.stack([all_distances(features[n]) / job.spreads[n] for n in spec.varied]).amax(0)
-    reasons = verdicts(Measured(drifts, effects, agrees, apart), spec.held, spec.varied, spec.duplicates)
+    reasons = verdicts(Measured(drifts, effects, agrees, apart), _tolerances(origins, s), spec.varied, spec.duplicates)
     blank = _blank(shard, s)
     return [
         replace(
@@ -181,6 +181,11 @@ def _in_order(shard: _Shard, s: int, reached: Mapping[_Place, Candidate]) -> lis
     return ordered
 
 
+def _tolerances(origins: Origins, s: int) -> dict[str, float]:
+    """Returns a seed's largest drifts."""
+    return {name: limit.tolerances[s] for name, limit in origins.limits.items()}
+
+
 def _blank(shard: _Shard, s: int) -> Candidate:
     """Returns a variant of a seed about which nothing is known yet."""
     networks, origins, nan = shard.work.job.networks, shard.origins, float("nan")
@@ -189,7 +194,8 @@ def _blank(shard: _Shard, s: int) -> Candidate:
     return Candidate(
         key="", role="variant", seed=origins.seeds[s], direction=-1, sign=0, waypoint=0, reason="",
         label=label, label_name=name_of(label, networks.label_names), condition=condition,
-        drifts=dict.fromkeys(networks.spec.held, nan), effects=dict.fromkeys(networks.spec.varied, nan),
+        drifts=dict.fromkeys(networks.spec.held, nan), tolerances=_tolerances(origins, s),
+        effects=dict.fromkeys(networks.spec.varied, nan),
         judge_label=-1, judge_confidence=0.0, judge_agrees=networks.judge is None,
     )  # fmt: skip
 

@@ -77,7 +77,7 @@ def main() -> None:
     spec = load_spec(path, sys.argv[3:])
     began = time.perf_counter()
     job = prepare(spec, allow_code=True)
-    print(f"preparing: {time.perf_counter() - began:.1f} s, Jacobians by {job.derivatives.mode}")
+    print(f"preparing: {time.perf_counter() - began:.1f} s, Jacobians by {job.derivatives.in_words}")
     seeds = range(spec.seeds.first, spec.seeds.first + count)
     raw = _raw(job)
     print(f"{spec.name} on {job.device}, {torch.get_num_threads()} threads, {count} seeds, batches of {job.batch}\n")

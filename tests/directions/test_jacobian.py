@@ -126,7 +126,7 @@ def test_only_products_run_in_reduced_precision() -> None:
     watching = evaluator(watched, 4)
     with float32_as("ieee"):
         grams(watching, points, rows, by_reverse)
-        watching.pulled(points, rows, torch.ones(2, 3))
+        watching.pulled(points, rows, torch.ones(2, 1, 3))
         watching.evaluate(points, rows)
     assert seen == {"forward": {("ieee", "ieee")}, "backward": {("tf32", "tf32")}}
     assert (conv.fp32_precision, matmul.fp32_precision) == before

@@ -94,6 +94,10 @@ class LevelSet:
         """Returns an array (n, p) for every attribute."""
         raise NotImplementedError
 
+    def levels(self, rows: int) -> int:
+        """Returns how many of the rows of all attributes are of levels; the others are of decisions."""
+        return rows
+
 
 class Sphere(LevelSet):
     """|c + y| = |c|, in k dimensions."""

@@ -45,7 +45,7 @@ def job_of(spec: Spec) -> Job:
     )  # fmt: skip
     cloud = Cloud(torch.zeros(1, D), torch.zeros(2, D), {})
     networks = Networks(spec, cpu, 1, generator, {}, None, (), (), size, cloud)
-    derivatives = Derivatives("differences", smooth=False, reverse=False)
+    derivatives = Derivatives({}, smooth=False, reverse=False)
     return Job(networks, 1.0, {"class": 1.5, "look": 4.0}, {}, derivatives, None, None, Passes())
 
 
@@ -63,7 +63,7 @@ def candidates_of(spec: Spec, seeds: range, labelled: bool = True) -> list[Candi
             candidate = Candidate(
                 key=key_of(seed, d, sign, w), role="variant" if w else "seed", seed=seed, direction=d, sign=sign, waypoint=w,
                 reason=reason, label=label, label_name="abc"[label] if labelled else "", condition=-1,
-                drifts={"class": measured}, effects={"look": 2 * measured},
+                drifts={"class": measured}, tolerances={"class": float(spec.levels["class"])}, effects={"look": 2 * measured},
                 judge_label=0, judge_confidence=0.75, judge_agrees=not spoiled,
                 image=b"" if reason else encode(pixels, spec.shards.image, spec.shards.quality),
                 latent=np.zeros(0, np.float32) if reason else draw.randn(D).astype(np.float32),

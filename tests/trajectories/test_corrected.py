@@ -60,13 +60,16 @@ class Walker:
             return torch.where(length > 0.999 * self.radius, out / length, 0.0)
 
         def pull(y: Tensor, index: Tensor, c: Tensor) -> Tensor:
-            self.products += len(y)
-            return torch.stack([(self.jacobian(a[None])[0].mT @ b[:, None])[:, 0] for a, b in zip(y, c, strict=True)])
+            self.products += c.shape[0] * c.shape[1]
+            return c @ self.jacobian(y)
 
         start = torch.zeros(len(first), self.problem.k, dtype=torch.float64)
         scale = torch.ones(self.problem.k, dtype=torch.float64)
-        held = Held(residual, pull if self.derivatives else None, inside, outward, self.varied, scale, 0.02)
-        return corrected(first.double(), self.jacobian(start) if jacobian is None else jacobian, held, step, waypoints)
+        at_start = self.residual(start)[0]
+        exact = range(at_start.shape[1]) if self.derivatives else ()
+        pulled = pull if self.derivatives else None
+        held = Held(residual, self.problem.levels(at_start.shape[1]), pulled, exact, inside, outward, self.varied, scale, 0.02)
+        return corrected(first.double(), at_start, self.jacobian(start) if jacobian is None else jacobian, held, step, waypoints)
 
 
 # (problem, directions that its level set touches at y = 0, how far the linearisation holds: s^2 / 2R is the tolerance)
@@ -272,7 +275,7 @@ def test_a_black_box_is_held_by_differences(tmp_path: Path) -> None:
     changes = {"attributes": attributes, "label": "none", "held": {"columns": 0.05}, "judge": None}
     path = world(tmp_path, **changes, trajectory={"directions": 2, "waypoints": 2, "step": 0.2})
     job = prepare(load_spec(path), "cpu", allow_code=True)
-    assert not job.derivatives.smooth and job.derivatives.mode == "differences"
+    assert not job.derivatives.smooth and set(job.derivatives.modes.values()) == {"differences"}
     candidates, _ = run_seeds(job, range(4))
     drifts = [c.drifts["columns"] for c in candidates if c.role == "variant"]
     assert np.nanmax(drifts) <= 0.05 and np.isfinite(drifts).mean() > 0.7
