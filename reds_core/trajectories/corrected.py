@@ -148,8 +148,10 @@ def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> li
 
 def _arrive(pool: Pool, r: Residual, arrived: Flags, held: Held, step: float) -> Flags:
     """Makes the trials that arrived the new bases, and chooses the next sub-steps. Returns a mask of those without progress."""
-    slid = held.outward(pool.trial, pool.index).any(1) | held.at_limits(r).any(1)
-    moved = torch.where(slid, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)
+    on_border = held.outward(pool.trial, pool.index).any(1)
+    # The border, or a decision at its limit, may have cut the sub-step short.
+    cut = on_border | (held.levels < r.shape[1])
+    moved = torch.where(cut, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)
     stuck: Tensor = arrived & (moved < SHORTEST * pool.size)
     here, there = arrived[:, None], arrived[:, None, None]
     pool.base, pool.base_r = torch.where(here, pool.trial, pool.base), torch.where(here, r, pool.base_r)

@@ -22,7 +22,7 @@ from reds_core.jobs.job import Job
 from reds_core.types import Features, Labels, Rows
 from reds_core.variants.verdicts import distances
 
-LEAST_ROOM, MOST_ROOM = 0.5, 2.0  # log-odds; what rounding an image to bytes costs must fit in a fifth of it
+LEAST_ROOM, MOST_ROOM = 0.5, 1.0  # log-odds; what rounding an image to bytes costs must fit in a fifth of it
 SUREST = 1e-6  # of a probability: beyond that, float32 log-odds are only rounding
 
 

@@ -85,7 +85,12 @@ def subspace_angle(a: np.ndarray, b: np.ndarray) -> float:
 
 
 class LevelSet:
-    """Held features of points y (n, k) with a level set that is known in closed form: f(y) = 0 on it."""
+    """Held features of points y (n, k) with a level set that is known in closed form: f(y) = 0 on it.
+
+    The last attributes may be decisions, one number each: f(y) / tolerance is 1 at the limit, and at most 0 well inside.
+    """
+
+    decisions = 0
 
     def __init__(self, k: int, tolerances: list[float]) -> None:
         self.k, self.tolerances = k, tolerances
@@ -93,10 +98,6 @@ class LevelSet:
     def features(self, y: np.ndarray) -> list[np.ndarray]:
         """Returns an array (n, p) for every attribute."""
         raise NotImplementedError
-
-    def levels(self, rows: int) -> int:
-        """Returns how many of the rows of all attributes are of levels; the others are of decisions."""
-        return rows
 
 
 class Sphere(LevelSet):
@@ -135,3 +136,42 @@ class Product(LevelSet):
             np.linalg.norm(pole + y[:, :3], axis=1, keepdims=True) - 1,
             1e6 * (np.linalg.norm(pole + y[:, 3:], axis=1, keepdims=True) - 1),
         ]
+
+
+class HalfSpaces(LevelSet):
+    """a y <= c for some normals a and limits c; from `room` inside a limit on, nothing is asked."""
+
+    def __init__(self, normals: list[list[float]], limits: list[float], room: float = 0.1) -> None:
+        super().__init__(len(normals[0]), [1.0] * len(normals))
+        self.normals, self.limits, self.room = np.array(normals), np.array(limits), room
+        self.decisions = len(normals)
+
+    def features(self, y: np.ndarray) -> list[np.ndarray]:
+        return [1 + (y @ a - c)[:, None] / self.room for a, c in zip(self.normals, self.limits, strict=True)]
+
+
+class Ball(LevelSet):
+    """|y - centre| <= radius, or >= radius outside of it."""
+
+    decisions = 1
+
+    def __init__(self, centre: list[float], radius: float, outside: bool = False, room: float = 0.1) -> None:
+        super().__init__(len(centre), [1.0])
+        self.centre, self.radius, self.outside, self.room = np.array(centre), radius, outside, room
+
+    def features(self, y: np.ndarray) -> list[np.ndarray]:
+        beyond = np.linalg.norm(y - self.centre, axis=1, keepdims=True) - self.radius
+        return [1 + (-beyond if self.outside else beyond) / self.room]
+
+
+class Cap(LevelSet):
+    """A level and a decision: the sphere |c + y| = |c|, up to y_2 = limit."""
+
+    decisions = 1
+
+    def __init__(self, limit: float = 0.4, tolerance: float = 0.01, room: float = 0.1) -> None:
+        super().__init__(4, [tolerance, 1.0])
+        self.limit, self.room = limit, room
+
+    def features(self, y: np.ndarray) -> list[np.ndarray]:
+        return [np.linalg.norm(np.eye(4)[0] + y, axis=1, keepdims=True) - 1, 1 + (y[:, 2:3] - self.limit) / self.room]

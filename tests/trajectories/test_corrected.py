@@ -3,74 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from reds_core import load_spec
 from reds_core.jobs.prepare import prepare
-from reds_core.trajectories.corrected import corrected
-from reds_core.trajectories.held import Held, Residuals, back, back_all
-from reds_core.trajectories.trajectory import Trajectories
+from reds_core.trajectories.held import back, back_all
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.problems import LevelSet, Product, Sphere, Torus
+from tests.support.walker import Walker
 from tests.support.worlds import TinyClassifier, torchscript, world
-
-Worst = Callable[[Tensor], Tensor]
-
-
-class Walker:
-    """A problem as `corrected` sees it, and what it was asked for."""
-
-    def __init__(self, problem: LevelSet, radius: float = math.inf, derivatives: bool = False) -> None:
-        self.problem, self.radius, self.derivatives = problem, radius, derivatives
-        self.centre = torch.zeros(problem.k, dtype=torch.float64)
-        self.varied: Tensor | None = None
-        self.points = self.products = 0
-
-    def residual(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        parts = [f / t for f, t in zip(self.problem.features(y.double().numpy()), self.problem.tolerances, strict=True)]
-        lengths = np.stack([np.linalg.norm(p, axis=1) for p in parts])
-        return torch.from_numpy(np.concatenate(parts, 1)), torch.from_numpy(lengths.max(0))
-
-    def jacobian(self, y: Tensor) -> Tensor:
-        h = 1e-5
-        columns = [
-            (self.residual(y + h * e)[0] - self.residual(y - h * e)[0]) / (2 * h) for e in torch.eye(self.problem.k).double()
-        ]
-        return torch.stack(columns, 2)
-
-    def walk(self, first: Tensor, step: float, waypoints: int, jacobian: Tensor | None = None) -> Trajectories:
-        def residual(y: Tensor, index: Tensor) -> Residuals:
-            self.points += len(y)
-            return Residuals(*self.residual(y), torch.zeros(len(y), 1, dtype=torch.uint8))
-
-        def inside(y: Tensor, index: Tensor) -> Tensor:
-            out = y - self.centre
-            share: Tensor = out.norm(dim=1, keepdim=True) / self.radius
-            return self.centre + out / share.clamp_min(1)
-
-        def outward(y: Tensor, index: Tensor) -> Tensor:
-            out = y - self.centre
-            length = out.norm(dim=1, keepdim=True)
-            return torch.where(length > 0.999 * self.radius, out / length, 0.0)
-
-        def pull(y: Tensor, index: Tensor, c: Tensor) -> Tensor:
-            self.products += c.shape[0] * c.shape[1]
-            return c @ self.jacobian(y)
-
-        start = torch.zeros(len(first), self.problem.k, dtype=torch.float64)
-        scale = torch.ones(self.problem.k, dtype=torch.float64)
-        at_start = self.residual(start)[0]
-        exact = range(at_start.shape[1]) if self.derivatives else ()
-        pulled = pull if self.derivatives else None
-        held = Held(residual, self.problem.levels(at_start.shape[1]), pulled, exact, inside, outward, self.varied, scale, 0.02)
-        return corrected(first.double(), at_start, self.jacobian(start) if jacobian is None else jacobian, held, step, waypoints)
-
 
 # (problem, directions that its level set touches at y = 0, how far the linearisation holds: s^2 / 2R is the tolerance)
 PROBLEMS = [
