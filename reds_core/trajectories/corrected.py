@@ -32,11 +32,12 @@ from reds_core.trajectories.updates import learn, measure, pull, refresh
 from reds_core.types import Flags, Reason
 
 ENOUGH = 0.8  # of a tolerance: what an image loses when it is rounded to 8 bits must still fit
-AIM = 0.6  # tolerances: where a sub-step's prediction should come out
+ENOUGH_BETWEEN = 2.5  # the same between two waypoints, where nobody looks
+AIM = 1.5  # tolerances: where a sub-step's prediction should come out
 FAR = 4.0  # tolerances: a prediction this far out is made again nearer, not corrected
 MOST_CORRECTIONS = 4
 MOST_REFRESHES = 4  # between two waypoints
-RENEW_BELOW = 1 / 4  # of the distance between waypoints
+RENEW_BELOW = 1 / 16  # of the distance between waypoints: a sub-step so short asks for J to be measured anew
 SHORTEST = 1 / 64  # of the distance between waypoints: the shortest sub-step
 
 
@@ -121,7 +122,8 @@ class _Found:
 def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> list[_Outcome]:
     """Takes in the residuals of all trials, and sets the next trials. Returns what came of each."""
     finite = torch.isfinite(worst)
-    arrived = finite & (worst <= ENOUGH)
+    last = pool.left(step) <= pool.size * (1 + ROUNDING)
+    arrived = finite & (worst <= torch.where(last, ENOUGH, ENOUGH_BETWEEN))
     predicted = pool.corrections == 0
     pool.predicted = torch.where(predicted, worst, pool.predicted)
     far = worst > torch.where(predicted, FAR, pool.worst)
@@ -140,6 +142,10 @@ def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> li
         at_limit = held.at_limits(pool.base_r).any(1)
         measure(pool, (arrived & at_limit).nonzero().squeeze(1), range(held.levels, r.shape[1]), held)
     lost, beyond = _turn(pool, arrived | renewed, held)
+    doubted = lost & ~pool.fresh & (pool.refreshes < MOST_REFRESHES)
+    refresh(pool, doubted, held, step)
+    pool.fresh = pool.fresh | doubted
+    lost, beyond = (torch.where(doubted, again, was) for again, was in zip(_turn(pool, doubted, held), (lost, beyond), strict=True))
     predict(pool, arrived | failed, held)
     facts = [pool.index, pool.waypoint(arrived, step), short, lost, finite, beyond | stuck]
     # The host waits for the device here, for all at once, and where `pull` and `refresh` ask which rows are theirs.
