@@ -28,7 +28,7 @@ from torch import Tensor
 from reds_core.trajectories.held import Held, Residual
 from reds_core.trajectories.pool import ROUNDING, PerRow, Pool, correct, pool_of, predict
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, Trajectories
-from reds_core.trajectories.updates import learn, measure, pull, refresh
+from reds_core.trajectories.updates import learn, pull, refresh
 from reds_core.types import Flags, Reason
 
 ENOUGH = 0.8  # of a tolerance: what an image loses when it is rounded to 8 bits must still fit
@@ -129,8 +129,9 @@ def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> li
     far = worst > torch.where(predicted, FAR, pool.worst)
     failed = ~arrived & (~finite | far | (pool.corrections >= MOST_CORRECTIONS))
     going = ~arrived & ~failed
-    learn(pool, r, finite)
-    pull(pool, r, going & ~predicted, held)
+    asked = held.asks(r) | held.asks(pool.last_r)
+    missed = torch.where(asked, learn(pool, r, finite), 0.0)
+    pull(pool, missed, arrived | going, held)
     correct(pool, r, worst, going, held)
     stuck = _arrive(pool, r, arrived, held, step)
     short = _shorten(pool, failed, finite & predicted, step)
@@ -138,9 +139,6 @@ def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> li
     short = short & ~renewed
     refresh(pool, renewed, held, step)
     pool.fresh = pool.fresh & ~arrived | renewed
-    if held.levels < r.shape[1]:
-        at_limit = held.at_limits(pool.base_r).any(1)
-        measure(pool, (arrived & at_limit).nonzero().squeeze(1), range(held.levels, r.shape[1]), held)
     lost, beyond = _turn(pool, arrived | renewed, held)
     doubted = lost & ~pool.fresh & (pool.refreshes < MOST_REFRESHES)
     refresh(pool, doubted, held, step)

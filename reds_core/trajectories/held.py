@@ -91,9 +91,9 @@ class Held:
         """Returns moves scaled to unit length; 0 stays 0."""
         return moves / self.length(moves).clamp_min(torch.finfo(moves.dtype).tiny)[:, None]
 
-    def asked(self, r: Residual) -> Residual:
-        """Returns what a correction is asked to take away: an inequality that is met asks nothing."""
-        return torch.cat([r[:, : self.levels], r[:, self.levels :].clamp_min(0)], 1)
+    def asks(self, r: Residual) -> Bool[Tensor, "n m"]:
+        """Returns which rows ask for anything: an inequality does so at its limit alone."""
+        return torch.cat([torch.ones_like(r[:, : self.levels], dtype=torch.bool), self.at_limits(r)], 1)
 
     def at_limits(self, r: Residual) -> Bool[Tensor, "n q"]:
         """Returns which inequalities each point is at the limit of."""

@@ -19,22 +19,28 @@ from reds_core.trajectories.pool import Pool
 from reds_core.types import Flags, Rows
 
 
-def learn(pool: Pool, r: Residual, finite: Flags) -> None:
-    """Updates every Jacobian by the secant from the last point to this one."""
+WORTH = 0.2  # tolerances: an evaluation that J foretold better than that is not worth a product
+
+
+def learn(pool: Pool, r: Residual, finite: Flags) -> Residual:
+    """Updates every Jacobian by the secant from the last point to this one. Returns what J had not foretold."""
     move = pool.trial - pool.last
     length = move.square().sum(1)
     usable = finite & (length > 0)
     missed = r - pool.last_r - (pool.jacobian @ move[:, :, None]).squeeze(2)
     update = missed[:, :, None] * (move / torch.where(usable, length, 1.0)[:, None])[:, None, :]
     pool.jacobian = pool.jacobian + torch.where(usable[:, None, None], update, 0.0)
+    return missed
 
 
-def pull(pool: Pool, r: Residual, which: Flags, held: Held) -> None:
-    """Corrects the combination of J's rows that matters: what a correction left says which one is worth a product."""
-    rows = which.nonzero().squeeze(1)
-    if held.pull is None or not len(rows):
+def pull(pool: Pool, missed: Residual, which: Flags, held: Held) -> None:
+    """Corrects the combination of J's rows that was furthest off: what J had not foretold says which one that is."""
+    if held.pull is None:
         return
-    unit = torch.nn.functional.normalize(held.asked(r[rows]), dim=1)
+    rows = (which & (torch.linalg.vector_norm(missed, dim=1) > WORTH)).nonzero().squeeze(1)
+    if not len(rows):
+        return
+    unit = torch.nn.functional.normalize(missed[rows], dim=1)
     pulled = held.pull(pool.trial[rows], pool.index[rows], unit[:, None]).squeeze(1)
     missed = pulled - (pool.jacobian[rows].mT @ unit[:, :, None]).squeeze(2)
     pool.jacobian[rows] += torch.where(torch.isfinite(missed).all(1)[:, None, None], unit[:, :, None] * missed[:, None, :], 0.0)

@@ -24,7 +24,7 @@ def walked(problem: LevelSet, first: list[float], waypoints: int, derivatives: b
     y = trajectories.latents[0]
     assert float(walker.residual(y)[1].max()) <= 1
     gaps = torch.cat([torch.zeros(1, problem.k), y]).diff(dim=0).norm(dim=1)
-    assert float(gaps.min()) > 0.6 * STEP and float(gaps.max()) < 1.1 * STEP
+    assert float(gaps.min()) > 0.6 * STEP and float(gaps.max()) < 1.2 * STEP
     return y
 
 
