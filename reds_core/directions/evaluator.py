@@ -34,13 +34,28 @@ class Evaluator:
             parts = [self.measure(z, r) for z, r in chunks(points, rows, self.batch)]
         return [torch.cat(part) for part in zip(*parts, strict=True)]
 
+    def evaluate_and_pull(
+        self, points: Latents, rows: Rows, cotangents: Callable[[Float[Tensor, "m p"], slice], Float[Tensor, "m p"]]
+    ) -> list[Shaped[Tensor, "n ..."]]:
+        """Returns what `evaluate` does, and after it c J of the first feature, for one cotangent c at every point.
+
+        One forward pass serves both. `cotangents` is given the first feature of some of the points, and which they are.
+        """
+        found, at = [], 0
+        for z, r in chunks(points, rows, self.batch):
+            leaf, (first, *others) = self.with_gradients(z, r)
+            c = cotangents(first.detach(), slice(at, at + len(z)))
+            found.append([first.detach(), *(o.detach() for o in others), product((first * c.to(first)).sum(), leaf)])
+            at += len(z)
+        self.counter.add(forward=len(points), reverse=len(points))
+        return [torch.cat(part) for part in zip(*found, strict=True)]
+
     def pulled(self, points: Latents, rows: Rows, cotangents: Float[Tensor, "n q p"]) -> Float[Tensor, "n q d"]:
-        """Returns c J for q cotangents c at every point, over the features of all attributes one after another."""
+        """Returns c J of the first feature for q cotangents c at every point."""
         found = []
         for (z, r), c in zip(chunks(points, rows, self.batch), cotangents.split(max(1, self.batch)), strict=True):
             leaf, features = self.with_gradients(z, r)
-            joined = torch.cat(features, 1)
-            found.append(torch.stack([product((joined * each.to(joined)).sum(), leaf) for each in c.unbind(1)], 1))
+            found.append(torch.stack([product((features[0] * each.to(features[0])).sum(), leaf) for each in c.unbind(1)], 1))
         self.counter.add(forward=len(points), reverse=cotangents.shape[0] * cotangents.shape[1])
         return torch.cat(found)
 
@@ -63,7 +78,7 @@ class Evaluator:
             found.append(torch.stack(products, 2))
         return torch.cat(found)
 
-    def with_gradients(self, points: Latents, rows: Rows) -> tuple[Latents, list[Features]]:
+    def with_gradients(self, points: Latents, rows: Rows) -> tuple[Latents, list[Shaped[Tensor, "n ..."]]]:
         """Returns the points as a leaf of the graph, and their features, which lead back to it. The caller counts the pass."""
         leaf = points.detach().requires_grad_()
         with torch.enable_grad():

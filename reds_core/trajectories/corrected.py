@@ -19,22 +19,24 @@ All trajectories of a shard are evaluated together (`reds_core.trajectories.pool
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from reds_core.trajectories.held import Held, Residual
-from reds_core.trajectories.pool import ROUNDING, PerRow, Pool, correct, pool_of, predict
+from reds_core.trajectories.held import Held, Residual, Residuals
+from reds_core.trajectories.pool import ROUNDING, Pool, correct, pool_of, predict
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, Trajectories
-from reds_core.trajectories.updates import learn, pull, refresh
+from reds_core.trajectories.updates import learn, missed, pull, refresh, worth
 from reds_core.types import Flags, Reason
 
-ENOUGH = 0.8  # of a tolerance: what an image loses when it is rounded to 8 bits must still fit
+ENOUGH = 0.75  # of a tolerance: what an image loses when it is rounded to 8 bits must still fit
 ENOUGH_BETWEEN = 2.5  # the same between two waypoints, where nobody looks
 AIM = 1.5  # tolerances: where a sub-step's prediction should come out
 FAR = 4.0  # tolerances: a prediction this far out is made again nearer, not corrected
+ENOUGH_TOGETHER = 0.6  # of the trials: if more are worth a product, all get one from the pass that evaluates them
 MOST_CORRECTIONS = 4
 MOST_REFRESHES = 4  # between two waypoints
 RENEW_BELOW = 1 / 16  # of the distance between waypoints: a sub-step so short asks for J to be measured anew
@@ -64,10 +66,12 @@ def corrected(
     found = _Found(first.new_zeros(len(first), waypoints, first.shape[1]), [0] * len(first), [""] * len(first))
     pool = pool_of(held.unit(first.double()), start.double(), jacobian.double(), step)
     predict(pool, torch.ones_like(pool.index, dtype=torch.bool), held)
+    share = 0.0  # of the trials that were worth a product
     while len(pool.index):
-        r, worst, images = held.residual(pool.trial, pool.index)
-        outcomes = _take(pool, r.double(), worst.double(), held, step)
-        keep = found.note(pool, images, outcomes)
+        together = held.pull is not None and share > ENOUGH_TOGETHER
+        residuals = held.residual(pool.trial, pool.index, partial(_cotangents, pool, held) if together else None)
+        outcomes, share = _take(pool, residuals, held, step)
+        keep = found.note(pool, residuals.images, outcomes)
         if not all(keep):
             pool = pool.only(torch.tensor(keep, device=pool.index.device))
     return Trajectories(found.latents, found.reached, found.ended, found.images)
@@ -119,8 +123,18 @@ class _Found:
         return keep
 
 
-def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> list[_Outcome]:
-    """Takes in the residuals of all trials, and sets the next trials. Returns what came of each."""
+def _cotangents(pool: Pool, held: Held, r: Residual, at: slice) -> Residual:
+    """Returns for some trials the combination of J's rows that turned out to be furthest off there."""
+    return torch.nn.functional.normalize(missed(pool, r, held, at), dim=1)
+
+
+def _take(pool: Pool, residuals: Residuals, held: Held, step: float) -> tuple[list[_Outcome], float]:
+    """Takes in the residuals of all trials, and sets the next trials.
+
+    Returns:
+        What came of each, and the share of them that was worth a product.
+    """
+    r, worst = residuals.r.double(), residuals.worst.double()
     finite = torch.isfinite(worst)
     last = pool.left(step) <= pool.size * (1 + ROUNDING)
     arrived = finite & (worst <= torch.where(last, ENOUGH, ENOUGH_BETWEEN))
@@ -129,9 +143,10 @@ def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> li
     far = worst > torch.where(predicted, FAR, pool.worst)
     failed = ~arrived & (~finite | far | (pool.corrections >= MOST_CORRECTIONS))
     going = ~arrived & ~failed
-    asked = held.asks(r) | held.asks(pool.last_r)
-    missed = torch.where(asked, learn(pool, r, finite), 0.0)
-    pull(pool, missed, arrived | going, held)
+    off = missed(pool, r, held)
+    worthwhile = worth(off) & (arrived | going)
+    learn(pool, r, finite)
+    pull(pool, off, residuals.products, worthwhile, held)
     correct(pool, r, worst, going, held)
     stuck = _arrive(pool, r, arrived, held, step)
     short = _shorten(pool, failed, finite & predicted, step)
@@ -147,7 +162,8 @@ def _take(pool: Pool, r: Residual, worst: PerRow, held: Held, step: float) -> li
     predict(pool, arrived | failed, held)
     facts = [pool.index, pool.waypoint(arrived, step), short, lost, finite, beyond | stuck]
     # The host waits for the device here, for all at once, and where `pull` and `refresh` ask which rows are theirs.
-    return [_Outcome(*row) for row in torch.stack(facts, 1).tolist()]
+    *outcomes, shares = [*torch.stack([*facts], 1).tolist(), [float(worthwhile.double().mean())]]
+    return [_Outcome(*row) for row in outcomes], shares[0]
 
 
 def _arrive(pool: Pool, r: Residual, arrived: Flags, held: Held, step: float) -> Flags:

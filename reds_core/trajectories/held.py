@@ -36,16 +36,21 @@ class Residuals(NamedTuple):
     """The residual r at n points, and what else an evaluation gives.
 
     r may be compressed to what a correction can reach. `worst` is not: it is the largest |r_i| of any held attribute, 1 at its
-    tolerance, NaN if it could not be measured. `images` are those of the points, rounded to bytes.
+    tolerance, NaN if it could not be measured. `images` are those of the points, rounded to bytes. `products` are u J for the
+    cotangents u that were asked for.
     """
 
     r: Float[Tensor, "n m"]
     worst: Float[Tensor, " n"]
     images: UInt8[Tensor, "n ..."]
+    products: Float64[Tensor, "n k"] | None = None
 
 
-# Points, and the trajectory that each belongs to -> the residuals there.
-ResidualAt = Callable[[Points, Rows], Residuals]
+# The residual at some of the points that are evaluated, and which of them these are -> a cotangent for each.
+Asked = Callable[[Residual, slice], Residual]
+
+# Points, the trajectory that each belongs to, and what products are asked for, None for none -> the residuals there.
+ResidualAt = Callable[[Points, Rows, Asked | None], Residuals]
 
 # Points, their trajectories and cotangents c (n, q, m) -> c J there (n, q, k).
 Pull = Callable[[Points, Rows, Float64[Tensor, "n q m"]], Float64[Tensor, "n q k"]]

@@ -13,37 +13,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from reds_core.trajectories.held import DAMPING, Held, Residual
+from reds_core.trajectories.held import DAMPING, Held, Points, Residual
 from reds_core.trajectories.pool import Pool
 from reds_core.types import Flags, Rows
 
+WORTH = 0.3  # tolerances: an evaluation that J foretold better than that is not worth a product
 
-WORTH = 0.2  # tolerances: an evaluation that J foretold better than that is not worth a product
+
+def missed(pool: Pool, r: Residual, held: Held, at: slice = slice(None)) -> Residual:
+    """Returns what J had not foretold of the residuals of some trials; an inequality that asks nothing is not missed."""
+    move = (pool.trial[at] - pool.last[at])[:, :, None]
+    asked = held.asks(r) | held.asks(pool.last_r[at])
+    return torch.where(asked, r - pool.last_r[at] - (pool.jacobian[at] @ move).squeeze(2), 0.0)
 
 
-def learn(pool: Pool, r: Residual, finite: Flags) -> Residual:
-    """Updates every Jacobian by the secant from the last point to this one. Returns what J had not foretold."""
+def worth(missed: Residual) -> Flags:
+    """Returns which trials are worth a product."""
+    worth: Tensor = torch.linalg.vector_norm(missed, dim=1) > WORTH
+    return worth
+
+
+def learn(pool: Pool, r: Residual, finite: Flags) -> None:
+    """Updates every Jacobian by the secant from the last point to this one."""
     move = pool.trial - pool.last
     length = move.square().sum(1)
     usable = finite & (length > 0)
     missed = r - pool.last_r - (pool.jacobian @ move[:, :, None]).squeeze(2)
     update = missed[:, :, None] * (move / torch.where(usable, length, 1.0)[:, None])[:, None, :]
     pool.jacobian = pool.jacobian + torch.where(usable[:, None, None], update, 0.0)
-    return missed
 
 
-def pull(pool: Pool, missed: Residual, which: Flags, held: Held) -> None:
-    """Corrects the combination of J's rows that was furthest off: what J had not foretold says which one that is."""
-    if held.pull is None:
-        return
-    rows = (which & (torch.linalg.vector_norm(missed, dim=1) > WORTH)).nonzero().squeeze(1)
-    if not len(rows):
+def pull(pool: Pool, missed: Residual, products: Points | None, which: Flags, held: Held) -> None:
+    """Corrects the combination of J's rows that was furthest off: what J had not foretold says which one that is.
+
+    `products` are those of the trials, if they came with the residuals.
+    """
+    rows = which.nonzero().squeeze(1)
+    if held.pull is None or not len(rows):
         return
     unit = torch.nn.functional.normalize(missed[rows], dim=1)
-    pulled = held.pull(pool.trial[rows], pool.index[rows], unit[:, None]).squeeze(1)
-    missed = pulled - (pool.jacobian[rows].mT @ unit[:, :, None]).squeeze(2)
-    pool.jacobian[rows] += torch.where(torch.isfinite(missed).all(1)[:, None, None], unit[:, :, None] * missed[:, None, :], 0.0)
+    pulled = held.pull(pool.trial[rows], pool.index[rows], unit[:, None]).squeeze(1) if products is None else products[rows]
+    off = pulled - (pool.jacobian[rows].mT @ unit[:, :, None]).squeeze(2)
+    pool.jacobian[rows] += torch.where(torch.isfinite(off).all(1)[:, None, None], unit[:, :, None] * off[:, None, :], 0.0)
 
 
 def refresh(pool: Pool, which: Flags, held: Held, step: float) -> None:
@@ -84,7 +97,7 @@ def _by_differences(pool: Pool, rows: Rows, held: Held) -> None:
     moved = (pool.base[rows][:, None] + h[:, None, None] * axes)[meant]
     owner = meant.nonzero()[:, 0]
     found = torch.zeros(len(rows), q, j.shape[1], dtype=j.dtype, device=j.device)
-    r, _, _ = held.residual(moved, pool.index[rows][owner])
+    r = held.residual(moved, pool.index[rows][owner], None).r
     found[meant] = (r.double() - pool.base_r[rows][owner]) / h[owner][:, None]
     # Where nothing could be measured, what was learnt stays.
     known = meant[:, None, :] & torch.isfinite(found.mT)

@@ -4,7 +4,8 @@ verdicts            drift, effect and judge -> accepted, or rejected with a reas
 limits              what a held attribute may lose: a level, or a decision
 origins             a shard's seeds: what their variants are compared with
 published_from      linear and local trajectories from a shard's seeds
-corrected_from      corrected ones: what they hold, as a residual and its Jacobian
+restraints          what the seeds are held by, as a residual and its Jacobian
+corrected_from      corrected trajectories: their directions, and where they lead
 trajectories_from   a shard's seeds -> its trajectories, of whichever method
 run_seeds           one shard's worth of seeds -> candidates with verdicts
 """

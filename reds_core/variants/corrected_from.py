@@ -1,103 +1,44 @@
-"""Corrected trajectories from a shard's seeds: what they hold, its Jacobian, and the directions that leave it alone.
+"""Corrected trajectories from a shard's seeds: the directions that leave what is held alone, and where they lead.
 
-Everything happens in the coordinates of a tangent basis (`reds_core.trajectories.tangent`) and in units of the tolerances: a
-residual of length 1 is a drift at its limit. The features of a wide attribute, such as the pixels of a region, are compressed to
-the k numbers that a move in the basis can change to first order; whether they are within their tolerance is measured on all of
-them.
+Everything happens in the coordinates of a tangent basis (`reds_core.trajectories.tangent`) and in units of the limits
+(`reds_core.variants.restraints`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from reds_core.directions import batched
-from reds_core.directions.batched import gram
-from reds_core.directions.choices import FROM_GRAMS, columns_by, looked_at, unusable, varied_gram
-from reds_core.directions.jacobian import derive_by, features_jacobians_and_grams, one_sided
+from reds_core.directions.choices import FROM_GRAMS, columns_by, varied_gram
 from reds_core.jobs.images import to_levels
 from reds_core.jobs.job import Work, features_at
 from reds_core.trajectories.corrected import corrected
-from reds_core.trajectories.held import DAMPING, Held, Points, ResidualAt, Residuals, back_all
+from reds_core.trajectories.held import DAMPING, Asked, Held, Points, Residuals, back_all
 from reds_core.trajectories.tangent import COTANGENTS, Tangent, jacobian_range, tangent_at
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, DirectionsAt, FromSeeds, both_ways, no_trajectories
-from reds_core.types import Columns, Counts, Features, Grams, Jacobians, Latents, Reason, Rows
-from reds_core.variants.limits import Decided, Limit
+from reds_core.types import Columns, Counts, Grams, Rows
 from reds_core.variants.origins import Origins, given_directions, held_measure
-
-# Differences are taken over this share of a step: far above rounding and well within curvature; further where features round.
-DIFFERENCE, ROUGH_DIFFERENCE = 0.02, 0.25
-ROWS_AT_ONCE = 8  # of a wide attribute's compression: (8, p, k) numbers
-
-# Tangent coordinates, and for each point the seed that it belongs to, as a row of `Starts.rows` -> features.
-MeasureAlong = Callable[[Float[Tensor, "n k"], Rows], list[Features]]
-
-
-@dataclass(frozen=True)
-class Starts:
-    """The seeds of a shard that trajectories start from, and the coordinates in which they do."""
-
-    work: Work
-    origins: Origins
-    rows: Rows  # of `origins`
-    tangent: Tangent  # at each of them
-
-    @property
-    def difference(self) -> float:
-        """The share of a step over which differences are taken."""
-        return DIFFERENCE if self.work.job.derivatives.smooth else ROUGH_DIFFERENCE
-
-    def along(self, held: Sequence[str], varied: Sequence[str]) -> MeasureAlong:
-        """Returns what measures the named features in tangent coordinates, the held ones as their limits see them."""
-        measure = held_measure(self.work, self.origins, held, varied)
-        return lambda y, i: measure(self.tangent.latents(y, i), self.rows[i])
-
-
-@dataclass(frozen=True)
-class Restraints:
-    """What n seeds are held by. Lists have an entry for each held attribute, levels first; `i` are rows of the seeds."""
-
-    names: list[str]
-    limits: list[Limit]
-    sizes: list[int]  # rows of the residual
-    levels: int  # rows that are of levels
-    compress: list[Float[Tensor, "n _p _k"] | None]  # orthonormal columns
-    start: Float64[Tensor, "n m"]  # the residual at the seeds
-    jacobian: Float64[Tensor, "n m k"]  # of the residual, all attributes' rows one after another
-    varied: list[Grams]  # of the varied attributes that `directions_by` looks at
-    reasons: list[Reason]  # why a seed has no directions, or ""
-
-    def residuals(self, measured: Sequence[Features], rows: Rows) -> list[Features]:
-        """Returns the residual of each attribute at points that belong to these rows of the origins."""
-        return [limit.residual(m, rows) for m, limit in zip(measured, self.limits, strict=True)]
-
-    def compressed(self, residuals: Sequence[Features], i: Rows) -> list[Features]:
-        """Returns what a move in the basis can change of each attribute."""
-        return [r if basis is None else _compressed(r, basis, i) for r, basis in zip(residuals, self.compress, strict=True)]
-
-    def worst(self, residuals: Sequence[Features]) -> Float[Tensor, " n"]:
-        """Returns the largest drift of any attribute, in tolerances."""
-        pairs = zip(self.limits, residuals, strict=True)
-        return torch.stack([
-            r[:, 0].clamp_min(0) if isinstance(limit, Decided) else torch.linalg.vector_norm(r, dim=1) for limit, r in pairs
-        ]).amax(0)  # fmt: skip
+from reds_core.variants.restraints import Restraints, Starts, restraints_at
 
 
 def corrected_from(work: Work, origins: Origins, rows: Rows) -> FromSeeds:
     """Returns corrected trajectories of the seeds in `rows`."""
     spec = work.job.spec.trajectory
     starts = Starts(work, origins, rows, _tangent(work, origins, rows))
-    restraints = _at_seeds(starts)
+    restraints = restraints_at(starts)
     found = _directions(starts, restraints)
     owned, first = both_ways(found, spec.directions)
     if not owned:
         return no_trajectories(origins.latents, spec.waypoints, found.reasons)
     seeds = torch.tensor([i for i, _, _ in owned], dtype=torch.long, device=work.job.device)
-    held = _held(starts, restraints, seeds)
+    numbers = [k for _, k, _ in owned]
+    slopes = _own_slopes(varied_gram(work.job.spec, restraints.varied), seeds, numbers, first) if restraints.varied else None
+    held = _held(starts, restraints, seeds, slopes)
     trajectories = corrected(first, restraints.start[seeds], restraints.jacobian[seeds], held, work.job.step, spec.waypoints)
     latents = torch.stack([starts.tangent.latents(trajectories.latents[:, j], seeds) for j in range(spec.waypoints)], 1)
     owners = [(int(rows[i]), k, sign) for i, k, sign in owned]
@@ -113,59 +54,6 @@ def _tangent(work: Work, origins: Origins, rows: Rows) -> Tangent:
         pulled_back = work.evaluator(measure).pullbacks(latents, rows, COTANGENTS)
         basis = jacobian_range(pulled_back, networks.cloud.deviations, networks.generator.rows)
     return tangent_at(latents, networks.cloud.mean(origins.conditions[rows]), basis, networks.cloud.deviations)
-
-
-def _at_seeds(starts: Starts) -> Restraints:
-    """Measures what is held at the seeds, and how it and what varies react there."""
-    job, tangent, rows = starts.work.job, starts.tangent, starts.rows
-    held, varied = [*job.spec.levels, *job.spec.decisions], looked_at(job.spec)[1]
-    k = tangent.basis.shape[2]
-    measured, jacobians, grams = _derived(starts, held, varied)
-    reasons = unusable([*(gram(j) for j in jacobians), *grams], held, varied)
-    bad = torch.tensor([bool(r) for r in reasons], device=job.device)[:, None, None]
-    limits = [starts.origins.limits[name] for name in held]
-    # Unrounded, unlike the image as stored that a verdict compares with: trajectories start where r is 0.
-    limits = [limit.started(rows, m) for m, limit in zip(measured, limits, strict=True)]
-    compress: list[Jacobians | None] = []
-    parts, start = [], []
-    for m, jacobian, limit in zip(measured, jacobians, limits, strict=True):
-        # A residual is its measurement times a number and plus another: the number is the difference of two residuals.
-        slope = (limit.residual(torch.ones_like(m), rows) - limit.residual(torch.zeros_like(m), rows))[:, :1, None]
-        j = torch.where(bad, 0.0, jacobian.double() * slope.double())
-        r = torch.where(bad[:, :, 0], 0.0, limit.residual(m, rows).double())
-        basis = None
-        if j.shape[1] > k:
-            q, j = torch.linalg.qr(j)
-            basis = q.to(tangent.origin.dtype)
-            r = torch.zeros_like(j[:, :, 0])
-        compress.append(basis)
-        parts.append(j)
-        start.append(r)
-    eye = torch.eye(k, dtype=torch.float64, device=job.device)
-    sizes = [j.shape[1] for j in parts]
-    return Restraints(
-        held, limits, sizes, sum(sizes[: len(job.spec.levels)]), compress, torch.cat(start, 1), torch.cat(parts, 1),
-        [torch.where(bad, eye, a) for a in grams], reasons,
-    )  # fmt: skip
-
-
-def _derived(starts: Starts, held: Sequence[str], varied: Sequence[str]) -> tuple[list[Features], list[Jacobians], list[Grams]]:
-    """Returns at the seeds what is measured of the held attributes, their Jacobians, and the Grams of the varied ones."""
-    job, tangent = starts.work.job, starts.tangent
-    n, _, k = tangent.basis.shape
-    h = starts.difference * job.step / float(tangent.scale.square().mean().sqrt())
-    measured: dict[str, Features] = {}
-    jacobians: dict[str, Jacobians] = {}
-    grams: dict[str, Grams] = {}
-    for mode in dict.fromkeys(job.derivatives.modes[name] for name in (*held, *varied)):
-        first, second = ([name for name in names if job.derivatives.modes[name] == mode] for names in (held, varied))
-        evaluator = starts.work.evaluator(starts.along(first, second))
-        points, rows = tangent.origin.new_zeros(n, k), torch.arange(n, device=job.device)
-        found = features_jacobians_and_grams(evaluator, points, rows, derive_by(mode, one_sided(h)), kept=len(first))
-        measured |= zip(first, found[0], strict=True)
-        jacobians |= zip(first, found[1], strict=True)
-        grams |= zip(second, found[2], strict=True)
-    return [measured[name] for name in held], [jacobians[name] for name in held], [grams[name] for name in varied]
 
 
 def _directions(starts: Starts, restraints: Restraints) -> DirectionsAt:
@@ -210,61 +98,64 @@ def _columns(starts: Starts, restraints: Restraints) -> tuple[Columns, Counts]:
     return columns_by(job.spec, [moves], restraints.varied, [max(job.spec.beta(name) for name in job.spec.held)])
 
 
-def _held(starts: Starts, restraints: Restraints, seeds: Rows) -> Held:
+def _held(starts: Starts, restraints: Restraints, seeds: Rows, slopes: Grams | None) -> Held:
     """Returns what is held along trajectories from `seeds`, rows of the starts, one for each trajectory."""
-    job, tangent = starts.work.job, starts.tangent
-    measure = starts.along(restraints.names, [])
+    job, tangent, networks, origins = starts.work.job, starts.tangent, starts.work.job.networks, starts.origins
 
-    def residual(y: Float[Tensor, "n k"], index: Rows) -> list[Features]:
+    def shown(y: Float[Tensor, "n k"], index: Rows) -> list[Shaped[Tensor, "n ..."]]:
         i = seeds[index]
-        return restraints.compressed(restraints.residuals(measure(y, i), starts.rows[i]), i)
+        rows = starts.rows[i]
+        images = networks.generator.images(tangent.latents(y, i), origins.conditions[rows])
+        spoilt = ~torch.isfinite(images).flatten(1).all(1, keepdim=True)
+        found = features_at(networks, restraints.names, images, origins.bound, rows)
+        measured = [limit.measured(f, rows) for f, limit in zip(found, restraints.limits, strict=True)]
+        residuals = restraints.residuals([m.masked_fill(spoilt, torch.nan) for m in measured], rows)
+        r, worst = torch.cat(restraints.compressed(residuals, i), 1), restraints.worst(residuals)
+        return [r, worst, to_levels(torch.nan_to_num(images.detach()))]
 
-    evaluator = starts.work.evaluator(residual)
+    evaluator = starts.work.evaluator(shown)
+
+    def residual(y: Points, index: Rows, asked: Asked | None) -> Residuals:
+        y = y.to(tangent.origin.dtype)
+        if asked is None:
+            return Residuals(*evaluator.evaluate(y, index), products=None)
+        *found, products = evaluator.evaluate_and_pull(y, index, lambda r, at: asked(r.double(), at))
+        return Residuals(*found, products=products.double())
 
     def pull(y: Points, index: Rows, cotangents: Float64[Tensor, "n q m"]) -> Float64[Tensor, "n q k"]:
         return evaluator.pulled(y.to(tangent.origin.dtype), index, cotangents).double()
 
-    few = [
-        job.derivatives.modes[name] == "reverse"
-        for name in restraints.names
-        for _ in range(restraints.sizes[restraints.names.index(name)])
-    ]
+    by_products = [job.derivatives.reverse and job.derivatives.modes[name] == "reverse" for name in restraints.names]
+    exact = [few for few, size in zip(by_products, restraints.sizes, strict=True) for _ in range(size)]
     return Held(
-        residual=_residual(starts, restraints, seeds),
+        residual=residual,
         levels=restraints.levels,
         pull=pull if job.derivatives.reverse else None,
-        exact=[row for row, exact in enumerate(few) if exact and job.derivatives.reverse],
+        exact=[row for row, few in enumerate(exact) if few],
         inside=lambda y, index: tangent.inside(y, seeds[index]),
         outward=lambda y, index: tangent.outward(y, seeds[index]),
-        varied=varied_gram(job.spec, restraints.varied)[seeds] if restraints.varied else None,
+        varied=slopes,
         scale=tangent.scale,
         difference=starts.difference,
     )
 
 
-def _residual(starts: Starts, restraints: Restraints, seeds: Rows) -> ResidualAt:
-    """Returns the residual of trajectories from `seeds`, which also keeps the images."""
-    networks, origins = starts.work.job.networks, starts.origins
+def _own_slopes(
+    gram: Float64[Tensor, "s k k"], seeds: Rows, directions: Sequence[int], first: Float64[Tensor, "n k"]
+) -> Float64[Tensor, "n k k"]:
+    """Returns for each trajectory the Gram of what varies, without the effects of the other directions of its seed.
 
-    def shown(points: Latents, rows: Rows) -> list[Shaped[Tensor, "n ..."]]:
-        images = networks.generator.images(points, origins.conditions[rows])
-        spoilt = ~torch.isfinite(images).flatten(1).all(1)
-        found = features_at(networks, restraints.names, images, origins.bound, rows)
-        measured = [limit.measured(f, rows) for f, limit in zip(found, restraints.limits, strict=True)]
-        return [*(m.masked_fill(spoilt[:, None], torch.nan) for m in measured), to_levels(torch.nan_to_num(images))]
+    With A alone every trajectory would climb towards its leading eigenvector, and a seed's variants would come to look alike.
 
-    evaluator = starts.work.evaluator(shown)
-
-    def residual(y: Points, index: Rows) -> Residuals:
-        i = seeds[index]
-        *measured, images = evaluator.evaluate(starts.tangent.latents(y, i), starts.rows[i])
-        residuals = restraints.residuals(measured, starts.rows[i])
-        return Residuals(torch.cat(restraints.compressed(residuals, i), 1), restraints.worst(residuals), images)
-
-    return residual
-
-
-def _compressed(change: Float[Tensor, "n p"], basis: Float[Tensor, "s p k"], i: Rows) -> Float[Tensor, "n k"]:
-    """Returns changes in the columns of their seeds' bases."""
-    pairs = zip(change.split(ROWS_AT_ONCE), i.split(ROWS_AT_ONCE), strict=True)
-    return torch.cat([(basis[at].mT @ c[:, :, None]).squeeze(2) for c, at in pairs])
+    Args:
+        gram: A of each seed.
+        seeds, directions: the row of each trajectory's seed, and its number there.
+        first: the direction of each trajectory.
+    """
+    found = gram[seeds]
+    for t, (seed, direction) in enumerate(zip(seeds.tolist(), directions, strict=True)):
+        others = [s == seed and d != direction for s, d in zip(seeds.tolist(), directions, strict=True)]
+        effects = gram[seed] @ first[others].T
+        within = first[others] @ effects
+        found[t] -= effects @ torch.linalg.pinv(within, hermitian=True) @ effects.T
+    return found

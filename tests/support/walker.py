@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reds_core.trajectories.corrected import corrected
-from reds_core.trajectories.held import Held, Residuals
+from reds_core.trajectories.held import Asked, Held, Residuals
 from reds_core.trajectories.trajectory import Trajectories
 from tests.support.problems import LevelSet
 
@@ -37,9 +37,11 @@ class Walker:
         return torch.stack(columns, 2)
 
     def walk(self, first: Tensor, step: float, waypoints: int, jacobian: Tensor | None = None) -> Trajectories:
-        def residual(y: Tensor, index: Tensor) -> Residuals:
+        def residual(y: Tensor, index: Tensor, asked: Asked | None) -> Residuals:
             self.points += len(y)
-            return Residuals(*self.residual(y), torch.zeros(len(y), 1, dtype=torch.uint8))
+            r, worst = self.residual(y)
+            products = None if asked is None else pull(y, index, asked(r, slice(0, len(y)))[:, None])[:, 0]
+            return Residuals(r, worst, torch.zeros(len(y), 1, dtype=torch.uint8), products)
 
         def inside(y: Tensor, index: Tensor) -> Tensor:
             out = y - self.centre
