@@ -37,7 +37,7 @@ REASONS = {
     "varied": "changed less than the smallest effect wanted",
     "judge": "the independent judge sees a label other than the seed's",
     "seed_label": "the judge contradicts the label of the seed itself, so nothing of that seed is used",
-    "duplicate": "nearly the same as an earlier accepted variant of its seed",
+    "duplicate": "nearly the same as an earlier variant of its seed, or nearer to the others than those that are kept",
     "not_finite": "an image or a feature was not a finite number there",
     "turned": "the held attributes left the trajectory nowhere to go",
     "step_underflow": "no step was small enough to hold what must hold",

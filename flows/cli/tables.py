@@ -74,15 +74,14 @@ def _show_attributes(job: Job, f: Forecast) -> None:
         "Attributes (drifts and effects in spreads)", "attribute", "role", ">spread", "unit", ">limit", ">meet it", *quantiles
     )
     for a in f.attributes:
-        limit = f"{'<=' if a.role == 'held' else '>='} {a.limit:g}"
         values = [f"{v:.3f}" for v in a.quantiles]
-        table.add_row(escape(a.name), a.role, f"{a.spread:.4g}", escape(a.unit), limit, f"{a.passed:.0%}", *values)
+        table.add_row(escape(a.name), a.role, f"{a.spread:.4g}", escape(a.unit), a.limit, f"{a.passed:.0%}", *values)
     console.print(table)
     for name, noise in job.noise.items():
-        if noise > LOUD * job.spec.held[name]:
+        if noise > LOUD * job.spec.levels[name]:
             console.print(
                 f"[bold red]{escape(name)} is noisy[/bold red]: two measurements of one image differ by up to {noise:.2g} spreads, "
-                f"{noise / job.spec.held[name]:.0%} of its tolerance."
+                f"{noise / job.spec.levels[name]:.0%} of its tolerance."
             )
 
 
@@ -91,7 +90,7 @@ def _show_reached(f: Forecast) -> None:
     ended = {reason: f.rejected[reason] for reason in ("step_underflow", "turned", "implausible") if f.rejected[reason]}
     share = sum(ended.values()) / max(1, f.tried)
     why = ", ".join(f"{reason} {count}" for reason, count in ended.items())
-    held = " and ".join(f"{escape(a.name)} within {a.limit:g}" for a in f.attributes if a.role == "held")
+    held = " and ".join(f"{escape(a.name)} ({a.limit})" for a in f.attributes if a.role == "held")
     print_as = "[bold red]{}[/bold red]" if share > 0.5 else "{}"
     console.print(
         print_as.format(f"{share:.0%} of the candidates were not reached: no step leads there that holds {held}")

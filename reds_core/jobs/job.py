@@ -101,7 +101,8 @@ class Job:
     @property
     def units(self) -> dict[str, str]:
         """The unit of every attribute's spread."""
-        return {name: f.unit for name, f in self.networks.features.items()}
+        units = {name: f.unit for name, f in self.networks.features.items()}
+        return units | dict.fromkeys(self.spec.decisions, "probability of the label")
 
     @property
     def step(self) -> float:

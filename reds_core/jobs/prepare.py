@@ -106,7 +106,8 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     spec, counter = networks.spec, PassCounter()
     stored = reference_images(networks, latents, conditions, counter)
     _try_networks(networks, stored[:2])
-    spreads = {name: spread_of(networks, name, stored) for name in (*spec.held, *spec.varied)}
+    # What a decision may lose is a probability as it is.
+    spreads = dict.fromkeys(spec.decisions, 1.0) | {n: spread_of(networks, n, stored) for n in (*spec.levels, *spec.varied)}
     latent_spread = median_distance(latents)
     noise = {name: noise_of(networks, name, stored[:NOISE_IMAGES]) / spreads[name] for name in spec.levels}
     check_noise(spec, noise)

@@ -72,9 +72,10 @@ def _charts(s: Summary) -> list[Chart]:
     for a in s.attributes:
         histograms = [a.by_waypoint[w] for w in waypoints]
         band = Band(*([h.quantile(q) for h in histograms] for q in (0.1, 0.5, 0.9)))
-        what, limit = ("drift", "tolerance") if a.role == "held" else ("effect", "minimum")
-        note, label = f"{what} in spreads, by waypoint", f"{what} of {a.name} by waypoint"
-        charts.append(along_waypoints(a.role, a.name, note, label, band, Limit(a.limit, limit)))
+        what, bound = ("drift", "tolerance") if a.role == "held" else ("effect", "minimum")
+        note = f"{what} in spreads, by waypoint" if a.bound is not None else "probability that the label lost, by waypoint"
+        limit = None if a.bound is None else Limit(a.bound, bound)
+        charts.append(along_waypoints(a.role, a.name, note, f"{what} of {a.name} by waypoint", band, limit))
     shares = [s.accepted_by_waypoint[w] / s.tried_by_waypoint[w] if s.tried_by_waypoint[w] else math.nan for w in waypoints]
     band = Band(shares, shares, shares)
     charts.append(along_waypoints("share", "accepted share", "by waypoint", "accepted share by waypoint", band, largest=1.0))

@@ -52,11 +52,12 @@ class Histogram:
 
 @dataclass
 class Attribute:
-    """One attribute over a run: its limit (tolerance or minimum), its spread, and its drifts or effects."""
+    """One attribute over a run: its limit, its spread, and its drifts or effects."""
 
     name: str
     role: str  # "held" or "varied"
-    limit: float
+    limit: str  # in words
+    bound: float | None  # the tolerance or the minimum; None for a decision, of which each seed has its own
     spread: float = float("nan")
     accepted: Histogram = field(default_factory=Histogram)
     by_waypoint: dict[int, Histogram] = field(default_factory=lambda: defaultdict(Histogram))  # of all measured candidates
@@ -117,8 +118,8 @@ def _summary(folder: LocalFolder, home: Folder) -> Summary:
     except SpecError as error:
         raise OutputError(f"{home} is not a run: {str(error).replace(str(folder), str(home))}") from error
     sizes, manifests = home.files(), list(read_manifests(folder))
-    attributes = [Attribute(n, "held", t) for n, t in spec.held.items()]
-    attributes += [Attribute(n, "varied", g.minimum) for n, g in spec.varied.items()]
+    attributes = [Attribute(n, "held", spec.limit_of(n), spec.levels.get(n)) for n in spec.held]
+    attributes += [Attribute(n, "varied", spec.limit_of(n), g.minimum) for n, g in spec.varied.items()]
     summed = totals(manifests)
     s = Summary(folder, home, spec, summed, progress(spec, summed), attributes)
     for manifest in manifests:

@@ -184,6 +184,13 @@ class Spec(Config):
         """The classifiers of which the decision is held, and the label's least probability."""
         return {name: limit.decision for name, limit in self.held.items() if isinstance(limit, Decision)}
 
+    def limit_of(self, name: str) -> str:
+        """Returns the limit of a held or varied attribute in words."""
+        if name in self.varied:
+            return f"effect >= {self.varied[name].minimum:g}"
+        limit = self.held[name]
+        return f"probability >= {limit.decision:g}" if isinstance(limit, Decision) else f"drift <= {limit:g}"
+
     def beta(self, name: str) -> float:
         """Returns the share of a held attribute's squared eigenvalues that counts as held."""
         return self.trajectory.beta.get(name, BETA)

@@ -18,6 +18,7 @@ from reds_core.spec import strict_yaml
 from reds_core.spec.fields import Spec
 from reds_core.spec.problems import field_mistakes, not_finite, reference_mistakes, shape_mistake
 
+SHORT_FORMS = {"held": (), "varied": ("minimum",)}  # whose numbers may stand for a mapping -> the field that the number is
 PATHS = ("path", "weights", "mask")  # the fields that hold one
 
 
@@ -78,9 +79,11 @@ def _override(raw: dict[str, Any], text: str) -> None:
     except ValueError as error:
         raise _override_error(f"{text!r}: {error}") from error
     target = raw
-    for k in keys[:-1]:
+    for at, k in enumerate(keys[:-1]):
         if not isinstance(target.setdefault(k, {}), dict):
-            raise _override_error(f"{text!r}: {k} is a value and has no keys below it")
+            if at != 1 or keys[0] not in SHORT_FORMS:
+                raise _override_error(f"{text!r}: {k} is a value and has no keys below it")
+            target[k] = {field: target[k] for field in SHORT_FORMS[keys[0]]}
         target = target[k]
     target[keys[-1]] = _from_here(parsed, keys[-1])
 

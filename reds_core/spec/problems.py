@@ -20,7 +20,10 @@ LABELS_BESIDE_ATTRIBUTES = ("condition", "none")
 def shape_mistake(error: Any, raw: Any) -> str:
     """Returns one of pydantic's errors about a raw mapping as "where: what"."""
     keys = []
-    for part in error["loc"]:
+    for at, part in enumerate(error["loc"]):
+        # Of the two forms of a limit, pydantic names the one that it chose.
+        if at == 2 and keys == ["held", str(error["loc"][1])]:
+            continue
         # Pydantic names the kind that it chose as if it were a key.
         if isinstance(raw, Mapping) and part not in raw and part == raw.get("kind"):
             continue
@@ -53,6 +56,12 @@ def reference_mistakes(raw: Mapping[str, Any]) -> list[str]:
         for name in names
         if name not in attributes
     ]
+    mistakes += [
+        f"held.{name}.decision: {name!r} is of kind {kind}, which decides on nothing; give a number of spreads, or hold a "
+        "classifier"
+        for name, limit in held.items()
+        if isinstance(limit, Mapping) and (kind := mapping(name, attributes).get("kind", "classifier")) != "classifier"
+    ]
     mistakes += [f"{name}: is both held and varied; it can only be one of them" for name in held if name in varied]
     beta = mapping("beta", mapping("trajectory"))
     mistakes += [f"trajectory.beta.{name}: not a held attribute" for name in beta if name not in held]
@@ -72,6 +81,13 @@ def reference_mistakes(raw: Mapping[str, Any]) -> list[str]:
 def field_mistakes(spec: Spec) -> list[str]:
     """Returns each config's own mistakes, and the fields in pixels that `walk_resolution` rules out."""
     found = [f"{key.removesuffix('.')}: {mistake}" for key, config in configs_in(spec) for mistake in config.mistakes()]
+    walked = spec.trajectory
+    possible = 2 * walked.directions * walked.waypoints
+    if spec.keep is not None and spec.keep > possible:
+        found.append(
+            f"keep: {spec.keep} is more than the {possible} variants that a seed can have, by {walked.directions} directions both "
+            f"ways and {walked.waypoints} waypoints; keep fewer, or leave it out to keep all"
+        )
     if not getattr(spec.generator, "walk_resolution", None):
         return found
     return found + [

@@ -32,7 +32,7 @@ class AttributeCheck:
 
     name: str
     role: str  # "held" or "varied"
-    limit: float  # the tolerance or the minimum
+    limit: str  # the tolerance or the minimum, in words
     spread: float
     unit: str
     quantiles: tuple[float, ...]
@@ -98,13 +98,13 @@ def _share(candidates: list[Candidate]) -> float:
 
 
 def _attributes(job: Job, variants: list[Candidate]) -> list[AttributeCheck]:
-    rows = [("held", n, t, [c.drifts[n] for c in variants]) for n, t in job.spec.held.items()]
-    rows += [("varied", n, g.minimum, [c.effects[n] for c in variants]) for n, g in job.spec.varied.items()]
+    rows = [("held", n, [(c.drifts[n], c.drifts[n] <= c.tolerances[n]) for c in variants]) for n in job.spec.held]
+    rows += [("varied", n, [(c.effects[n], c.effects[n] >= g.minimum) for c in variants]) for n, g in job.spec.varied.items()]
     checks = []
-    for role, name, limit, values in rows:
-        known = np.array([v for v in values if math.isfinite(v)])
+    for role, name, values in rows:
+        known = np.array([v for v, _ in values if math.isfinite(v)])
         quantiles = tuple(float(q) for q in np.quantile(known, QUANTILES)) if len(known) else (math.nan,) * len(QUANTILES)
-        within = known <= limit if role == "held" else known >= limit
-        passed = float(within.mean()) if len(known) else 0.0
+        passed = float(np.mean([within for v, within in values if math.isfinite(v)])) if len(known) else 0.0
+        limit = job.spec.limit_of(name)
         checks.append(AttributeCheck(name, role, limit, job.spreads[name], job.units[name], quantiles, passed))
     return checks

@@ -148,7 +148,7 @@ def _take(pool: Pool, residuals: Residuals, held: Held, step: float) -> tuple[li
     learn(pool, r, finite)
     pull(pool, off, residuals.products, worthwhile, held)
     correct(pool, r, worst, going, held)
-    stuck = _arrive(pool, r, arrived, held, step)
+    on_border, stuck = _arrive(pool, r, arrived, held, step)
     short = _shorten(pool, failed, finite & predicted, step)
     renewed = failed & (pool.size < step * RENEW_BELOW) & ~pool.fresh & (pool.refreshes < MOST_REFRESHES)
     short = short & ~renewed
@@ -160,19 +160,22 @@ def _take(pool: Pool, residuals: Residuals, held: Held, step: float) -> tuple[li
     pool.fresh = pool.fresh | doubted
     lost, beyond = (torch.where(doubted, again, was) for again, was in zip(_turn(pool, doubted, held), (lost, beyond), strict=True))
     predict(pool, arrived | failed, held)
-    facts = [pool.index, pool.waypoint(arrived, step), short, lost, finite, beyond | stuck]
+    facts = [pool.index, pool.waypoint(arrived, step), short, lost | stuck & ~on_border, finite, beyond | stuck & on_border]
     # The host waits for the device here, for all at once, and where `pull` and `refresh` ask which rows are theirs.
     *outcomes, shares = [*torch.stack([*facts], 1).tolist(), [float(worthwhile.double().mean())]]
     return [_Outcome(*row) for row in outcomes], shares[0]
 
 
-def _arrive(pool: Pool, r: Residual, arrived: Flags, held: Held, step: float) -> Flags:
-    """Makes the trials that arrived the new bases, and chooses the next sub-steps. Returns a mask of those without progress."""
+def _arrive(pool: Pool, r: Residual, arrived: Flags, held: Held, step: float) -> tuple[Flags, Flags]:
+    """Makes the trials that arrived the new bases, and chooses the next sub-steps.
+
+    Returns masks of those on the border of what is plausible, and of those without progress.
+    """
     on_border = held.outward(pool.trial, pool.index).any(1)
     # The border, or a decision at its limit, may have cut the sub-step short.
     cut = on_border | (held.levels < r.shape[1])
     moved = torch.where(cut, torch.minimum(held.length(pool.trial - pool.base), pool.size), pool.size)
-    stuck: Tensor = arrived & (moved < SHORTEST * pool.size)
+    stuck = arrived & (moved < SHORTEST * pool.size)
     here, there = arrived[:, None], arrived[:, None, None]
     pool.base, pool.base_r = torch.where(here, pool.trial, pool.base), torch.where(here, r, pool.base_r)
     pool.base_j = torch.where(there, pool.jacobian, pool.base_j)
@@ -183,7 +186,7 @@ def _arrive(pool: Pool, r: Residual, arrived: Flags, held: Held, step: float) ->
     # Equal sub-steps to the waypoint: a short last one would say little about how long the next may be.
     parts = (left / aimed.clamp_min(step * SHORTEST) - 0.1).ceil().clamp_min(1)
     pool.size = torch.where(arrived, left / parts, pool.size)
-    return stuck
+    return on_border, stuck
 
 
 def _shorten(pool: Pool, failed: Flags, aimed: Flags, step: float) -> Flags:

@@ -149,7 +149,8 @@ def _judged(shard: _Shard, s: int, features: Mapping[str, Features], judged: Cla
     count = len(next(iter(features.values())))
     agrees = judged.agrees([origins.expected[s]] * count) if judged else [True] * count
     apart = torch.stack([all_distances(features[n]) / job.spreads[n] for n in spec.varied]).amax(0)
-    reasons = verdicts(Measured(drifts, effects, agrees, apart), _tolerances(origins, s), spec.varied, spec.duplicates)
+    measured = Measured(drifts, effects, agrees, apart)
+    reasons = verdicts(measured, _tolerances(origins, s), spec.varied, spec.duplicates, spec.keep)
     blank = _blank(shard, s)
     return [
         replace(

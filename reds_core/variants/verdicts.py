@@ -10,7 +10,8 @@ All are measured on the images as stored. The first of these that applies is the
     held:NAME       its drift is above the tolerance
     varied:NAME     its effect is below the minimum
     judge           the judge sees another label than the seed's
-    duplicate       it is nearer than `duplicates`, in every varied attribute, to an earlier accepted variant of its seed
+    duplicate       it is nearer than `duplicates`, in every varied attribute, to an earlier accepted variant of its seed, or is
+                    not one of the `keep` that lie farthest apart
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ def distances(vectors: Features, seed: Float[Tensor, "*_n _p"], spread: float) -
     return [float(v) for v in ((vectors - seed).double().norm(dim=1) / spread).tolist()]
 
 
-def verdicts(measured: Measured, held: Mapping[str, float], varied: Mapping[str, Goal], duplicates: float) -> list[Reason]:
+def verdicts(
+    measured: Measured, held: Mapping[str, float], varied: Mapping[str, Goal], duplicates: float, keep: int | None = None
+) -> list[Reason]:
     """Returns the reason of every variant of one seed, in order; "" for an accepted one.
 
-    `held`, `varied` and `duplicates` are the tolerances, goals and distance of the spec.
+    `held` are the seed's tolerances; `varied`, `duplicates` and `keep` are the goals, the distance and the number of the spec.
     """
     reasons: list[Reason] = []
     accepted: list[int] = []
@@ -88,7 +91,28 @@ def verdicts(measured: Measured, held: Mapping[str, float], varied: Mapping[str,
         if not reason:
             accepted.append(i)
         reasons.append(reason)
+    if keep is not None:
+        kept = farthest_apart(measured, accepted, keep)
+        for i in accepted:
+            reasons[i] = "" if i in kept else "duplicate"
     return reasons
+
+
+def farthest_apart(measured: Measured, among: Sequence[int], count: int) -> list[int]:
+    """Returns at most `count` of the variants in `among`, in farthest-point order from the seed's own image.
+
+    The first is the one farthest from the seed, and each next one the farthest from the seed and all before it; of equals the
+    earlier one (Gonzalez, Theoretical Computer Science 1985).
+    """
+    apart = measured.apart.double().cpu()
+    nearest = {i: max(effects[i] for effects in measured.effects.values()) for i in among}
+    found: list[int] = []
+    while nearest and len(found) < count:
+        best = max(nearest, key=lambda i: (nearest[i], -i))
+        found.append(best)
+        del nearest[best]
+        nearest = {i: min(distance, float(apart[i, best])) for i, distance in nearest.items()}
+    return found
 
 
 def _reason(

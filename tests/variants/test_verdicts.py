@@ -10,7 +10,7 @@ import torch
 
 from reds_core.spec.fields import Goal
 from reds_core.types import REASONS
-from reds_core.variants.verdicts import Measured, classify, distances, verdicts
+from reds_core.variants.verdicts import Measured, classify, distances, farthest_apart, verdicts
 from tests.support import ROOT
 
 HELD, VARIED = {"id": 0.1, "place": 0.2}, {"hair": Goal(minimum=0.3)}
@@ -38,6 +38,37 @@ def test_a_duplicate_is_one_of_an_accepted_variant_only() -> None:
     assert verdicts(alike, HELD, VARIED, 0.02) == ["", "duplicate", ""]
     assert verdicts(one_weak, HELD, VARIED, 0.02)[1:] == ["", "duplicate"]
     assert verdicts(alike, HELD, VARIED, 0.0) == ["", "", ""]
+
+
+def on_a_line(*places: float) -> Measured:
+    """Returns variants at these distances from their seed, along one line."""
+    x = torch.tensor(places, dtype=torch.float64)
+    fine = {"id": [0.0] * len(x), "place": [0.0] * len(x)}
+    return Measured(fine, {"hair": x.abs().tolist()}, [True] * len(x), (x[:, None] - x).abs())
+
+
+def test_those_that_lie_farthest_apart_are_kept() -> None:
+    found = on_a_line(0.4, 1.0, 0.9, -0.8, 0.5)
+    assert farthest_apart(found, range(5), 3) == [1, 3, 4]
+    assert verdicts(found, HELD, VARIED, 0.02, keep=3) == ["duplicate", "", "duplicate", "", ""]
+    assert verdicts(found, HELD, VARIED, 0.02, keep=1) == ["duplicate", "", "duplicate", "duplicate", "duplicate"]
+    assert verdicts(found, HELD, VARIED, 0.02, keep=9) == verdicts(found, HELD, VARIED, 0.02) == [""] * 5
+
+
+def test_of_equals_the_earlier_one_is_kept() -> None:
+    assert farthest_apart(on_a_line(1.0, -1.0, 1.0, -1.0), range(4), 4) == [0, 1, 2, 3]
+
+
+def test_only_accepted_variants_are_among_those_that_are_kept() -> None:
+    found = on_a_line(0.1, 5.0, 0.5, 1.0)
+    rejected = Measured(found.drifts, found.effects, [True, False, True, True], found.apart)
+    assert verdicts(rejected, HELD, VARIED, 0.02, keep=1) == ["varied:hair", "judge", "duplicate", ""]
+
+
+def test_distances_to_the_seed_are_the_largest_of_several_varied_attributes() -> None:
+    far = torch.full((3, 3), 9.0)
+    found = Measured({}, {"hair": [0.5, 0.5, 0.6], "hat": [0.1, 0.9, 0.2]}, [True] * 3, far)
+    assert farthest_apart(found, range(3), 2) == [1, 2]
 
 
 def test_distances_are_in_spreads() -> None:
