@@ -15,20 +15,25 @@ def check(
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="How many seeds to try.")] = 4,
     device: Device = "auto",
     batch: Batch = None,
+    others: Annotated[bool, typer.Option(help="Also try other steps, limits and numbers of waypoints on these seeds.")] = True,
     set_: Overrides = None,
     allow_code: AllowCode = False,
 ) -> None:
     """Try SPEC on a few seeds: is it right, what would it accept, what would it cost? Writes nothing."""
     from flows.cli.checks import checked_all
-    from flows.cli.tables import show_forecast
+    from flows.cli.tables import show_forecast, show_settings
     from reds_core.jobs.prepare import prepare
     from reds_core.runs.plan import plan
     from reds_core.studies.forecast import forecast
+    from reds_core.studies.settings import other_settings
 
     loaded = checked_all(spec, set_ or [], allow_code)
     job = prepare(loaded, device, batch, allow_code)
-    first = loaded.seeds.first
-    show_forecast(job, forecast(job, range(first, first + min(seeds, loaded.seeds.count))), len(plan(loaded)))
+    tried = range(loaded.seeds.first, loaded.seeds.first + min(seeds, loaded.seeds.count))
+    found = forecast(job, tried)
+    show_forecast(job, found, len(plan(loaded)))
+    if others:
+        show_settings(loaded, [found.as_it_is, *other_settings(job, tried, found.as_it_is)])
 
 
 def compare(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -20,7 +21,9 @@ from reds_core.errors import UserError
 from reds_core.jobs.job import Job
 from reds_core.models.imported import Description
 from reds_core.runs.totals import Run
+from reds_core.spec.fields import Spec
 from reds_core.studies.forecast import QUANTILES, Forecast
+from reds_core.studies.settings import Setting, recommended
 
 LOUD = 0.1  # of a tolerance: noise that a user should know about
 LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.benchmarks.workers; shards for which it matters
@@ -130,6 +133,37 @@ def _show_cost(f: Forecast, shards: int) -> None:
             f"A shard takes about {f.seconds / shards:.1f} s; below {LEAST_SHARD:g} s, scheduling takes more than 1 % of the time. "
             "Raise shards.seeds."
         )
+
+
+def show_settings(spec: Spec, found: Sequence[Setting]) -> None:
+    """Prints what other settings of a spec reach, and which one to take."""
+    effects = [f">effect: {name}" for name in spec.varied]
+    table = _table("Other settings, on the same seeds", "--set", ">reached", ">accepted", *effects, ">label kept", ">cost")
+    table.columns[0].no_wrap = True
+    for s in found:
+        changes = escape("\n".join(s.changes)) or "(as it is)"
+        values = [_figure(s.effects[name], ".2f") for name in spec.varied]
+        agreed = f"{s.agreed:.1%}" if s.agreed == s.agreed else "-"
+        table.add_row(changes, f"{s.reached:.0%}", f"{s.accepted:.0%}", *values, agreed, _figure(s.equivalents, ".1f"))
+    console.print(table)
+    console.print("Effect: median of the accepted, in spreads. Cost: forward equivalents of each. Label kept: before any filter.")
+    best = recommended(found)
+    if best is None:
+        console.print("None of these accepts half of its candidates. Widen a limit, or hold fewer attributes.")
+    elif best.changes:
+        console.print("The largest change for its cost: " + escape(" ".join(f"--set {change}" for change in best.changes)))
+    else:
+        console.print("The spec as it is changes most for its cost.")
+    for name in spec.levels:
+        if spec.attributes[name].kind == "classifier":
+            console.print(
+                f"If only the label must stay, hold the decision, and more may vary: --set {escape(f'held.{name}')}.decision=0.9"
+            )
+
+
+def _figure(value: float, form: str) -> str:
+    """Returns a number, or a dash for one that could not be measured."""
+    return format(value, form) if math.isfinite(value) else "-"
 
 
 def show_import(found: Description, path: Path) -> None:

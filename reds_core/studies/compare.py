@@ -51,6 +51,7 @@ class Measured:
 
     name: str
     seed: np.ndarray
+    waypoint: np.ndarray
     effect: np.ndarray  # in spreads, weighted over the varied attributes
     drift: dict[str, np.ndarray]  # in spreads, by held attribute
     flipped: np.ndarray  # 1 where the judge sees another label than the seed's, else 0; NaN without a judge
@@ -70,6 +71,11 @@ class Measured:
     def seconds_each(self) -> float:
         """The time of a waypoint reached."""
         return self.seconds / max(1, len(self.seed))
+
+    def growth(self, waypoints: int) -> list[float]:
+        """Returns the median effect at each waypoint, NaN where none was reached: how effect grows with arc length."""
+        medians = [self.effect[self.waypoint == w] for w in range(1, waypoints + 1)]
+        return [float(np.median(values)) if len(values) else math.nan for values in medians]
 
     @property
     def reached(self) -> float:
@@ -201,7 +207,8 @@ def measure(name: str, job: Job, seeds: Sequence[int]) -> Measured:
     effects = np.array([list(c.effects.values()) for c in kept]).reshape(len(kept), len(weights))
     flipped = np.array([not c.judge_agrees if job.networks.judge else math.nan for c in kept], dtype=float)
     return Measured(
-        name, np.array([c.seed for c in kept], dtype=np.int64), effects @ weights / weights.sum(),
+        name, np.array([c.seed for c in kept], dtype=np.int64), np.array([c.waypoint for c in kept], dtype=np.int64),
+        effects @ weights / weights.sum(),
         {n: np.array([c.drifts[n] for c in kept]) for n in spec.held}, flipped, _implausible(job, kept), max(1, possible),
         spec.trajectory.step, passes, seconds, _changed(job, kept, starts),
     )  # fmt: skip

@@ -15,6 +15,7 @@ import numpy as np
 
 from reds_core.jobs.images import file_of
 from reds_core.jobs.job import Job
+from reds_core.studies.settings import Setting, setting_of
 from reds_core.types import Candidate
 from reds_core.variants.run_seeds import run_seeds
 
@@ -50,6 +51,7 @@ class Forecast:
     accepted: int
     rejected: Counter[str]
     by_waypoint: list[tuple[int, float]]  # waypoint, accepted share
+    as_it_is: Setting
     # From here on, the whole run.
     seeds: int
     samples: int
@@ -79,6 +81,7 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
         short_seeds=sum(_is_short([c for c in variants if c.seed == s], possible) for s in seeds),
         accepted=sum(c.accepted for c in variants),
         rejected=Counter(c.reason for c in variants if c.reason),
+        as_it_is=setting_of(job, candidates, passes),
         by_waypoint=[(w, _share([c for c in variants if c.waypoint == w])) for w in waypoints],
         seeds=job.spec.seeds.count,
         samples=round(len(accepted) * scale),

@@ -260,5 +260,6 @@ def test_check_says_how_much_contradictory_attributes_leave(here: Reds, tmp_path
     assert "Nothing was accepted of these seeds" in found.stdout
     assert re.search(r"4 of 4 seeds had fewer than 2 directions", found.stdout)
     assert re.search(
-        r"100% of the candidates were not reached: no step leads there that holds all within 0\.05 \(turned \d+\)", found.stdout
+        r"100% of the candidates were not reached: no step leads there that holds all \(drift <= 0\.05\) \(turned \d+\)",
+        found.stdout,
     )
