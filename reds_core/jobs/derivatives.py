@@ -21,18 +21,19 @@ from reds_core.spec.fields import Spec
 from reds_core.trajectories.tangent import COTANGENTS
 from reds_core.types import Images, Labels, Latents
 
+TRUSTED_STEP = 0.05  # latent spreads, whatever the spec's step: over a long one, derivatives and differences differ by curvature
 MOST_AXES = 128  # of a latent space that is walked in all of its axes
 
 
 def derivatives_of(
-    networks: Networks, latents: Latents, conditions: Labels, images: Images, step: float
+    networks: Networks, latents: Latents, conditions: Labels, images: Images, latent_spread: float
 ) -> tuple[Derivatives, Basis | None]:
     """Returns how derivatives are taken, as the spec says or by what costs least, and the tangent basis, None for one per seed.
 
     Args:
         networks: what has been loaded.
         latents, conditions, images: of a few seeds on which every attribute can be measured.
-        step: the distance between waypoints, in latent units.
+        latent_spread: in latent units.
 
     Raises:
         ModelError: the networks do not allow what the spec says.
@@ -44,7 +45,7 @@ def derivatives_of(
     bound = {name: networks.features[name].bind(images) for name in names}
     measure = measure_of(networks, names, conditions, bound)
     rows = torch.arange(len(latents), device=latents.device)
-    allowed = allowed_modes(measure, latents, rows, step)
+    allowed = allowed_modes(measure, latents, rows, TRUSTED_STEP * latent_spread)
     usable = [mode for mode, problem in allowed.items() if not problem]
     if spec.method == "corrected" and tangent is None and allowed["reverse"]:
         if spec.tangent == "jacobian":

@@ -113,9 +113,7 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     check_noise(spec, noise)
     fixed = _fixed(networks, counter)
     rows = measured_rows(networks, stored)[:2]
-    derivatives, tangent = derivatives_of(
-        networks, latents[rows], conditions[rows], stored[rows], spec.trajectory.step * latent_spread
-    )
+    derivatives, tangent = derivatives_of(networks, latents[rows], conditions[rows], stored[rows], latent_spread)
     return Job(
         networks=networks,
         latent_spread=latent_spread,

@@ -19,7 +19,7 @@ LABELS_BESIDE_ATTRIBUTES = ("condition", "none")
 
 def shape_mistake(error: Any, raw: Any) -> str:
     """Returns one of pydantic's errors about a raw mapping as "where: what"."""
-    keys = []
+    keys: list[str] = []
     for at, part in enumerate(error["loc"]):
         # Of the two forms of a limit, pydantic names the one that it chose.
         if at == 2 and keys == ["held", str(error["loc"][1])]:

@@ -96,10 +96,6 @@ class Held:
         """Returns moves scaled to unit length; 0 stays 0."""
         return moves / self.length(moves).clamp_min(torch.finfo(moves.dtype).tiny)[:, None]
 
-    def asks(self, r: Residual) -> Bool[Tensor, "n m"]:
-        """Returns which rows ask for anything: an inequality does so at its limit alone."""
-        return torch.cat([torch.ones_like(r[:, : self.levels], dtype=torch.bool), self.at_limits(r)], 1)
-
     def at_limits(self, r: Residual) -> Bool[Tensor, "n q"]:
         """Returns which inequalities each point is at the limit of."""
         return r[:, self.levels :] > 0

@@ -118,9 +118,9 @@ def _held(starts: Starts, restraints: Restraints, seeds: Rows, slopes: Grams | N
     def residual(y: Points, index: Rows, asked: Asked | None) -> Residuals:
         y = y.to(tangent.origin.dtype)
         if asked is None:
-            return Residuals(*evaluator.evaluate(y, index), products=None)
-        *found, products = evaluator.evaluate_and_pull(y, index, lambda r, at: asked(r.double(), at))
-        return Residuals(*found, products=products.double())
+            return Residuals(*evaluator.evaluate(y, index))
+        r, worst, images, products = evaluator.evaluate_and_pull(y, index, lambda r, at: asked(r.double(), at))
+        return Residuals(r, worst, images, products.double())
 
     def pull(y: Points, index: Rows, cotangents: Float64[Tensor, "n q m"]) -> Float64[Tensor, "n q k"]:
         return evaluator.pulled(y.to(tangent.origin.dtype), index, cotangents).double()

@@ -2,10 +2,10 @@
 
     level      features f, (n, p); drift |f - f_seed| / spread; residual (f - f_seed) / (tolerance x spread)
     decision   the log-odds log p / (1 - p) of the seed's label, (n, 1), which are as steep where p itself is flat
-               drift max(0, p_seed - p); residual 1 - (log-odds - those of the limit) / room: 1 at the limit, 0 well inside
+               drift max(0, p_seed - p); residual 1 - (log-odds - those of the bound) / room: 1 at the bound, 0 well inside
 
-The limit of a decision is the least probability of the spec, or the seed's own if that is lower. The room is what the seed has
-above its limit, within reason; a seed below the spec's bound is led up to it, since variants of a doubtful image are doubtful.
+The bound of a decision is the least probability of the spec, and the room what the seed has above it, within reason. A seed below
+the bound may lose nothing. Its trajectories are led up to the bound, since variants of a doubtful image are doubtful.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from reds_core.types import Features, Labels, Rows
 from reds_core.variants.verdicts import distances
 
 LEAST_ROOM, MOST_ROOM = 0.5, 1.0  # log-odds; what rounding an image to bytes costs must fit in a fifth of it
+FROM_BELOW, BOUND_FROM_BELOW = 2.4, 0.7  # residuals within what a trajectory may stray to between waypoints, and at one
 SUREST = 1e-6  # of a probability: beyond that, float32 log-odds are only rounding
 
 
@@ -93,10 +94,12 @@ class Decided:
         return log_odds(features, self.labels[i])[:, None]
 
     def residual(self, measured: Features, i: Rows) -> Features:
-        limit = torch.logit(self.least[i], SUREST).to(measured.dtype)[:, None]
-        sure = torch.logit(self.start[i].clamp_min(self.bound), SUREST).to(measured.dtype)[:, None]
-        room = (sure - limit).clamp(LEAST_ROOM, MOST_ROOM)
-        return (limit - measured) / room + 1
+        start, bound = (_odds(p[i], measured) for p in (self.start, torch.full_like(self.start, self.bound)))
+        room = (start - bound).clamp(LEAST_ROOM, MOST_ROOM)
+        inside = 1 - (measured - bound) / room
+        # From FROM_BELOW at such a seed down to BOUND_FROM_BELOW at the bound: a waypoint must have come up to it.
+        climb = ((bound - start) / (FROM_BELOW - BOUND_FROM_BELOW)).clamp_min(LEAST_ROOM)
+        return torch.where(start < bound, BOUND_FROM_BELOW - (measured - bound) / climb, inside)
 
     def drifts(self, features: Features, s: int) -> list[float]:
         p = probability(features, self.labels[s].expand(len(features)))
@@ -122,6 +125,11 @@ def limits_of(job: Job, features: Mapping[str, Features], labels: Labels | None)
         start = probability(scores, held)
         found[name] = Decided(held, start, bound)
     return {name: found[name] for name in spec.held}
+
+
+def _odds(p: Float[Tensor, " n"], like: Features) -> Float[Tensor, "n 1"]:
+    """Returns the log-odds of probabilities, in the precision of measured ones."""
+    return torch.logit(p, SUREST).to(like.dtype)[:, None]
 
 
 def log_odds(scores: Features, labels: Labels) -> Float[Tensor, " n"]:

@@ -6,7 +6,7 @@ import torch
 
 from reds_core.directions import batched
 from reds_core.directions.choices import FROM_GRAMS, columns_by, looked_at, unusable
-from reds_core.directions.jacobian import Derive, derive_by, grams, one_sided, two_sided
+from reds_core.directions.jacobian import Derive, Mode, derive_by, grams, one_sided, two_sided
 from reds_core.jobs.job import Work
 from reds_core.trajectories.published import linear, local
 from reds_core.trajectories.trajectory import DirectionsAt, FindDirections, FromSeeds, both_ways, no_trajectories
@@ -17,7 +17,7 @@ from reds_core.variants.origins import Origins, given_directions, held_measure
 def published_from(work: Work, origins: Origins, rows: Rows) -> FromSeeds:
     """Returns linear or local trajectories of the seeds in `rows`."""
     job, spec, latents = work.job, work.job.spec.trajectory, origins.latents
-    mode = next(iter(job.derivatives.modes.values()), "differences")  # one for all
+    mode: Mode = next(iter(job.derivatives.modes.values()), "differences")  # one for all
     at_seeds = _finder(work, origins, rows, derive_by(mode, two_sided(job.step)))
     found = at_seeds(latents[rows], torch.arange(len(rows), device=job.device))
     owned, first = both_ways(found._replace(columns=batched.oriented(found.columns)), spec.directions)

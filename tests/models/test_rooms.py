@@ -188,7 +188,7 @@ def held() -> Comparison:
         for name, (waypoints, step) in ways.items()
     }
     job = prepare(specs["corrected"], "cpu")
-    derivatives = replace(job.derivatives, mode="forward")
+    derivatives = replace(job.derivatives, modes=dict.fromkeys(job.derivatives.modes, "forward"))
     jobs = {"corrected": job, "linear": replace(job.with_spec(specs["linear"]), derivatives=derivatives)}
     methods = [measure(name, one, range(3)) for name, one in jobs.items()]
     return Comparison(specs["corrected"], 3, np.quantile(methods[0].effect, [0.02, 0.5, 0.98]), methods)

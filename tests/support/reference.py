@@ -22,7 +22,7 @@ from reds_core.generators import AnyGenerator, LatentOptions
 from reds_core.generators.imported import ImportedGenerator
 from reds_core.models import AnyNetwork
 from reds_core.models.config import FromFile
-from reds_core.spec.fields import Goal, Seeds, Shards, Spec, Trajectory
+from reds_core.spec.fields import Decision, Goal, Seeds, Shards, Spec, Trajectory
 from tests.support import ROOT
 
 PAGE = ROOT / "docs/spec.md"
@@ -33,9 +33,11 @@ UNITS = {
     "walk_resolution": "pixels",
     "lowpass": "pixels", "highpass": "pixels", "low": "cycles per pixel", "high": "cycles per pixel", "channels": "channels",
     "input_range": "pixel values", "input_size": "pixels", "mean": "pixel values", "std": "pixel values", "points": "indices",
-    "confidence": "the network's", "box": "fractions of the image", "erode": "pixels", "held": "spreads", "minimum": "spreads",
+    "confidence": "the network's", "box": "fractions of the image", "erode": "pixels", "minimum": "spreads",
+    "held": "spreads",
     "weight": "a ratio", "duplicates": "spreads", "directions": "directions", "waypoints": "waypoints", "step": "latent spreads",
     "beta": "a share", "beta_varied": "a share", "tau": "a ratio", "tangent_size": "components",
+    "decision": "a probability", "keep": "variants of a seed",
 }  # fmt: skip
 UNITS_OF = {(MaskInput, "classes"): "indices", (LatentOptions, "classes"): "a count or names"}  # where one model differs
 
@@ -66,6 +68,7 @@ SHARED = (
 
 # A line or a block of YAML for every kind and every part of a spec; tests load each of them.
 EXAMPLES = {
+    "decision": "held: {class: {decision: 0.9}}\nkeep: 16",
     "seeds": "seeds: {first: 1000, count: 500, truncation: 0.7}",
     "generator builtin": "generator: {kind: builtin, name: fashion-mnist}",
     "generator torchscript": "generator: {kind: torchscript, path: generator.pt, latent_dim: 512, output_range: [-1, 1]}",
@@ -202,11 +205,15 @@ def page() -> str:
                 "## Label, held and varied",
                 "`label` is `condition` (the class given to the generator), the name of a classifier attribute (its decision on "
                 "the seed's own image), or `none`.",
-                "`held` gives each held attribute its tolerance: the largest drift allowed. `varied` gives each varied attribute "
-                "the smallest effect wanted; `look: 0.2` is short for `look: {minimum: 0.2}`. An attribute may be in neither.",
+                "`held` gives each held attribute its limit, in one of two forms: a number holds it at the seed's level, and is "
+                "the largest drift allowed, in spreads; `{decision: 0.9}` holds the decision of a classifier, and nothing else. "
+                "See [a level, or a decision](method.md#a-level-or-a-decision). `varied` gives each varied attribute the smallest "
+                "effect wanted; `look: 0.2` is short for `look: {minimum: 0.2}`. An attribute may be in neither.",
             ),
             *_fence("roles"),
             *_table(Goal),
+            *_fence("decision"),
+            *_table(Decision),
             *_section("Trajectory", Trajectory, "trajectory"),
             *_text(
                 "## Judge",

@@ -15,8 +15,9 @@ from reds_core import load_spec
 from reds_core.jobs.job import Work
 from reds_core.jobs.prepare import prepare
 from reds_core.runs.samples import files_of
+from reds_core.trajectories.corrected import ENOUGH, ENOUGH_BETWEEN
 from reds_core.types import Candidate, PassCounter
-from reds_core.variants.limits import LEAST_ROOM, Decided, log_odds, probability
+from reds_core.variants.limits import BOUND_FROM_BELOW, FROM_BELOW, Decided, log_odds, probability
 from reds_core.variants.origins import origins_of
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.worlds import TinyClassifier, TinyConditional, torchscript, world
@@ -133,10 +134,14 @@ def test_the_condition_is_held_if_the_classifier_knows_it(tmp_path: Path) -> Non
 def test_a_seed_below_the_bound_is_its_own_limit_and_is_led_up() -> None:
     limit = Decided(torch.tensor([0, 0]), torch.tensor([0.5, 0.99]).double(), 0.9)
     assert limit.least.tolist() == [0.5, 0.9] and limit.tolerances == pytest.approx([0.0, 0.09])
-    odds = torch.tensor([[0.0], [math.log(9)]])
-    rows = torch.tensor([0, 1])
-    torch.testing.assert_close(limit.residual(odds, rows), torch.ones(2, 1))
-    assert float(limit.residual(odds + 1, rows).max()) <= 0 < float(limit.residual(odds + LEAST_ROOM / 2, rows).min())
+    below, above = torch.tensor([0, 0, 0]), torch.tensor([1, 1, 1])
+    # From its own log-odds of 0 up to those of the bound, which it must reach at a waypoint, and beyond.
+    odds = torch.tensor([[0.0], [math.log(9)], [math.log(9) + 1]])
+    led = limit.residual(odds, below)
+    torch.testing.assert_close(led[:2], torch.tensor([[FROM_BELOW], [BOUND_FROM_BELOW]]))
+    assert ENOUGH < FROM_BELOW < ENOUGH_BETWEEN and led[2] < BOUND_FROM_BELOW < ENOUGH
+    # One with room to spare is at its limit at the bound, and well inside a unit of log-odds above.
+    torch.testing.assert_close(limit.residual(odds, above)[1:], torch.tensor([[1.0], [0.0]]))
     assert limit.drifts(torch.tensor([[5.0, 0.0]]), 0) == [0.0]
 
 
