@@ -293,8 +293,8 @@ def _default(model: type[BaseModel], name: str) -> str:
 
 def _value(p: Mapping[str, Any]) -> str:
     """A JSON Schema type in words."""
-    if "anyOf" in p:
-        found = list(dict.fromkeys(_value(v) for v in p["anyOf"] if v.get("type") != "null"))
+    if choices := p.get("anyOf") or ("discriminator" not in p and p.get("oneOf")):
+        found = list(dict.fromkeys(_value(v) for v in choices if v.get("type") != "null"))
         return " or ".join(found) if len(found) < MANY else "any plain value"
     if "discriminator" in p:
         kinds = p["discriminator"]["mapping"]
