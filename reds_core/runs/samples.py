@@ -41,7 +41,8 @@ def row_of(candidate: Candidate) -> dict[str, Any]:
              "judge_label", "judge_confidence", "judge_agrees")  # fmt: skip
     row = {name: getattr(candidate, name) for name in names}
     row |= {f"drift_{name}": value for name, value in candidate.drifts.items()}
-    return row | {f"effect_{name}": value for name, value in candidate.effects.items()}
+    row |= {f"effect_{name}": value for name, value in candidate.effects.items()}
+    return row | {f"tolerance_{name}": value for name, value in candidate.tolerances.items()}
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

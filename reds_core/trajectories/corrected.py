@@ -8,10 +8,11 @@ With the residual r(y), its Jacobian J and the damped Newton move back(r) of `re
 
 Without A y, the slope of what should vary, v loses itself in turns: level sets of class scores bend within a tenth of a spread.
 
-Every evaluation of r also updates J (`reds_core.trajectories.updates`), so that an iteration costs one forward pass. The curvature
-of the level set makes a prediction miss by about s^2: the length of each sub-step is chosen by how far the one before came out. One
-that does not come back within the tolerances is tried again, shorter, and at last with J measured anew. Waypoint j lies at arc
-length j h whatever the sub-steps. A trajectory that meets the border of what is plausible goes on along it.
+Every evaluation of r also updates J (`reds_core.trajectories.updates`), so that an iteration costs one forward pass, and a product
+where J had foretold it badly. The curvature of the level set makes a prediction miss by about s^2, and a kink by s: the length of
+each sub-step is chosen by how far the one before came out. One that does not come back is tried again, shorter, and at last with J
+measured anew. Between two waypoints more is allowed than at one, so that sub-steps are longer. Waypoint j lies at arc length j h
+whatever the sub-steps. A trajectory that meets the border of what is plausible, or a decision at its limit, goes on along it.
 
 All trajectories of a shard are evaluated together (`reds_core.trajectories.pool`), and the course of one depends on no other.
 """
@@ -160,10 +161,11 @@ def _take(pool: Pool, residuals: Residuals, held: Held, step: float) -> tuple[li
     pool.fresh = pool.fresh | doubted
     lost, beyond = (torch.where(doubted, again, was) for again, was in zip(_turn(pool, doubted, held), (lost, beyond), strict=True))
     predict(pool, arrived | failed, held)
-    facts = [pool.index, pool.waypoint(arrived, step), short, lost | stuck & ~on_border, finite, beyond | stuck & on_border]
+    lost, beyond = lost | stuck & ~on_border, beyond | stuck & on_border
+    facts = [pool.index, pool.waypoint(arrived, step), short, lost, finite, beyond, worthwhile]
     # The host waits for the device here, for all at once, and where `pull` and `refresh` ask which rows are theirs.
-    *outcomes, shares = [*torch.stack([*facts], 1).tolist(), [float(worthwhile.double().mean())]]
-    return [_Outcome(*row) for row in outcomes], shares[0]
+    rows = torch.stack(facts, 1).tolist()
+    return [_Outcome(*row[:-1]) for row in rows], sum(row[-1] for row in rows) / len(rows)
 
 
 def _arrive(pool: Pool, r: Residual, arrived: Flags, held: Held, step: float) -> tuple[Flags, Flags]:

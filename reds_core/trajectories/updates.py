@@ -1,11 +1,14 @@
 r"""How the Jacobians of corrected trajectories are updated on the way.
 
     learn     J <- J + (dr - J dy) dy^T / |dy|^2     Broyden's update by the last move: free, since both ends are evaluated anyway
-    pull      J <- J + u (J*^T u - J^T u)^T          the adjoint update by what a correction left, u = r / |r|: one reverse pass
-    refresh   J <- J + (J* - J) Q Q^T                J* by differences along the directions Q that are held: a forward pass each
+    pull      J <- J + u (J*^T u - J^T u)^T          the adjoint update by what J had not foretold, u = e / |e|: one reverse pass
+    refresh   J <- J*, row by row                    where rows are few: a reverse pass each
+              J <- J + (J* - J) Q Q^T                else by differences along the directions Q that are held: a forward pass each
 
-J* is the Jacobian of the point in question. A secant says what J does along one move; where J changes from step to step, a product
-with the residual says more: the steepest way down. (Adjoint Broyden: Schlenkrich, Griewank and Walther 2010.)
+J* is the Jacobian of the point in question. A secant says what J does along one move. What it had not foretold of the move, e, says
+which combination of J's rows has changed most, and a product gives all of that one: on networks full of kinks the level set turns
+with it, and without it trajectories wind back. (Two-sided rank-one updates: Griewank and Walther 2002; adjoint Broyden:
+Schlenkrich, Griewank and Walther 2010.)
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def test_the_main_job_makes_variants_that_kept_their_class(run: Path) -> None:
     variants = [sample for sample in made if sample["role"] == "variant"]
     assert len(variants) > 16
     for held, varied in ((v["held"]["class"], v["varied"]["look"]) for v in variants):
-        assert held["drift"] <= held["tolerance"] == 0.04 and varied["effect"] >= varied["minimum"] == 0.12
+        assert held["drift"] <= held["tolerance"] < 0.1 and varied["effect"] >= varied["minimum"] == 0.2
 
 
 def test_the_readme_is_a_front_page_with_the_two_commands() -> None:

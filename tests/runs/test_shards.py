@@ -160,7 +160,7 @@ def test_the_table_has_a_row_for_every_candidate(spec_path: Path, tmp_path: Path
     columns = (
         "key role seed direction sign waypoint accepted reason label label_name condition judge_label judge_confidence judge_agrees"
     )
-    assert list(table.columns) == [*columns.split(), "drift_class", "effect_look"]
+    assert list(table.columns) == [*columns.split(), "drift_class", "effect_look", "tolerance_class"]
 
 
 def test_a_tar_says_nothing_of_when_and_where_it_was_made(spec_path: Path, tmp_path: Path) -> None:
