@@ -104,7 +104,8 @@ def draw(found: Comparison, path: Path) -> None:
 
     table = found.rows()
     held = list(found.spec.held)
-    shown = [(f"drift of {name}, in spreads", table[table.attribute == name], "drift") for name in held]
+    units = {name: "in probability" if name in found.spec.decisions else "in spreads" for name in held}
+    shown = [(f"drift of {name}, {units[name]}", table[table.attribute == name], "drift") for name in held]
     if table.flips.notna().any():
         shown.append(("labels flipped, says the judge", table[table.attribute == held[0]], "flips"))
     colours = dict(zip([m.name for m in found.methods], (OURS, *OTHERS), strict=False))

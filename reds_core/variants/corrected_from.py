@@ -152,10 +152,12 @@ def _own_slopes(
         seeds, directions: the row of each trajectory's seed, and its number there.
         first: the direction of each trajectory.
     """
+    of_seed: dict[int, dict[int, int]] = {}  # seed -> direction -> one of its two trajectories
+    for t, (seed, direction) in enumerate(zip(seeds.tolist(), directions, strict=True)):
+        of_seed.setdefault(seed, {})[direction] = t
     found = gram[seeds]
     for t, (seed, direction) in enumerate(zip(seeds.tolist(), directions, strict=True)):
-        others = [s == seed and d != direction for s, d in zip(seeds.tolist(), directions, strict=True)]
-        effects = gram[seed] @ first[others].T
-        within = first[others] @ effects
-        found[t] -= effects @ torch.linalg.pinv(within, hermitian=True) @ effects.T
+        others = first[[row for other, row in of_seed[seed].items() if other != direction]]
+        effects = gram[seed] @ others.T
+        found[t] -= effects @ torch.linalg.pinv(others @ effects, hermitian=True) @ effects.T
     return found
