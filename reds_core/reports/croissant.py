@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from reds_core.reports.summary import Summary
 from reds_core.runs.manifest import read_manifests
 from reds_core.runs.samples import MEDIA_TYPES
+from reds_core.spec.fields import Spec
 from reds_core.storage.folder import hash_of
 from reds_core.types import key_of
 
@@ -54,7 +55,7 @@ def _write_table(s: Summary) -> dict[str, str]:
     writer, columns = None, {}
     with s.folder.drafts([TABLE]) as parts:
         for manifest in read_manifests(s.folder):
-            rows = _samples(pd.read_parquet(s.folder.path / f"{manifest.stem}.parquet"))
+            rows = _samples(pd.read_parquet(s.folder.path / f"{manifest.stem}.parquet"), s.spec)
             columns = {str(name): TYPES.get(kind.kind, "sc:Text") for name, kind in rows.dtypes.items()}
             table = pa.Table.from_pandas(rows, preserve_index=False)
             writer = writer or pq.ParquetWriter(parts[TABLE], table.schema, compression="zstd")
@@ -65,9 +66,13 @@ def _write_table(s: Summary) -> dict[str, str]:
     return columns
 
 
-def _samples(candidates: pd.DataFrame) -> pd.DataFrame:
+def _samples(candidates: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     """Returns the samples of a shard's table, with the group that a split must not cut and without the columns of the verdict."""
     rows = candidates[candidates.accepted].drop(columns=["accepted", "reason"])
+    # Shards of before decisions could be held have no tolerances; in a run that goes on, all tables must be alike.
+    for name, tolerance in spec.levels.items():
+        if f"tolerance_{name}" not in rows:
+            rows[f"tolerance_{name}"] = float(tolerance)
     # Without a type, pandas would take the groups of no samples at all for numbers.
     rows.insert(1, "group", pd.Series([key_of(int(seed)) for seed in rows.seed], rows.index, rows.key.dtype))
     return rows
@@ -92,21 +97,33 @@ def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[st
         "license": "other",
         "version": "1.0.0",
         "distribution": [*_files(tars, image), _file(TABLE, "application/x-parquet", table_sha256)],
-        "recordSet": [_table_records(columns), _sample_records(columns)],
+        "recordSet": [_table_records(columns, s.spec), _sample_records(columns)],
     }
 
 
-def _table_records(columns: dict[str, str]) -> dict[str, Any]:
+def _table_records(columns: dict[str, str], spec: Spec) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": "table",
         "name": "table",
         "key": {"@id": "table/key"},
         "field": [
-            _field("table", name, kind, {"fileObject": {"@id": TABLE}, "extract": {"column": name}})
+            _field("table", name, kind, {"fileObject": {"@id": TABLE}, "extract": {"column": name}}) | _meaning(name, spec)
             for name, kind in columns.items()
         ],
     }
+
+
+def _meaning(column: str, spec: Spec) -> dict[str, str]:
+    """Returns the description of a column of figures; none of another one."""
+    what, _, name = column.partition("_")
+    if what in ("drift", "tolerance") and name in spec.decisions:
+        meanings = {"drift": "the probability that the label lost", "tolerance": "the probability that the label may lose"}
+        return {"description": f"{name}: {meanings[what]}, as a decision is held"}
+    if name not in spec.held and name not in spec.varied:
+        return {}
+    kinds = {"drift": "the drift", "tolerance": "the largest drift allowed", "effect": "the effect"}
+    return {"description": f"{name}: {kinds[what]}, in spreads"} if what in kinds else {}
 
 
 def _sample_records(columns: dict[str, str]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
     """Returns a run's most telling figures, each with its meaning."""
     t = s.totals
     figures = [
-        (f"{t.share:.0%}", f"accepted of {t.candidates:,} candidates"),
+        (f"{t.share:.0%}", f"accepted of {t.candidates:,} candidates" + (f", at most {s.spec.keep} a seed" if s.spec.keep else "")),
         (f"{t.samples:,}", "samples, seeds' own images included"),
         (f"{t.shards:,}", f"shards, {t.bytes / 1e6:,.1f} MB"),
         (number(s.equivalents, ".0f"), "forward passes or equivalents per accepted variant"),
@@ -72,10 +72,9 @@ def _charts(s: Summary) -> list[Chart]:
     for a in s.attributes:
         histograms = [a.by_waypoint[w] for w in waypoints]
         band = Band(*([h.quantile(q) for h in histograms] for q in (0.1, 0.5, 0.9)))
-        what, bound = ("drift", "tolerance") if a.role == "held" else ("effect", "minimum")
-        note = f"{what} in spreads, by waypoint" if a.bound is not None else "probability that the label lost, by waypoint"
-        limit = None if a.bound is None else Limit(a.bound, bound)
-        charts.append(along_waypoints(a.role, a.name, note, f"{what} of {a.name} by waypoint", band, limit))
+        # A decision's tolerance differs from seed to seed.
+        limit = None if a.bound is None else Limit(a.bound, "tolerance" if a.role == "held" else "minimum")
+        charts.append(along_waypoints(a.role, a.name, f"{a.figures}, by waypoint", f"{a.name}: {a.figures}, by waypoint", band, limit))
     shares = [s.accepted_by_waypoint[w] / s.tried_by_waypoint[w] if s.tried_by_waypoint[w] else math.nan for w in waypoints]
     band = Band(shares, shares, shares)
     charts.append(along_waypoints("share", "accepted share", "by waypoint", "accepted share by waypoint", band, largest=1.0))
@@ -87,5 +86,6 @@ def _verdicts(s: Summary) -> list[Bar]:
     rows = [("accepted", s.totals.accepted, "met every tolerance and minimum" + (", and the judge agrees" if s.judged else ""))]
     for reason, count in s.totals.rejected.most_common():
         kind, _, name = reason.partition(":")
-        rows.append((reason, count, f"{name + ' ' if name else ''}{REASONS[kind]}"))
+        meaning = "lost more of the label's probability than it may" if name in s.spec.decisions else REASONS[kind]
+        rows.append((reason, count, f"{name + ' ' if name else ''}{meaning}"))
     return bars(rows)

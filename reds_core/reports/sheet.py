@@ -6,7 +6,7 @@ import base64
 import contextlib
 import io
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,26 +130,32 @@ def contact_sheet(s: Summary) -> ContactSheet:
     for block in blocks(s, MOST_SEEDS):
         if block.files and not width:
             width = Image.open(io.BytesIO(next(iter(block.files.values()))[1])).width
-        cards.append(_card(block))
+        cards.append(_card(block, s.spec.decisions))
     return ContactSheet(cards, s.spec.trajectory.waypoints, width < SMALL)
 
 
-def _card(block: SeedBlock) -> SeedCard:
+def _card(block: SeedBlock, decisions: Collection[str]) -> SeedCard:
     own, rows = block.own, []
     if own.accepted:
         for (direction, sign), candidates in block.rows.groupby(["direction", "sign"], sort=False):
             name = f"d{direction} {'+' if int(str(sign)) > 0 else MINUS}"
-            rows.append(Row(name, [_cell(block, row) for row in candidates.to_dict("records")]))
+            rows.append(Row(name, [_cell(block, row, decisions) for row in candidates.to_dict("records")]))
     title, data_url = f"seed {own.seed}", _data_url(block, own.key) if own.accepted else ""
-    cell = Cell(title, short(own.reason), data_url)
+    cell = Cell(title, short(own.reason, decisions), data_url)
     accepted = int(block.rows.accepted.sum())
     return SeedCard(own.seed, own.label_name, cell, accepted, len(block.rows), rows, dropped=not own.accepted)
 
 
-def _cell(block: SeedBlock, row: Mapping[Hashable, Any]) -> Cell:
-    reason = short(row["reason"])
-    measured = {str(k): v for k, v in row.items() if str(k).startswith(("drift_", "effect_")) and not math.isnan(v)}
-    figures = "".join(f", {k.replace('_', ' ', 1)} {v:.3f}" for k, v in measured.items())
+def _cell(block: SeedBlock, row: Mapping[Hashable, Any], decisions: Collection[str]) -> Cell:
+    reason, figures = short(row["reason"], decisions), ""
+    for column, value in row.items():
+        what, _, name = str(column).partition("_")
+        if what not in ("drift", "effect") or math.isnan(value):
+            continue
+        if what == "drift" and name in decisions:
+            figures += f", {name} lost {value:.3f} in probability (at most {row[f'tolerance_{name}']:.3f})"
+        else:
+            figures += f", {what} {name} {value:.3f}"
     title = f"waypoint {row['waypoint']}: {reason or 'accepted'}{figures}"
     return Cell(title, reason, _data_url(block, row["key"]) if row["accepted"] else "")
 
@@ -159,11 +165,11 @@ def _data_url(block: SeedBlock, key: str) -> str:
     return f"data:{MEDIA_TYPES[extension]};base64,{base64.b64encode(content).decode()}"
 
 
-def short(reason: str) -> str:
-    """Returns a reason in a word or two, to fit a cell."""
+def short(reason: str, decisions: Collection[str]) -> str:
+    """Returns a reason in a word or two, to fit a cell; `decisions` are the held attributes of which only the decision is held."""
     kind, _, name = reason.partition(":")
     if name:
-        return f"{name} {'moved' if kind == 'held' else 'same'}"
+        return f"{name} {'same' if kind == 'varied' else 'doubtful' if name in decisions else 'moved'}"
     return SHORT.get(reason, reason)
 
 

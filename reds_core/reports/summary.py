@@ -28,17 +28,18 @@ BINS = 800  # up to 4 spreads; larger values count in the last bin
 
 
 class Histogram:
-    """Counts of values >= 0 by bin, and the largest value."""
+    """Counts of values >= 0 by bin, and the largest value. Zeros have a bin of their own: most decisions lose nothing at all."""
 
     def __init__(self) -> None:
-        self.counts = np.zeros(BINS, np.int64)
+        self.counts = np.zeros(1 + BINS, np.int64)
         self.largest = 0.0
 
     def add(self, values: np.ndarray) -> None:
         """Adds values, (n,), except those that are NaN."""
         values = values[np.isfinite(values)]
         if len(values):
-            self.counts += np.bincount(np.minimum(values / BIN, BINS - 1).astype(np.int64), minlength=BINS)
+            bins = 1 + np.minimum(values / BIN, BINS - 1).astype(np.int64)
+            self.counts += np.bincount(np.where(values == 0, 0, bins), minlength=1 + BINS)
             self.largest = max(self.largest, float(values.max()))
 
     def quantile(self, q: float) -> float:
@@ -47,7 +48,7 @@ class Histogram:
         if not total:
             return float("nan")
         at = int(np.searchsorted(self.counts.cumsum(), q * total))
-        return min((min(at, BINS - 1) + 0.5) * BIN, self.largest)
+        return min((min(at, BINS) - 0.5) * BIN, self.largest) if at else 0.0
 
 
 @dataclass
@@ -61,6 +62,13 @@ class Attribute:
     spread: float = float("nan")
     accepted: Histogram = field(default_factory=Histogram)
     by_waypoint: dict[int, Histogram] = field(default_factory=lambda: defaultdict(Histogram))  # of all measured candidates
+
+    @property
+    def figures(self) -> str:
+        """What its drifts or effects are, in words."""
+        if self.bound is None:
+            return "probability that the label lost"
+        return f"{'drift' if self.role == 'held' else 'effect'} in spreads"
 
 
 @dataclass

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlcroissant
+import pandas as pd
 import pytest
 from etils import epath
 from mlcroissant._src.operation_graph.operations import extract
 
 from reds_core.reports.croissant import NAME, TABLE
 from reds_core.reports.page import write_report
+from reds_core.runs.manifest import read_manifests
 from reds_core.runs.samples import read_samples
+from reds_core.storage.folder import hash_of
+from reds_core.storage.local import LocalFolder
 from reds_core.storage.places import folder_at
 from tests.reports.test_page import other_judge, run
 
@@ -81,3 +86,35 @@ def test_a_shard_without_samples_is_in_no_ones_way(tmp_path: Path) -> None:
     folder = run(tmp_path, seeds={"first": 0, "count": 8}, judge=other_judge(tmp_path))
     counts = [len(list(read_samples(tar))) for tar in sorted(folder.glob("*.tar"))]
     assert counts[0] == 0 and sum(counts) == len(read(folder)) > 0
+
+
+def test_figures_say_their_units(tmp_path: Path) -> None:
+    described = {}
+    for name, changes in (("level", {}), ("decision", {"held": {"class": {"decision": 0.6}}})):
+        folder = run(tmp_path / name, **changes)
+        write_report(folder_at(folder))
+        assert not mlcroissant.Dataset(jsonld=str(folder / NAME)).metadata.issues.errors
+        table = json.loads((folder / NAME).read_text())["recordSet"][0]
+        described[name] = {field["name"]: field["description"] for field in table["field"] if "description" in field}
+        for key, record in read(folder).items():
+            assert 0 <= record["drift_class"] <= record["tolerance_class"] and key.startswith("s")
+    effect = {"effect_look": "look: the effect, in spreads"}
+    assert described["level"] == effect | {
+        "drift_class": "class: the drift, in spreads",
+        "tolerance_class": "class: the largest drift allowed, in spreads",
+    }
+    assert described["decision"] == effect | {
+        "drift_class": "class: the probability that the label lost, as a decision is held",
+        "tolerance_class": "class: the probability that the label may lose, as a decision is held",
+    }
+
+
+def test_a_run_goes_on_from_shards_whose_tables_had_no_tolerances(tmp_path: Path) -> None:
+    folder = run(tmp_path)
+    table = folder / "shard-00000.parquet"
+    pd.read_parquet(table).drop(columns=["tolerance_class"]).to_parquet(table, index=False)
+    manifest = next(m for m in read_manifests(LocalFolder(folder)) if m.index == 0)
+    changed = replace(manifest, parquet_sha256=hash_of(table)).sealed()
+    (folder / "shard-00000.json").write_text(changed.to_json())
+    write_report(folder_at(folder))
+    assert set(pd.read_parquet(folder / TABLE).tolerance_class) == {0.2}

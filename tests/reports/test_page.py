@@ -181,3 +181,42 @@ def test_a_report_that_cannot_be_written_says_what_helps(tmp_path: Path, name: s
     with pytest.raises(OutputError, match="make it writable, or a copy of it") as raised:
         write_report(folder_at(folder))
     assert raised.value.parameter == ""
+
+
+DECIDED = {"held": {"class": {"decision": 0.6}}, "trajectory": {"directions": 2, "waypoints": 3, "step": 0.3}}
+
+
+def test_a_decision_is_shown_in_probabilities(tmp_path: Path) -> None:
+    folder = run(tmp_path, **DECIDED, keep=3)
+    html, card = text(folder), (folder / "README.md").read_text()
+    words = " ".join(html.split())
+    assert "class held to its decision, with a probability of at least 0.6 (or the seed's own, if that is lower); look" in words
+    assert "<td>probability lost</td>" in html and "probability\N{NO-BREAK SPACE}≥\N{NO-BREAK SPACE}0.6" in html
+    assert "probability that the label lost, by waypoint" in html and ">tolerance<" not in html
+    assert re.search(r'accepted, class lost 0\.\d{3} in probability \(at most 0\.\d{3}\), effect look \d\.\d{3}"', html)
+    assert "0.6 spreads" not in html and "drift class" not in html
+    assert "| class | held | probability >= 0.6 |" in card and "may lose nothing" in card
+
+
+def test_how_many_are_kept_is_said(tmp_path: Path) -> None:
+    folder = run(tmp_path / "kept", **DECIDED, keep=3)
+    html, card = text(folder), " ".join((folder / "README.md").read_text().split())
+    assert "candidates, at most 3 a seed" in html and "nearer to the others than those that are kept" in html
+    assert re.search(r"accepted, at most 3 of each seed: those that lie farthest apart\. An independent judge", card)
+    plain = run(tmp_path / "all", **DECIDED)
+    assert "at most 3" not in text(plain) + (plain / "README.md").read_text()
+
+
+def test_a_lost_decision_has_words_of_its_own(tmp_path: Path) -> None:
+    """Straight lines lose what they do not look at."""
+    folder = run(tmp_path, **{**DECIDED, "trajectory": {"method": "linear", "directions": 2, "waypoints": 3, "step": 0.5}})
+    html = text(folder)
+    assert "held:class" in html and "class lost more of the label's probability than it may" in html
+    assert ">class doubtful</i>" in html and "class moved" not in html and "tolerance allows" not in html
+
+
+def test_most_zeros_make_a_median_of_zero() -> None:
+    h = Histogram()
+    h.add(np.array([0.0] * 6 + [0.04] * 4))
+    assert (h.quantile(0.1), h.quantile(0.5), h.quantile(0.6)) == (0.0, 0.0, 0.0)
+    assert h.quantile(0.7) == pytest.approx(0.04, abs=0.005) and h.largest == 0.04
