@@ -74,7 +74,9 @@ def _charts(s: Summary) -> list[Chart]:
         band = Band(*([h.quantile(q) for h in histograms] for q in (0.1, 0.5, 0.9)))
         # A decision's tolerance differs from seed to seed.
         limit = None if a.bound is None else Limit(a.bound, "tolerance" if a.role == "held" else "minimum")
-        charts.append(along_waypoints(a.role, a.name, f"{a.figures}, by waypoint", f"{a.name}: {a.figures}, by waypoint", band, limit))
+        charts.append(
+            along_waypoints(a.role, a.name, f"{a.figures}, by waypoint", f"{a.name}: {a.figures}, by waypoint", band, limit)
+        )
     shares = [s.accepted_by_waypoint[w] / s.tried_by_waypoint[w] if s.tried_by_waypoint[w] else math.nan for w in waypoints]
     band = Band(shares, shares, shares)
     charts.append(along_waypoints("share", "accepted share", "by waypoint", "accepted share by waypoint", band, largest=1.0))

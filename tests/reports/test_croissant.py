@@ -89,8 +89,8 @@ def test_a_shard_without_samples_is_in_no_ones_way(tmp_path: Path) -> None:
 
 def test_figures_say_their_units(tmp_path: Path) -> None:
     described = {}
-    for name, changes in (("level", {}), ("decision", {"held": {"class": {"decision": 0.6}}})):
-        folder = run(tmp_path / name, **changes)
+    for name, limit in (("level", 0.2), ("decision", {"decision": 0.6})):
+        folder = run(tmp_path / name, held={"class": limit})
         write_report(folder_at(folder))
         assert not mlcroissant.Dataset(jsonld=str(folder / NAME)).metadata.issues.errors
         table = json.loads((folder / NAME).read_text())["recordSet"][0]
