@@ -212,7 +212,7 @@ def test_a_lost_decision_has_words_of_its_own(tmp_path: Path) -> None:
     """Random straight lines lose it."""
     folder = run(tmp_path, **{**DECIDED, "trajectory": {"method": "linear", "directions_by": "rand", "step": 0.4}})
     html = text(folder)
-    assert "held:class" in html and "class lost more of the label's probability than it may" in html
+    assert "held:class" in html and "class lost more of the label&#39;s probability than it may" in html
     assert ">class doubtful</i>" in html and "class moved" not in html and "tolerance allows" not in html
 
 
