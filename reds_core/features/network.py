@@ -21,7 +21,7 @@ from reds_core.types import Feature, Features, Images
 
 
 class Classifier(NetworkInput):
-    """The raw class scores of an image network. Its decision can also be the label."""
+    """The raw class scores of an image network. Its decision can be the label, and be held alone."""
 
     kind: Literal["classifier"]
     names: tuple[str, ...] | None = Field(

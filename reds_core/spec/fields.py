@@ -142,6 +142,9 @@ def _goals(value: Any) -> Any:
     return {k: v if isinstance(v, Mapping | Goal) else {"minimum": v} for k, v in value.items()}
 
 
+Goals = Annotated[dict[str, Positive | Goal], Field(min_length=1)]  # as they may be written
+
+
 class Spec(Config):
     """An augmentation job: a generator, its seeds, what must hold, what must vary, and how both are checked."""
 
@@ -154,11 +157,13 @@ class Spec(Config):
         "`condition` (the class given to the generator), or `none`."
     )
     held: Annotated[dict[str, Limit], Field(min_length=1)] = Field(
+        examples=[{"class": 0.05}, {"class": {"decision": 0.9}}],
         description="What must not change, by attribute. A number holds it at the seed's level: the largest drift allowed, in "
-        "spreads. `{decision: 0.9}` holds a classifier's decision alone: the label's least probability."
+        "spreads. `{decision: 0.9}` holds a classifier's decision alone: the label's least probability.",
     )
-    varied: Annotated[dict[str, Goal], Field(min_length=1), BeforeValidator(_goals)] = Field(
-        description="The smallest effect wanted of each varied attribute, in spreads."
+    varied: Annotated[dict[str, Goal], Field(min_length=1), BeforeValidator(_goals, json_schema_input_type=Goals)] = Field(
+        examples=[{"look": 0.2}, {"look": {"minimum": 0.2, "weight": 2}}],
+        description="The smallest effect wanted of each varied attribute, in spreads.",
     )
     trajectory: Trajectory = Field(description="How trajectories move through latent space.")
     judge: Judge | None = Field(None, description="An independent classifier that checks each variant's label; no check if absent.")

@@ -34,7 +34,7 @@ UNITS = {
     "lowpass": "pixels", "highpass": "pixels", "low": "cycles per pixel", "high": "cycles per pixel", "channels": "channels",
     "input_range": "pixel values", "input_size": "pixels", "mean": "pixel values", "std": "pixel values", "points": "indices",
     "confidence": "the network's", "box": "fractions of the image", "erode": "pixels", "minimum": "spreads",
-    "held": "spreads",
+    "held": "spreads, or a probability", "varied": "spreads",
     "weight": "a ratio", "duplicates": "spreads", "directions": "directions", "waypoints": "waypoints", "step": "latent spreads",
     "beta": "a share", "beta_varied": "a share", "tau": "a ratio", "tangent_size": "components",
     "decision": "a probability", "keep": "variants of a seed",
@@ -207,6 +207,7 @@ def page() -> str:
                 "the seed's own image), or `none`.",
                 "`held` gives each held attribute its limit, in one of two forms: a number holds it at the seed's level, and is "
                 "the largest drift allowed, in spreads; `{decision: 0.9}` holds the decision of a classifier, and nothing else. "
+                "The class held is the sample's label if the classifier knows it, else its own decision on the seed's image. "
                 "See [a level, or a decision](method.md#a-level-or-a-decision). `varied` gives each varied attribute the smallest "
                 "effect wanted; `look: 0.2` is short for `look: {minimum: 0.2}`. An attribute may be in neither.",
             ),
