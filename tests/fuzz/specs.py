@@ -188,7 +188,9 @@ def retyped(draw: Random, tree: Any) -> None:
     where, key = draw.choice(places(tree))
     old = where[key]
     text = str(old)[:99]
-    where[key] = draw.choice(([old], [old, old], {"kind": old}, {"minimum": old}, text, bool(old), None, len(text), len(text) / 7))
+    where[key] = draw.choice(
+        ([old], [old, old], {"kind": old}, {"minimum": old}, {"decision": old}, text, bool(old), None, len(text), len(text) / 7)
+    )
 
 
 TREES: dict[str, Callable[[Random, Any], None]] = {

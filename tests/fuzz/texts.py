@@ -21,14 +21,16 @@ attributes:
   class:
     {kind: classifier, model: {kind: timm, architecture: resnet18, path: c.pth, options: {act: relu}}, names: [x, y],
      mean: [0], std: [1]}
+  sort: {kind: classifier, model: {kind: exported, path: s.pt2}}
   points: {kind: landmarks, target: "m.n:points", options: {threshold: 0.5}, points: [0, 3]}
   hue: {kind: callable, target: "m:hue", options: {deep: {er: [1, 2.5, yes, "1e5"]}}}
   part: {kind: segmentation, model: {kind: factory, target: "m:s"}, classes: [1]}
   seen: {kind: pixels, region: {mask: mask.png, sha256: "%s"}, highpass: 1.5, gray: true}
 label: class
-held: {class: 1e-1, points: 1, part: 0.5}
+held: {class: 1e-1, sort: {decision: 0.9}, points: 1, part: 0.5}
 varied: {hue: {minimum: 0.1, weight: 2}, seen: 0.3}
 trajectory: {method: local, directions_by: rayleigh, beta: {class: 0.9}, tau: 1.0e-4, jacobian: reverse}
+keep: 3
 judge:
   {model: {kind: torchvision, architecture: resnet50, path: j.pth, options: {x: [1, null]}}, channels: 3,
    mean: [0, 0, 0], std: [1, 1, 1]}
@@ -187,7 +189,8 @@ TEXTS: dict[str, Callable[[Random, str], bytes]] = {
 # Overrides
 
 KEYS = (
-    "name", "held.class", "held", "varied.look", "varied.look.minimum", "generator", "generator.path", "generator.options",
+    "name", "held.class", "held", "held.class.decision", "held.sort.decision", "held.sort", "keep",
+    "varied.look", "varied.look.minimum", "generator", "generator.path", "generator.options",
     "generator.options.a.b",
     "seeds.count", "seeds.classes", "trajectory.step", "judge", "judge.model.path", "attributes.class", "attributes.hue.options",
     "label", "shards.image",
