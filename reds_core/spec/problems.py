@@ -39,7 +39,7 @@ def shape_mistake(error: Any, raw: Any) -> str:
     elif error["type"] in ("finite_number", "literal_error", "union_tag_invalid") or "type" in error["type"]:
         value = repr(error["input"])
         what += f", not {value if len(value) <= 60 else value[:57] + '...'}"
-    if keys[0] == "held" and error["type"] in ("float_type", "missing") and keys[2:] in ([], ["decision"]):
+    if keys[:1] == ["held"] and error["type"] in ("float_type", "missing") and keys[2:] in ([], ["decision"]):
         what += f"; {LIMIT_FORMS if error['type'] == 'missing' or len(keys) == 2 else 'give a probability'}"
     return f"{where}: {what}"
 
