@@ -143,8 +143,8 @@ def show_settings(spec: Spec, found: Sequence[Setting]) -> None:
     for s in found:
         changes = escape("\n".join(s.changes)) or "(as it is)"
         values = [_figure(s.effects[name], ".2f") for name in spec.varied]
-        agreed = f"{s.agreed:.1%}" if s.agreed == s.agreed else "-"
-        table.add_row(changes, f"{s.reached:.0%}", f"{s.accepted:.0%}", *values, agreed, _figure(s.equivalents, ".1f"))
+        shares = f"{s.reached:.0%}", f"{s.accepted:.0%}"
+        table.add_row(changes, *shares, *values, _figure(s.agreed, ".1%"), _figure(s.equivalents, ".1f"))
     console.print(table)
     console.print("Effect: median of the accepted, in spreads. Cost: forward equivalents of each. Label kept: before any filter.")
     best = recommended(found)

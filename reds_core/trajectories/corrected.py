@@ -30,7 +30,7 @@ from torch import Tensor
 from reds_core.trajectories.held import Held, Residual, Residuals
 from reds_core.trajectories.pool import ROUNDING, Pool, correct, pool_of, predict
 from reds_core.trajectories.trajectory import SHORTEST_PROJECTION, Trajectories
-from reds_core.trajectories.updates import learn, missed, pull, refresh, worth
+from reds_core.trajectories.updates import learn, missed, of_levels, pull, refresh, worth
 from reds_core.types import Flags, Reason
 
 ENOUGH = 0.75  # of a tolerance: what an image loses when it is rounded to 8 bits must still fit
@@ -126,7 +126,7 @@ class _Found:
 
 def _cotangents(pool: Pool, held: Held, r: Residual, at: slice) -> Residual:
     """Returns for some trials the combination of J's rows that turned out to be furthest off there."""
-    return torch.nn.functional.normalize(missed(pool, r, held, at), dim=1)
+    return torch.nn.functional.normalize(of_levels(missed(pool, r, at), held), dim=1)
 
 
 def _take(pool: Pool, residuals: Residuals, held: Held, step: float) -> tuple[list[_Outcome], float]:
@@ -144,20 +144,21 @@ def _take(pool: Pool, residuals: Residuals, held: Held, step: float) -> tuple[li
     far = worst > torch.where(predicted, FAR, pool.worst)
     failed = ~arrived & (~finite | far | (pool.corrections >= MOST_CORRECTIONS))
     going = ~arrived & ~failed
-    off = missed(pool, r, held)
-    worthwhile = worth(off) & (arrived | going)
-    learn(pool, r, finite)
-    pull(pool, off, residuals.products, worthwhile, held)
+    off = missed(pool, r)
+    mended = of_levels(off, held)
+    worthwhile = worth(mended) & (arrived | going)
+    learn(pool, off, finite)
+    pull(pool, mended, residuals.products, worthwhile, held)
     correct(pool, r, worst, going, held)
     on_border, stuck = _arrive(pool, r, arrived, held, step)
     short = _shorten(pool, failed, finite & predicted, step)
     renewed = failed & (pool.size < step * RENEW_BELOW) & ~pool.fresh & (pool.refreshes < MOST_REFRESHES)
     short = short & ~renewed
-    refresh(pool, renewed, held, step)
+    refresh(pool, renewed, held)
     pool.fresh = pool.fresh & ~arrived | renewed
     lost, beyond = _turn(pool, arrived | renewed, held)
     doubted = lost & ~pool.fresh & (pool.refreshes < MOST_REFRESHES)
-    refresh(pool, doubted, held, step)
+    refresh(pool, doubted, held)
     pool.fresh = pool.fresh | doubted
     lost, beyond = (torch.where(doubted, again, was) for again, was in zip(_turn(pool, doubted, held), (lost, beyond), strict=True))
     predict(pool, arrived | failed, held)

@@ -13,8 +13,6 @@ Schlenkrich, Griewank and Walther 2010.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -25,14 +23,18 @@ from reds_core.types import Flags, Rows
 WORTH = 0.3  # tolerances: an evaluation that J foretold better than that is not worth a product
 
 
-def missed(pool: Pool, r: Residual, held: Held, at: slice = slice(None)) -> Residual:
-    """Returns what J had not foretold of the residuals of some trials; of levels alone.
+def missed(pool: Pool, r: Residual, at: slice = slice(None)) -> Residual:
+    """Returns what J had not foretold of the residuals of some trials."""
+    move = (pool.trial[at] - pool.last[at])[:, :, None]
+    return r - pool.last_r[at] - (pool.jacobian[at] @ move).squeeze(2)
+
+
+def of_levels(missed: Residual, held: Held) -> Residual:
+    """Returns the part that products may mend.
 
     The row of a decision is the slope of one number. Products at every sub-step would cost more than they give.
     """
-    move = (pool.trial[at] - pool.last[at])[:, :, None]
-    off = r - pool.last_r[at] - (pool.jacobian[at] @ move).squeeze(2)
-    return torch.cat([off[:, : held.levels], torch.zeros_like(off[:, held.levels :])], 1)
+    return torch.cat([missed[:, : held.levels], torch.zeros_like(missed[:, held.levels :])], 1)
 
 
 def worth(missed: Residual) -> Flags:
@@ -41,12 +43,11 @@ def worth(missed: Residual) -> Flags:
     return worth
 
 
-def learn(pool: Pool, r: Residual, finite: Flags) -> None:
-    """Updates every Jacobian by the secant from the last point to this one."""
+def learn(pool: Pool, missed: Residual, finite: Flags) -> None:
+    """Updates every Jacobian by the secant from the last point to this one, of which it had not foretold `missed`."""
     move = pool.trial - pool.last
     length = move.square().sum(1)
     usable = finite & (length > 0)
-    missed = r - pool.last_r - (pool.jacobian @ move[:, :, None]).squeeze(2)
     update = missed[:, :, None] * (move / torch.where(usable, length, 1.0)[:, None])[:, None, :]
     pool.jacobian = pool.jacobian + torch.where(usable[:, None, None], update, 0.0)
 
@@ -65,31 +66,31 @@ def pull(pool: Pool, missed: Residual, products: Points | None, which: Flags, he
     pool.jacobian[rows] += torch.where(torch.isfinite(off).all(1)[:, None, None], unit[:, :, None] * off[:, None, :], 0.0)
 
 
-def refresh(pool: Pool, which: Flags, held: Held, step: float) -> None:
+def refresh(pool: Pool, which: Flags, held: Held) -> None:
     """Measures J anew at the base of those that are marked.
 
     What is held by products gets its rows one by one; the rest is measured along the directions that are held. What J does in other
-    directions matters to no correction, and along the trajectory it has just been learnt. They try again with at most half the
-    distance between waypoints.
+    directions matters to no correction, and along the trajectory it has just been learnt.
     """
     rows = which.nonzero().squeeze(1)
     if not len(rows):
         return
     pool.refreshes = pool.refreshes + which
-    measure(pool, rows, held.exact, held)
+    _by_products(pool, rows, held)
     if len(held.exact) < pool.base_j.shape[1]:
         _by_differences(pool, rows, held)
 
 
-def measure(pool: Pool, rows: Rows, exact: Sequence[int], held: Held) -> None:
-    """Measures some rows of J at bases by products."""
-    if held.pull is None or not len(exact) or not len(rows):
+def _by_products(pool: Pool, rows: Rows, held: Held) -> None:
+    """Measures the rows of J that are few enough at bases, by a product each."""
+    exact = list(held.exact)
+    if held.pull is None or not exact:
         return
-    each = torch.eye(pool.base_j.shape[1], dtype=pool.base_j.dtype, device=rows.device)[list(exact)]
+    each = torch.eye(pool.base_j.shape[1], dtype=pool.base_j.dtype, device=rows.device)[exact]
     found = held.pull(pool.base[rows], pool.index[rows], each.expand(len(rows), -1, -1))
-    before = pool.base_j[rows][:, list(exact)]
+    before = pool.base_j[rows][:, exact]
     known = torch.isfinite(found).all(2, keepdim=True)
-    pool.base_j[rows[:, None], torch.tensor(list(exact), device=rows.device)] = torch.where(known, found, before)
+    pool.base_j[rows[:, None], torch.tensor(exact, device=rows.device)] = torch.where(known, found, before)
 
 
 def _by_differences(pool: Pool, rows: Rows, held: Held) -> None:
