@@ -66,7 +66,8 @@ def augment(
         allow_code: whether code that the spec names may run.
         fresh: removes what an earlier run of the spec made.
         grow: makes the next `seeds.count` seeds if all before are finished, so that every run adds new ones.
-        least_accepted: the share of candidates below which the run counts as failed; its shards are kept.
+        least_accepted: the share of candidates, or of those that `keep` can keep, below which the run counts as failed; its
+            shards are kept.
         split: shards of a child run, in a deployment whose workers share a run; None makes all of them here.
 
     Returns:
@@ -95,7 +96,7 @@ def augment(
             "Run again to make them" + ("" if report.is_completed() else f". No report was written: {report.message}")
         )
     summed: Totals = report.result()
-    _check_accepted(summed, least_accepted, folder)
+    _check_accepted(summed, least_accepted * loaded.most_accepted, folder)
     return {**summed.as_dict(), "folder": str(folder), "now": made}
 
 

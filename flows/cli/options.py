@@ -26,7 +26,10 @@ Grow = Annotated[
     typer.Option("--grow", metavar="", help="Make the next seeds.count seeds once all before are finished: new data every time."),
 ]
 LeastAccepted = Annotated[
-    float, typer.Option(metavar="SHARE", min=0, max=1, help="Fail if a smaller share of candidates is accepted.")
+    float,
+    typer.Option(
+        metavar="SHARE", min=0, max=1, help="Fail if a smaller share of the candidates, or of what `keep` keeps, is accepted."
+    ),
 ]
 
 # The options that cure an error, by the parameter that the error names (`reds_core.errors`).

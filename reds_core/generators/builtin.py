@@ -19,8 +19,9 @@ class BuiltinGenerator(Config):
     """A generator that ships with the package."""
 
     kind: Literal["builtin"]
-    name: Literal["fashion-mnist", "rooms"] = Field(
-        description="The generator's name; rooms is a rendered test world whose true factors are known."
+    name: Literal["fashion-mnist", "fashion-mnist-unlabelled", "rooms"] = Field(
+        description="The generator's name: one that knows ten classes, one that never saw a label, or rooms, a rendered test world "
+        "whose true factors are known."
     )
     space: Literal["z", "w"] = Field("w", description="The latent space walked; rooms has only z.")
 
@@ -61,7 +62,7 @@ def _fashion(name: str, space: Literal["z", "w"], access: Access) -> Walkable:
         raise TypeError(f"{name} is registered as a generator but built as {type(network).__name__}")
     mapping, synthesis = network.mapping, network.synthesis
     w_dim = mapping.mean.shape[1]
-    z_dim = mapping.embed.shape[1]
+    z_dim = mapping.z_dim
     layers = [*synthesis.first, *synthesis.second, *synthesis.to_image]
     affine = torch.cat([layer.affine.weight.detach() for layer in layers]) if space == "w" else None
     return Walkable(

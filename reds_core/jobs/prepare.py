@@ -139,8 +139,11 @@ def pick_device(name: str) -> torch.device:
 
 
 def default_batch(device: torch.device, shape: tuple[int, int, int]) -> int:
-    """Returns the images per evaluation: as many as keep a network's activations in a few GB, and no more than pay off."""
-    numbers, most = (2**21, 128) if device.type == "cpu" else (2**26, 1024)
+    """Returns the images per evaluation: as many as keep a network's activations in a few GB, and no more than pay off.
+
+    At 256x256, an H100 renders as many images a second in batches of 8 as in batches of 128, and fewer in batches of 341.
+    """
+    numbers, most = (2**21, 128) if device.type == "cpu" else (2**24, 1024)
     c, h, w = shape
     return max(1, min(most, numbers // (c * h * w)))
 

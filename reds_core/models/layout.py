@@ -1,7 +1,8 @@
-"""Channels last: the layout of weights in memory in which CPUs convolve fastest, for every network that works in it.
+"""Channels last: the layout of weights in memory in which networks convolve fastest, for every network that works in it.
 
-On two cores, a forward pass took 10 to 35 % less time than in torch's own layout, and a product 7 to 27 % less (eight convolutional
-networks, eager and TorchScript). On a GPU, in float32, nothing was measured, and the layout stays as it is.
+On two cores, a forward pass took 10 to 35 % less time than in torch's own layout, and a product 7 to 27 % less (eight networks of
+convolutions, eager and TorchScript). On an H100, in float32, both took 8 to 18 % less (a style-based generator of 256x256,
+in batches of 8, 32 and 128).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class BestLayout:
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self.network = network
-        self.tried = device.type != "cpu"
+        self.tried = device.type not in ("cpu", "cuda")
 
     def __call__(self, *inputs: Tensor) -> Any:
         # While a derivative is taken, a change of the weights would become part of it.
@@ -41,4 +42,7 @@ class BestLayout:
 
 
 def _lay(network: nn.Module, layout: torch.memory_format) -> None:
-    network.to(memory_format=layout)  # type: ignore[call-overload]
+    """Lays out the weights of 2-D convolutions. (`Module.to` would also try those of five axes, and fail.)"""
+    for weight in (*network.parameters(), *network.buffers()):
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=layout)

@@ -3,6 +3,7 @@
 plan         which seeds each shard holds
 manifest     a shard's manifest, and whether the shard's files match it
 samples      a candidate -> the files of a sample, and a row of the table; a tar -> its samples
+in_threads   work on many samples, in order
 verify       is a run intact? Every shard against its manifest
 publish      a finished shard -> its folder
 shards       candidates -> a shard's tar, table and manifest

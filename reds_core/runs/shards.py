@@ -26,6 +26,7 @@ import webdataset as wds
 
 from reds_core.errors import RunError
 from reds_core.jobs.job import Job
+from reds_core.runs.in_threads import in_threads
 from reds_core.runs.manifest import Manifest, names_of
 from reds_core.runs.publish import publish
 from reds_core.runs.samples import files_of, row_of
@@ -123,8 +124,8 @@ def _write_tar(path: Path, accepted: Iterable[Candidate], job: Job, run_digest: 
     with synced(path) as file:
         writer = wds.TarWriter(file, encoder=False, mtime=0)
         try:
-            for candidate in accepted:
-                writer.write({"__key__": candidate.key, **files_of(candidate, job, run_digest)})
+            for sample in in_threads(lambda c: {"__key__": c.key, **files_of(c, job, run_digest)}, accepted):
+                writer.write(sample)
             writer.close()
         except BaseException:
             # Left open, it would write again when it is collected, to a file long closed, and say so on the terminal.

@@ -17,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from reds_core.errors import OutputError, RedsError
+from reds_core.runs.in_threads import in_threads
 from reds_core.runs.manifest import Manifest, indices, read_manifest, stem
 from reds_core.runs.plan import plan
 from reds_core.runs.samples import read_samples
@@ -113,15 +114,15 @@ def tar_problems(path: Path, expected: int) -> list[str]:
     seen: set[str] = set()
     extensions: set[str] | None = None
     try:
-        for key, files in read_samples(path):
+        for key, files, found in in_threads(_examined_sample, read_samples(path)):
             if key in seen:
                 problems.append(f"the key {key} occurs twice")
             seen.add(key)
-            extensions = extensions or set(files)
-            if set(files) != extensions:
+            extensions = extensions or files
+            if files != extensions:
                 problems.append(f"{key} has the files {sorted(files)}, others have {sorted(extensions)}")
                 continue
-            problems += [f"{key}: {p}" for p in _sample_problems(files)]
+            problems += [f"{key}: {p}" for p in found]
     # tarfile raises whatever it likes on damaged headers: IndexError, RecursionError where each announces another one, ...
     except Exception as error:
         problems.append(f"cannot be read as a tar: {error or type(error).__name__}")
@@ -129,6 +130,12 @@ def tar_problems(path: Path, expected: int) -> list[str]:
         problems.append(f"holds {len(seen)} samples, the manifest counts {expected}")
     # Names from a damaged header may hold bytes that are not text, or that steer a terminal.
     return [p if p.isprintable() else ascii(p)[1:-1] for p in problems]
+
+
+def _examined_sample(sample: tuple[str, dict[str, bytes]]) -> tuple[str, set[str], list[str]]:
+    """Returns a sample's key, the extensions of its files, and what is wrong with them."""
+    key, files = sample
+    return key, set(files), list(_sample_problems(files))
 
 
 def _sample_problems(files: dict[str, bytes]) -> Iterator[str]:

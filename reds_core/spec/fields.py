@@ -189,6 +189,12 @@ class Spec(Config):
         """The classifiers of which the decision is held, and the label's least probability."""
         return {name: limit.decision for name, limit in self.held.items() if isinstance(limit, Decision)}
 
+    @property
+    def most_accepted(self) -> float:
+        """The largest share of candidates that can be accepted: less than 1 where the spec keeps a few of each seed's."""
+        candidates = 2 * self.trajectory.directions * self.trajectory.waypoints
+        return 1.0 if self.keep is None else min(1.0, self.keep / candidates)
+
     def limit_of(self, name: str) -> str:
         """Returns the limit of a held or varied attribute in words."""
         if name in self.varied:

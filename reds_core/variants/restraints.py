@@ -25,7 +25,6 @@ from reds_core.variants.origins import Origins, held_measure
 
 # Differences are taken over this share of a step: far above rounding and well within curvature; further where features round.
 DIFFERENCE, ROUGH_DIFFERENCE = 0.02, 0.25
-ROWS_AT_ONCE = 8  # of a wide attribute's compression: (8, p, k) numbers
 
 # Tangent coordinates, and for each point the seed that it belongs to, as a row of `Starts.rows` -> features.
 MeasureAlong = Callable[[Float[Tensor, "n k"], Rows], list[Features]]
@@ -136,5 +135,8 @@ def _derived(starts: Starts, held: Sequence[str], varied: Sequence[str]) -> tupl
 
 def _compressed(change: Float[Tensor, "n p"], basis: Float[Tensor, "s p k"], i: Rows) -> Float[Tensor, "n k"]:
     """Returns changes in the columns of their seeds' bases."""
-    pairs = zip(change.split(ROWS_AT_ONCE), i.split(ROWS_AT_ONCE), strict=True)
-    return torch.cat([(basis[at].mT @ c[:, :, None]).squeeze(2) for c, at in pairs])
+    # Seed by seed: a product for each point would read the bases, which are large, once for each point.
+    order = i.argsort(stable=True)
+    counts = i.bincount(minlength=len(basis)).tolist()
+    products = torch.cat([c @ of_seed for c, of_seed in zip(change[order].split(counts), basis, strict=True)])
+    return products[order.argsort()]

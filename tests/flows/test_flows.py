@@ -281,3 +281,9 @@ def test_a_run_that_accepts_too_little_fails_with_a_reason_and_keeps_its_shards(
     assert state.is_failed() and "candidates were accepted, less than the 100% that is required: " in str(state.message)
     again = augment(spec=spec, out=out)
     assert again["now"] == 0 and 0 < again["accepted"] < again["candidates"]
+
+
+def test_what_keep_leaves_out_does_not_count_as_too_little(augment: Any, tmp_path: Path) -> None:
+    spec, out = str(world(tmp_path / "world")), str(tmp_path / "out")
+    result = augment(spec=spec, out=out, overrides=["keep=1"], least_accepted=0.9)
+    assert result["accepted"] / result["candidates"] < 0.9

@@ -51,3 +51,24 @@ def test_a_network_changes_its_layout_only_where_it_computes_the_same(tmp_path: 
     expected, found = (torch.autograd.grad(f(x).square().sum(), x)[0] for f in (original, laid))
     torch.testing.assert_close(found, expected)
     assert dict(loaded.named_parameters())["conv.weight"].is_contiguous(memory_format=torch.channels_last) is moves
+
+
+class FiveAxes(Plain):
+    """Convolves as published modulated convolutions do, with a weight of five axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, 4, 4, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = nn.functional.conv2d(self.conv(x), self.weight[0], padding=1)
+        return y.flatten(1)
+
+
+def test_weights_of_five_axes_stay_as_they_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    original, x = FiveAxes().requires_grad_(False), torch.randn(2, 3, 8, 8)
+    laid = BestLayout(TorchScript(kind="torchscript", path=torchscript(original, tmp_path / "n.pt")).load(CPU), CPU.device)
+    with torch.no_grad():
+        torch.testing.assert_close(laid(x), original(x))
+        torch.testing.assert_close(laid(x), original(x))

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from reds_core.models.shipped.fashion import Classifier, Generator, Judge
+from reds_core.models.shipped.fashion import Classifier, Embedding, Generator, Judge
 from reds_core.models.shipped.segmenter import Segmenter
 from reds_core.training import fashion, rooms
+from reds_core.training.embedding import contrast, train_embedding
 from reds_core.training.gan import train_gan
 from reds_core.training.images import load
-from reds_core.training.quality import density_and_coverage, kernel_distance
+from reds_core.training.quality import density_and_coverage, kernel_distance, probe
 
 COUNTS = {"train": 160, "t10k": 40}  # images, as many of each class
 
@@ -72,11 +73,35 @@ def test_the_generator_trains_and_continues_where_it_stopped(data: Path, tmp_pat
     assert bool(load_file(path)["mapping.mean"].any(1).all())  # the means that truncation moves towards
 
 
+def test_a_generator_without_labels_trains_on_images_alone(data: Path, tmp_path: Path) -> None:
+    train_gan(data, tmp_path, tmp_path / "state.pt", 32, 16, 0, 0.5, 0.0, unlabelled=True)
+    check_weights(tmp_path / "fashion-mnist-unlabelled.safetensors", Generator(0))
+
+
+def test_the_embedding_trains_and_is_written(data: Path, tmp_path: Path) -> None:
+    train_embedding(data, tmp_path, 1, 32, "cpu")
+    check_weights(tmp_path / "fashion-mnist-embedding.safetensors", Embedding())
+
+
+def test_views_of_one_image_find_each_other() -> None:
+    apart = torch.eye(6)
+    assert float(contrast(apart, apart)) < float(contrast(apart, apart.roll(1, 0)))
+
+
+def test_a_probe_finds_classes_that_a_line_parts() -> None:
+    labels = torch.arange(60) % 3
+    x = torch.eye(3)[labels] + 0.01 * torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    assert probe(x, labels, x, labels, 5, 0) == 1.0
+
+
 def test_the_figures_of_the_model_cards_are_measured(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fashion.measure(data)
-    accuracy, *by_psi, halves = capsys.readouterr().out.splitlines()
+    accuracy, *lines, halves = capsys.readouterr().out.splitlines()
     assert accuracy.startswith("test accuracy: classifier 0.") and halves.startswith("for comparison")
-    assert [line.partition(":")[0] for line in by_psi] == ["psi 0.7", "psi 1.0"]
+    probes, by_psi = lines[:3], lines[3:]
+    assert all(line.startswith("embedding, a linear probe") for line in probes)
+    names = ("fashion-mnist", "fashion-mnist-unlabelled")
+    assert [line.partition(":")[0] for line in by_psi] == [f"{n}, psi {psi}" for n in names for psi in (0.7, 1.0)]
 
 
 def test_the_segmenter_trains_and_is_written(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reds_core.models.config import Access, Config, file_sha256, frozen
-from reds_core.models.shipped.fashion import CLASS_NAMES, Classifier, Generator, Judge
+from reds_core.models.shipped.fashion import CLASS_NAMES, Classifier, Embedding, Generator, Judge
 from reds_core.models.shipped.rooms import SEGMENTS
 from reds_core.models.shipped.segmenter import Segmenter
 from reds_core.models.states import fill, read_state_dict
@@ -29,10 +30,14 @@ class Shipped:
     class_names: tuple[str, ...]
 
 
-GENERATORS = {"fashion-mnist": Shipped(Generator, CLASS_NAMES)}  # those with weights
+GENERATORS = {  # those with weights
+    "fashion-mnist": Shipped(Generator, CLASS_NAMES),
+    "fashion-mnist-unlabelled": Shipped(partial(Generator, classes=0), ()),
+}
 NETWORKS = {
     "fashion-mnist-classifier": Shipped(Classifier, CLASS_NAMES),
     "fashion-mnist-judge": Shipped(Judge, CLASS_NAMES),
+    "fashion-mnist-embedding": Shipped(Embedding, ()),
     "rooms-segmenter": Shipped(Segmenter, SEGMENTS),
 }
 
@@ -41,7 +46,9 @@ class Builtin(Config):
     """A network that ships with the package."""
 
     kind: Literal["builtin"]
-    name: Literal["fashion-mnist-classifier", "fashion-mnist-judge", "rooms-segmenter"] = Field(description="The network's name.")
+    name: Literal["fashion-mnist-classifier", "fashion-mnist-judge", "fashion-mnist-embedding", "rooms-segmenter"] = Field(
+        description="The network's name."
+    )
 
     def identity(self) -> dict[str, str]:
         return {"weights_sha256": weights_sha256(self.name)}
@@ -71,10 +78,10 @@ def load_shipped(name: str, shipped: Shipped, access: Access) -> nn.Module:
     return frozen(network, access.device)
 
 
-def save_shipped(network: nn.Module, name: str, weights: Path = WEIGHTS) -> None:
-    """Writes a network's weights where `load_shipped` finds them."""
+def save_shipped(network: nn.Module, name: str, weights: Path = WEIGHTS, dtype: torch.dtype = torch.float32) -> None:
+    """Writes a network's weights where `load_shipped` finds them; float16 halves the file, and is loaded as float32."""
     weights.mkdir(exist_ok=True)
-    tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items() if v.is_floating_point()}
+    tensors = {k: v.detach().to(dtype).contiguous().clone() for k, v in network.state_dict().items() if v.is_floating_point()}
     part = weights / f"{name}.part"
     save_file(tensors, part)
     part.chmod(0o644)

@@ -39,18 +39,24 @@ class ScaledLinear(nn.Module):
 
 
 class Mapping(nn.Module):
-    """Maps (n, z) normal latents and (n,) class indices to (n, w). `mean` is the mean w of every class."""
+    """Maps (n, z) normal latents and (n,) class indices to (n, w). `mean` is the mean w of every class.
+
+    Without classes, the indices are ignored, and there is one mean.
+    """
 
     def __init__(self, z_dim: int = 64, w_dim: int = 128, classes: int = len(CLASS_NAMES), layers: int = 4) -> None:
         super().__init__()
-        self.embed = nn.Parameter(torch.randn(classes, z_dim))
-        sizes = [2 * z_dim] + [w_dim] * layers
+        self.z_dim = z_dim
+        self.embed = nn.Parameter(torch.randn(classes, z_dim)) if classes else None
+        sizes = [z_dim * (2 if classes else 1)] + [w_dim] * layers
         self.layers = nn.ModuleList(ScaledLinear(a, b, rate=0.1) for a, b in pairwise(sizes))
         self.mean: Tensor
-        self.register_buffer("mean", torch.zeros(classes, w_dim))
+        self.register_buffer("mean", torch.zeros(max(1, classes), w_dim))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
-        x = torch.cat([unit(z), unit(self.embed[label])], 1)
+        x = unit(z)
+        if self.embed is not None:
+            x = torch.cat([x, unit(self.embed[label])], 1)
         for layer in self.layers:
             x = leaky(layer(x))
         return x
@@ -108,16 +114,36 @@ def _double(x: Tensor) -> Tensor:
 
 
 class Generator(nn.Module):
-    """Maps (n, z) and (n,) class indices to images: what is trained, saved and loaded as `fashion-mnist`."""
+    """Maps (n, z) and (n,) class indices to images: what is trained, saved and loaded as `fashion-mnist`.
 
-    def __init__(self) -> None:
+    Without classes it is `fashion-mnist-unlabelled`, which ignores the indices.
+    """
+
+    def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
         super().__init__()
-        self.mapping = Mapping()
+        self.mapping = Mapping(classes=classes)
         self.synthesis = Synthesis()
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         image: Tensor = self.synthesis(self.mapping(z, label))
         return image
+
+
+def _convolutions(widths: tuple[int, ...]) -> nn.ModuleList:
+    """Returns two smooth convolutions for every width after the first."""
+    found = nn.ModuleList()
+    for a, b in pairwise(widths):
+        found.append(nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU()))
+        found.append(nn.Sequential(nn.Conv2d(b, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU()))
+    return found
+
+
+def _pooled(convs: nn.ModuleList, x: Tensor) -> Tensor:
+    """Runs `_convolutions` on images in [0, 1], halving their size after every second one."""
+    x = x * 2 - 1
+    for k in range(0, len(convs), 2):
+        x = F.avg_pool2d(convs[k + 1](convs[k](x)), 2)
+    return x.flatten(1)
 
 
 class Classifier(nn.Module):
@@ -128,24 +154,30 @@ class Classifier(nn.Module):
 
     def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
         super().__init__()
-        widths = (1, 32, 64, 128)
-        self.convs = nn.ModuleList()
-        for a, b in pairwise(widths):
-            self.convs.append(nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU()))
-            self.convs.append(nn.Sequential(nn.Conv2d(b, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU()))
+        self.convs = _convolutions((1, 32, 64, 128))
         self.hidden = nn.Linear(128 * 16, 128)
         self.head = nn.Linear(128, classes)
 
     def embed(self, x: Tensor) -> Tensor:
         """Returns the last hidden layer, (n, 128)."""
-        x = x * 2 - 1
-        for k in range(0, len(self.convs), 2):
-            x = F.avg_pool2d(self.convs[k + 1](self.convs[k](x)), 2)
-        return F.silu(self.hidden(F.dropout(x.flatten(1), 0.3, self.training)))
+        return F.silu(self.hidden(F.dropout(_pooled(self.convs, x), 0.3, self.training)))
 
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.head(self.embed(x))
         return scores
+
+
+class Embedding(nn.Module):
+    """Maps (n, 1, 32, 32) images in [0, 1] to (n, 64) features that views of one image share; trained without labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = _convolutions((1, 24, 48, 96))
+        self.head = nn.Linear(96 * 16, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.head(_pooled(self.convs, x))
+        return features
 
 
 class _Residual(nn.Module):
