@@ -135,10 +135,10 @@ def test_a_shipped_network_is_its_file(name: str) -> None:
     stored = load_file(path)
     assert {k for k in state if not k.endswith("num_batches_tracked")} == set(stored)
     for key, value in stored.items():
-        torch.testing.assert_close(state[key], value, rtol=0, atol=0)
+        torch.testing.assert_close(state[key], value.to(state[key]), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
+@pytest.mark.parametrize("name", sorted(name for name, shipped in NETWORKS.items() if shipped.class_names))
 def test_a_shipped_network_s_embedding_is_what_its_scores_are_made_of(name: str) -> None:
     loaded = network(kind="builtin", name=name).load(SAFE)
     x = torch.rand(3, 3 if name.startswith("rooms") else 1, 32, 32)
