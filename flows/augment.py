@@ -111,7 +111,7 @@ def _made(
     # Children lock what they make; this run locks nothing.
     with opened(spec, out, wanted if split is None else range(0)) as folder:
         todo = pending(folder, spec, wanted)
-        announce("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=spec.seeds.count)
+        announce("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=spec.seeds.number)
         if split is None:
             return folder, len(todo), made_here(parameters, spec, folder, todo)
         return folder, len(todo), made_by_children(parameters, spec, folder, todo, split)

@@ -71,7 +71,7 @@ def made_by_children(parameters: Parameters, spec: Spec, folder: Folder, todo: l
         raise SpecError("split", ["only a run of a deployment has child runs; `reds deploy --split` makes one"])
     starts = sorted({k // split * split for k in todo})
     shown = ProgressArtifact(spec.name, len(starts))
-    shared = parameters.of_child(spec.seeds.count)
+    shared = parameters.of_child(spec.seeds.number)
     # Equal requests share a child; a changed file makes another one.
     key = hashlib.sha256(json.dumps([digest(spec), shared]).encode()).hexdigest()[:16]
     futures = {

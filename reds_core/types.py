@@ -41,6 +41,7 @@ REASONS = {
     "not_finite": "an image or a feature was not a finite number there",
     "turned": "the held attributes left the trajectory nowhere to go",
     "step_underflow": "no step was small enough to hold what must hold",
+    "fit": "the image could not be reconstructed: too far from it, or what is held could not be met",
     "implausible": "further out than where the generator was trained",
 }
 
@@ -94,7 +95,7 @@ class PassCounter:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One image that was tried: a seed's own (role "seed") or a waypoint of a trajectory (role "variant").
+    """One image that was tried: a seed's own (role "seed"), a waypoint of a trajectory ("variant"), or the user's ("source").
 
     `label` and `condition` are -1 where there is none. Drifts and effects are in spreads, NaN where nothing could be measured; the
     drift of a decision is the probability that its label lost, and its tolerance the most that it may lose.
@@ -103,7 +104,7 @@ class Candidate:
     """
 
     key: str
-    role: Literal["seed", "variant"]
+    role: Literal["source", "seed", "variant"]
     seed: int
     direction: int
     sign: int
@@ -120,6 +121,8 @@ class Candidate:
     judge_agrees: bool
     pixels: UInt8[np.ndarray, "h w c"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
     image: bytes = b""
+    source: str = ""  # the name of the user's image that it comes from
+    fit: float = 0.0  # the distance of that image's reconstruction, in spreads of all pixels
     latent: Float32[np.ndarray, " d"] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property

@@ -29,7 +29,7 @@ def check(
 
     loaded = checked_all(spec, set_ or [], allow_code)
     job = prepare(loaded, device, batch, allow_code)
-    tried = range(loaded.seeds.first, loaded.seeds.first + min(seeds, loaded.seeds.count))
+    tried = range(loaded.seeds.first, loaded.seeds.first + min(seeds, loaded.seeds.number))
     found = forecast(job, tried)
     show_forecast(job, found, len(plan(loaded)))
     if others:

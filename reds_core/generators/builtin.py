@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
-from reds_core.generators.latent import Walkable
+from reds_core.generators.latent import Walkable, by_rows
 from reds_core.models.config import Access, Config, frozen
 from reds_core.models.shipped import rooms
 from reds_core.models.shipped.builtin import GENERATORS, load_shipped, weights_sha256
 from reds_core.models.shipped.fashion import Generator
+from reds_core.types import Labels
 
 
 class BuiltinGenerator(Config):
@@ -23,7 +25,7 @@ class BuiltinGenerator(Config):
         description="The generator's name: one that knows ten classes, one that never saw a label, or rooms, a rendered test world "
         "whose true factors are known."
     )
-    space: Literal["z", "w"] = Field("w", description="The latent space walked; rooms has only z.")
+    space: Literal["z", "w", "w+"] = Field("w", description="The latent space walked; rooms has only z.")
 
     @model_validator(mode="before")
     @classmethod
@@ -55,7 +57,7 @@ def _rooms(access: Access) -> Walkable:
     )  # fmt: skip
 
 
-def _fashion(name: str, space: Literal["z", "w"], access: Access) -> Walkable:
+def _fashion(name: str, space: Literal["z", "w", "w+"], access: Access) -> Walkable:
     shipped = GENERATORS[name]
     network = load_shipped(name, shipped, access)
     if not isinstance(network, Generator):
@@ -64,9 +66,19 @@ def _fashion(name: str, space: Literal["z", "w"], access: Access) -> Walkable:
     w_dim = mapping.mean.shape[1]
     z_dim = mapping.z_dim
     layers = [*synthesis.first, *synthesis.second, *synthesis.to_image]
+    rows = synthesis.rows if space == "w+" else 1
     affine = torch.cat([layer.affine.weight.detach() for layer in layers]) if space == "w" else None
+    def repeated(z: Tensor, labels: Labels) -> Tensor:
+        w: Tensor = mapping(z, labels)
+        return w if rows == 1 else w[:, None].expand(-1, rows, -1)
+
+    def raw(w: Tensor, labels: Labels) -> Tensor:
+        images: Tensor = synthesis(w)
+        return images
+
     return Walkable(
-        name=name, space=space, z_dim=z_dim, dim=w_dim if space == "w" else z_dim, latent="normal",
-        class_names=shipped.class_names, output_range=(-1.0, 1.0), synthesis=lambda w, labels: synthesis(w),
-        mapping=mapping, means=dict(enumerate(mapping.mean)), style_weight=affine, device=access.device,
+        name=name, space=space, z_dim=z_dim, dim=z_dim if space == "z" else rows * w_dim, rows=rows, latent="normal",
+        class_names=shipped.class_names, output_range=(-1.0, 1.0),
+        synthesis=by_rows(raw, rows, repeat=False) if rows > 1 else raw,
+        mapping=repeated, means=dict(enumerate(mapping.mean)), style_weight=affine, device=access.device,
     )  # fmt: skip

@@ -20,7 +20,9 @@ from reds_core.directions.evaluator import Evaluator, Measure
 from reds_core.directions.jacobian import Mode
 from reds_core.errors import ModelError
 from reds_core.generators import Walkable
+from reds_core.inversion.library import Library
 from reds_core.jobs.images import as_stored
+from reds_core.sources import Sources
 from reds_core.spec.fields import Spec
 from reds_core.types import Bound, Directions, Feature, Features, Flags, Images, Labels, Latents, PassCounter, Passes, Rows
 
@@ -73,6 +75,17 @@ class Derivatives:
 
 
 @dataclass(frozen=True)
+class Own:
+    """The user's own images, and what reconstructing them needs."""
+
+    sources: Sources
+    labels: Mapping[str, int]  # by the labels' names
+    conditions: Mapping[str, int]  # the generator's classes, likewise; zeros without classes
+    library: Library  # where reconstructions start
+    pixel_spread: float
+
+
+@dataclass(frozen=True)
 class Job:
     """Networks, and what was measured with them on reference seeds: all that any number of shards needs."""
 
@@ -84,6 +97,7 @@ class Job:
     fixed: Directions | None  # fitted once for all seeds; None: chosen for each
     tangent: Basis | None  # what corrected trajectories move in; None: a basis for each seed
     passes_once: Passes
+    own: Own | None = None  # if trajectories start from the user's images
     coarse: Job | None = None  # the same for a generator of smaller images, if trajectories follow those
 
     @property

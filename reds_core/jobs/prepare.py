@@ -20,8 +20,9 @@ from reds_core.errors import ModelError, described
 from reds_core.features import Classifier
 from reds_core.generators import Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS
+from reds_core.inversion.library import library_of
 from reds_core.jobs.derivatives import derivatives_of
-from reds_core.jobs.job import Job, Networks, feature_of, in_memory
+from reds_core.jobs.job import Job, Networks, Own, feature_of, in_memory
 from reds_core.jobs.reference import (
     NOISE_IMAGES,
     bound_to,
@@ -34,6 +35,9 @@ from reds_core.jobs.reference import (
 )
 from reds_core.jobs.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
 from reds_core.models.config import Access
+from reds_core.models.shipped.builtin import Builtin, class_names
+from reds_core.sources import Sources, sources_of
+from reds_core.sources.labels import conditions, indices, label_names
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import check_files
 from reds_core.types import Directions, Feature, Features, Images, Labels, Latents, PassCounter
@@ -65,12 +69,16 @@ def load_networks(spec: Spec, access: Access, generator: Walkable, batch: int | 
     Raises:
         ModelError: it does not.
     """
-    classes = classes_of(spec.seeds, generator.class_names)
+    sources = None if spec.seeds.images is None else sources_of(spec.seeds.images, spec.seeds.classes)
+    if sources is None:
+        classes = classes_of(spec.seeds, generator.class_names)
+    else:
+        classes = sorted(set(conditions(sources.labels, generator.class_names).values())) if generator.class_names else []
     if spec.label == "condition" and not generator.class_names:
         raise ModelError("label: condition needs a generator that takes classes; declare generator.classes, or label otherwise")
     shape = check_images(generator)
     generator = generator.truncated(spec.seeds.truncation)
-    features, label_names = _load_features(spec, access, shape, generator)
+    features, label_names = _load_features(spec, access, shape, generator, sources)
     judge = spec.judge.load_network(access) if spec.judge else None
     if spec.trajectory.method != "corrected" and generator.dim > MOST_GRAM and spec.trajectory.directions_by in FROM_GRAMS:
         raise ModelError(
@@ -122,8 +130,43 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
         derivatives=derivatives,
         fixed=fixed,
         tangent=tangent,
+        own=_own(networks, stored, counter),
         passes_once=counter.total,
     )
+
+
+def _own(networks: Networks, stored: Images, counter: PassCounter) -> Own | None:
+    """Returns the user's own images, and what reconstructing them needs, if trajectories start from them.
+
+    Raises:
+        ModelError: the generator has no derivatives.
+    """
+    spec, generator = networks.spec, networks.generator
+    if spec.seeds.images is None:
+        return None
+    latents = generator.latents(latents_of(MEAN_SEEDS[:1], generator, networks.device), conditions_of([0], networks.classes, networks.device))
+    leaf = latents.detach().requires_grad_()
+    try:
+        with torch.enable_grad():
+            total = generator.images(leaf, conditions_of([0], networks.classes, networks.device)).square().sum()
+            (gradient,) = torch.autograd.grad(total, leaf)
+        problem = "" if bool(torch.isfinite(gradient).all()) and bool(gradient.any()) else "its derivatives are zero or not finite"
+    except RuntimeError as error:
+        problem = described(error)
+    if problem:
+        raise ModelError(
+            f"seeds.images: images cannot be reconstructed with the generator {generator.name}, which has no derivatives ({problem}); "
+            "start from sampled seeds, or take a network of torch operations"
+        )
+    sources = sources_of(spec.seeds.images, spec.seeds.classes)
+    names = list(networks.label_names)
+    labels = indices(sources.labels, names) if spec.label == "given" else dict.fromkeys(sources.labels, -1)
+    if labels is None:
+        raise ModelError(f"seeds.images: the labels {', '.join(sources.labels[:5])} are not among {', '.join(names[:20])}")
+    size = max(networks.image_shape[1:])
+    library = library_of(generator, networks.cloud, networks.classes, size, networks.batch, counter)
+    spread = median_distance(stored.flatten(1))
+    return Own(sources, labels, conditions(sources.labels, generator.class_names), library, spread)
 
 
 def pick_device(name: str) -> torch.device:
@@ -179,13 +222,18 @@ def _fixed(networks: Networks, counter: PassCounter) -> Directions | None:
 
 
 def _load_features(
-    spec: Spec, access: Access, shape: tuple[int, int, int], generator: Walkable
+    spec: Spec, access: Access, shape: tuple[int, int, int], generator: Walkable, sources: Sources | None
 ) -> tuple[dict[str, Feature], Sequence[str]]:
     """Loads the features that the spec uses. Also returns the names of its labels."""
     used = {*spec.held, *spec.varied} | ({spec.label} & spec.attributes.keys())
     features = {name: config.load(access, shape) for name, config in spec.attributes.items() if name in used}
     if spec.label == "condition":
         return features, generator.class_names
+    if spec.label == "given" and sources is not None:
+        known = [config.class_names() for config in spec.attributes.values() if isinstance(config, Classifier)]
+        if spec.judge is not None and isinstance(spec.judge.model, Builtin):
+            known.append(class_names(spec.judge.model.name))
+        return features, label_names(sources.labels, generator.class_names, *known)
     label = spec.attributes.get(spec.label)
     return features, label.class_names() if isinstance(label, Classifier) else ()
 

@@ -45,7 +45,7 @@ class Access:
     allow_code: bool
 
 
-def _from_base(path: Path, info: Any) -> Path:
+def absolute_path(path: Path, info: Any) -> Path:
     """Returns an absolute path. Relative ones start at the folder of the spec's file, which is the validation context's `base`."""
     # `info` is a pydantic.ValidationInfo, a protocol that cannot be checked at run time, as tests check all other types.
     base = (info.context or {}).get("base", Path.cwd())
@@ -60,7 +60,7 @@ def _from_base(path: Path, info: Any) -> Path:
 # Strict: YAML's `yes` must not become 1.0. A number may be written as an integer.
 Number = Annotated[float, Strict()]
 Count = Annotated[int, Strict()]
-File = Annotated[Path, AfterValidator(_from_base)]
+File = Annotated[Path, AfterValidator(absolute_path)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 

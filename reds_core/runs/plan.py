@@ -10,7 +10,7 @@ from reds_core.spec.fields import Spec
 
 def plan(spec: Spec) -> list[range]:
     """Returns the seeds of every shard: shard k always holds the same ones, and only the last may be short."""
-    first, end, size = spec.seeds.first, spec.seeds.first + spec.seeds.count, spec.shards.seeds
+    first, end, size = spec.seeds.first, spec.seeds.first + spec.seeds.number, spec.shards.seeds
     return [range(at, min(at + size, end)) for at in range(first, end, size)]
 
 

@@ -76,7 +76,7 @@ def grown(spec: Spec, out: Folder) -> Spec:
     longest = _longest(spec, folder)
     if folder.read("spec.yaml") is None or pending(folder, longest):
         return longest
-    return _counting(longest, longest.seeds.count + spec.seeds.count)
+    return _counting(longest, longest.seeds.number + spec.seeds.number)
 
 
 def _is_finished(folder: Folder, sizes: dict[str, int], manifest: Manifest | None, planned: range) -> bool:
@@ -104,10 +104,10 @@ def _longest(spec: Spec, folder: Folder) -> Spec:
     """Returns the spec with the largest count that the folder was ever asked for: a smaller run deletes nothing."""
     try:
         with folder.fetched("spec.yaml") as path:
-            before = load_spec(path).seeds.count
+            before = load_spec(path).seeds.number
     except (UserError, FileNotFoundError):
         before = 0  # damaged: written anew; or a new folder
-    return _counting(spec, max(spec.seeds.count, before))
+    return _counting(spec, max(spec.seeds.number, before))
 
 
 def _counting(spec: Spec, count: int) -> Spec:

@@ -38,7 +38,7 @@ def files_of(candidate: Candidate, job: Job, digest: str) -> dict[str, bytes]:
 def row_of(candidate: Candidate) -> dict[str, Any]:
     """Returns a candidate, accepted or rejected, as a row of figures."""
     names = ("key", "role", "seed", "direction", "sign", "waypoint", "accepted", "reason", "label", "label_name", "condition",
-             "judge_label", "judge_confidence", "judge_agrees")  # fmt: skip
+             "judge_label", "judge_confidence", "judge_agrees", "source", "fit")  # fmt: skip
     row = {name: getattr(candidate, name) for name in names}
     row |= {f"drift_{name}": value for name, value in candidate.drifts.items()}
     row |= {f"effect_{name}": value for name, value in candidate.effects.items()}
@@ -86,6 +86,8 @@ def _record(candidate: Candidate, job: Job, digest: str) -> dict[str, Any]:
         "sign": candidate.sign,
         "waypoint": candidate.waypoint,
         "group": key_of(candidate.seed),
+        "source": candidate.source,
+        "fit": float(candidate.fit),
         "method": spec.trajectory.method,
         "space": job.networks.generator.space,
         "truncation": float(spec.seeds.truncation),

@@ -1,7 +1,7 @@
 """The digest of a spec: 16 hex digits of everything that decides a sample's bytes, which name the run's folder.
 
 It is the start of the SHA-256 of the canonical JSON of the spec: defaults filled in, keys sorted, every file as the hash of its
-content. It holds neither where files lie nor `seeds.count`, so that a longer run of a spec extends the folder of a shorter one.
+content, and the user's own images as a hash of their bytes and labels. It holds neither where files lie nor `seeds.count`, so that a longer run of a spec extends the folder of a shorter one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reds_core.models.config import Config, file_sha256
+from reds_core.sources import sources_of
 from reds_core.spec.fields import Spec
 
 LEFT_OUT = ("sha256", "published")  # of every config: the file's own hash is in the digest, and where it comes from decides nothing
@@ -26,7 +27,12 @@ def digest(spec: Spec) -> str:
         ModelError: a file that the spec names cannot be read.
     """
     values = canonical(spec)
-    del values["seeds"]["count"]
+    seeds = values["seeds"]
+    del seeds["count"]
+    if spec.seeds.images is None:
+        del seeds["images"], seeds["resize"], seeds["fit"]
+    else:
+        seeds["images"] = sources_of(spec.seeds.images, spec.seeds.classes).identity()
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -7,14 +7,16 @@ in problems.py, and files are checked later (files.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from reds_core.features import AnyFeature, NetworkInput
 from reds_core.generators import AnyGenerator
 from reds_core.generators.latent import FIRST_REFERENCE_SEED
-from reds_core.models.config import Config, Count, Number
+from reds_core.models.config import Config, Count, Number, absolute_path
 
 BETA = 0.99  # of a held attribute that trajectory.beta does not name
 METHODS = {  # of trajectories -> what they do
@@ -28,20 +30,70 @@ Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(gt=0, le=1)]
 
 
-class Seeds(Config):
-    """The seeds to start from: consecutive integers, each of which names one latent."""
+class Fit(Config):
+    """How the user's own images are reconstructed."""
 
-    first: Annotated[Count, Field(ge=0, lt=FIRST_REFERENCE_SEED, description="The first seed.")] = 0
-    count: Annotated[Count, Field(ge=1, description="How many seeds, counting up from the first.")]
+    space: Literal["w", "w+"] | None = Field(
+        None, description="Where reconstructions lie: the space walked if absent; w keeps those in w+ where the generator was trained."
+    )
+    distance: Positive = Field(
+        0.3, description="The largest distance of a reconstruction from its image, in spreads of all pixels; farther ones yield nothing."
+    )
+    passes: Annotated[Count, Field(ge=10)] = Field(300, description="The most forward equivalents that an image may cost.")
+
+
+def _data(value: Any, info: Any) -> Any:
+    """Returns the places of the user's images as absolute paths. Relative ones start at the folder of the spec's file."""
+    # `info` is a pydantic.ValidationInfo, a protocol that cannot be checked at run time, as tests check all other types.
+    if isinstance(value, str):
+        return str(absolute_path(Path(value), info))
+    return [str(absolute_path(Path(v), info)) for v in value] if isinstance(value, list | tuple) else value
+
+
+Data = Annotated[str | Annotated[tuple[str, ...], Field(min_length=1)], BeforeValidator(_data)]
+
+
+def _default_count(known: dict[str, Any]) -> None:
+    """Raises the error for a missing field unless there are own images, which can be counted."""
+    if known.get("images") is None:
+        raise PydanticCustomError("missing", "Field required")
+
+
+class Seeds(Config):
+    """What to start from: consecutive seeds, each of which names one latent, or the user's own images."""
+
+    first: Annotated[Count, Field(ge=0, lt=FIRST_REFERENCE_SEED, description="The first seed; of own images, the first of them.")] = 0
+    images: Data | None = Field(
+        None,
+        description="The user's own labelled images: a folder with one folder a class, a table (.csv, .parquet) with the columns "
+        "`file` and `label`, or the tars of a WebDataset (a brace pattern, or a list). Trajectories then start from them.",
+    )
+    count: Annotated[Count, Field(ge=1)] | None = Field(
+        default_factory=_default_count,
+        description="How many seeds, counting up from the first. With own images, all of them if absent.",
+    )
+    resize: Literal["crop", "pad", "stretch"] = Field(
+        "crop", description="How own images are brought to the generator's shape: cut, with borders, or out of proportion."
+    )
+    fit: Fit = Field(default_factory=Fit, description="How own images are reconstructed.")
     truncation: Positive = Field(
         1.0, description="psi: 1 draws latents as the generator was trained; smaller values draw them towards the mean."
     )
     classes: Annotated[tuple[Count | str, ...], Field(min_length=1)] | None = Field(
-        None, description="Classes of a conditional generator, by name or index, taken in turn; all of them if absent."
+        None,
+        description="Classes of a conditional generator, by name or index, taken in turn; all of them if absent. With own images, "
+        "the labels to use.",
     )
 
+    @property
+    def number(self) -> int:
+        """How many seeds there are. Raises ValueError while that is not known: own images are counted when a spec is loaded."""
+        if self.count is None:
+            raise ValueError("the images of this spec have not been counted")
+        return self.count
+
     def mistakes(self) -> list[str]:
-        last = self.first + self.count - 1
+        last = self.first + (self.count or 1) - 1
         if last < FIRST_REFERENCE_SEED:
             return []
         return [f"first {self.first} and count {self.count} end at seed {last}; the last one allowed is {FIRST_REFERENCE_SEED - 1}"]
@@ -126,6 +178,12 @@ class Trajectory(Config):
 class Judge(NetworkInput):
     """A classifier that took no part in holding anything, and decides whether a variant still shows its label."""
 
+    seeds: Literal["strict", "report"] | None = Field(
+        None,
+        description="What happens to a seed whose label the judge contradicts. strict: it yields nothing (the rule for sampled seeds); "
+        "report: it is used all the same (the rule for own images, whose labels are the user's).",
+    )
+
 
 class Shards(Config):
     """How the images are stored."""
@@ -142,6 +200,13 @@ def _goals(value: Any) -> Any:
     return {k: v if isinstance(v, Mapping | Goal) else {"minimum": v} for k, v in value.items()}
 
 
+def _default_label(known: dict[str, Any]) -> str:
+    """Returns where labels come from if a spec does not say: its own images have theirs."""
+    if getattr(known.get("seeds"), "images", None) is None:
+        raise PydanticCustomError("missing", "Field required")
+    return "given"
+
+
 Goals = Annotated[dict[str, Positive | Goal], Field(min_length=1)]  # as they may be written
 
 
@@ -153,8 +218,10 @@ class Spec(Config):
     seeds: Seeds = Field(description="The seeds to start from.")
     attributes: Annotated[dict[Name, AnyFeature], Field(min_length=1)] = Field(description="What is measured, by name.")
     label: str = Field(
+        default_factory=_default_label,
         description="Where a sample's label comes from: the name of a classifier attribute (its decision on the seed's own image), "
-        "`condition` (the class given to the generator), or `none`."
+        "`condition` (the class given to the generator), `given` (by the user, with own images, where it is the default), or "
+        "`none`."
     )
     held: Annotated[dict[str, Limit], Field(min_length=1)] = Field(
         examples=[{"class": 0.05}, {"class": {"decision": 0.9}}],

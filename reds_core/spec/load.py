@@ -14,12 +14,13 @@ from pydantic import ValidationError
 
 from reds_core.errors import SpecError
 from reds_core.models.config import Config
+from reds_core.sources import sources_of
 from reds_core.spec import strict_yaml
 from reds_core.spec.fields import Spec
 from reds_core.spec.problems import field_mistakes, not_finite, reference_mistakes, shape_mistake
 
 SHORT_FORMS = {"held": (), "varied": ("minimum",)}  # whose numbers may stand for a mapping -> the field that the number is
-PATHS = ("path", "weights", "mask")  # the fields that hold one
+PATHS = ("path", "weights", "mask", "images")  # the fields that hold one
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
@@ -54,7 +55,18 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
         mistakes += [*field_mistakes(spec), *not_finite(_plain(spec))]
     if spec is None or mistakes:
         raise SpecError(str(path), list(dict.fromkeys(mistakes)))
-    return spec
+    return _counted(spec, str(path))
+
+
+def _counted(spec: Spec, where: str) -> Spec:
+    """Returns a spec whose own images are counted. What was counted once, as in a run's spec.yaml, needs no images any more."""
+    seeds = spec.seeds
+    if seeds.images is None or seeds.count is not None:
+        return spec
+    found = len(sources_of(seeds.images, seeds.classes).images)
+    if seeds.first >= found:
+        raise SpecError(where, [f"seeds.first: {seeds.first}, but there are only {found} images"])
+    return spec.model_copy(update={"seeds": seeds.model_copy(update={"count": found - seeds.first})})
 
 
 def dump(spec: Spec) -> str:
@@ -96,6 +108,8 @@ def _from_here(value: Any, key: str) -> Any:
     """Returns an override's value with its paths absolute: they are relative to the working directory, not to the spec."""
     if isinstance(value, dict):
         return {k: _from_here(v, k) for k, v in value.items()}
+    if isinstance(value, list) and key in PATHS:
+        return [_from_here(v, key) for v in value]
     return str(Path(value).absolute()) if isinstance(value, str) and key in PATHS else value
 
 

@@ -14,7 +14,7 @@ from reds_core.models.config import Config
 from reds_core.spec.digest import canonical
 from reds_core.spec.fields import Spec
 
-LABELS_BESIDE_ATTRIBUTES = ("condition", "none")
+LABELS_BESIDE_ATTRIBUTES = ("condition", "given", "none")
 LIMIT_FORMS = "give a number of spreads, or {decision: 0.9} to hold a classifier's decision"
 
 
@@ -69,10 +69,17 @@ def reference_mistakes(raw: Mapping[str, Any]) -> list[str]:
     beta = mapping("beta", mapping("trajectory"))
     mistakes += [f"trajectory.beta.{name}: not a held attribute" for name in beta if name not in held]
     label = raw.get("label")
+    own = mapping("seeds").get("images") is not None
+    if label == "given" and not own:
+        mistakes.append("label: `given` is the label of the user's own images; give them as seeds.images, or label otherwise")
+    if label == "condition" and own:
+        mistakes.append("label: own images have their labels from the user; leave `label` out, or label otherwise")
+    if own and mapping("generator").get("walk_resolution") is not None:
+        mistakes.append("seeds.images: own images cannot be walked by smaller ones; leave generator.walk_resolution out")
     if isinstance(label, str) and label not in LABELS_BESIDE_ATTRIBUTES:
         kind = mapping(label, attributes).get("kind")
         if label not in attributes:
-            mistakes.append(f"label: no attribute is named {label!r}; name a classifier attribute, `condition` or `none`")
+            mistakes.append(f"label: no attribute is named {label!r}; name a classifier attribute, `condition`, `given` or `none`")
         elif kind != "classifier":
             mistakes.append(f"label: {label!r} is of kind {kind}, which does not decide on a class; name a classifier attribute")
     shards = mapping("shards")

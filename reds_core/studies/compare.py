@@ -154,7 +154,7 @@ def compare(
         UserError: a method is unknown, the spec has too few seeds, or the first method reached too few waypoints.
     """
     _check(spec, methods)
-    seeds = range(spec.seeds.first, spec.seeds.first + spec.seeds.count)
+    seeds = range(spec.seeds.first, spec.seeds.first + spec.seeds.number)
     measured: list[Measured] = []
     aim = math.nan
     for name in dict.fromkeys(methods):
@@ -182,9 +182,9 @@ def _check(spec: Spec, methods: Sequence[str]) -> None:
     if unknown or not methods:
         what = f"unknown method {', '.join(unknown)}" if unknown else "no method to compare"
         raise UserError(f"{what}; there are: {', '.join(COMPARED)}", parameter="methods")
-    if spec.seeds.count < 2:
+    if spec.seeds.number < 2:
         raise UserError(
-            f"seeds.count: a comparison needs at least 2 seeds for its intervals, got {spec.seeds.count}; 20 or more are better"
+            f"seeds.count: a comparison needs at least 2 seeds for its intervals, got {spec.seeds.number}; 20 or more are better"
         )
 
 

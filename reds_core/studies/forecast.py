@@ -67,7 +67,7 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
     seconds = time.monotonic() - began
     variants = [c for c in candidates if c.role == "variant"]
     accepted = [c for c in candidates if c.accepted]
-    scale = job.spec.seeds.count / len(seeds)
+    scale = job.spec.seeds.number / len(seeds)
     possible = 2 * job.spec.trajectory.directions * job.spec.trajectory.waypoints
     waypoints = range(1, job.spec.trajectory.waypoints + 1)
     # A sample has four members; a tar gives each a header of 512 bytes and pads it to a multiple of as many, by 256 on average.
@@ -83,7 +83,7 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
         rejected=Counter(c.reason for c in variants if c.reason),
         as_it_is=setting_of(job, candidates, passes),
         by_waypoint=[(w, _share([c for c in variants if c.waypoint == w])) for w in waypoints],
-        seeds=job.spec.seeds.count,
+        seeds=job.spec.seeds.number,
         samples=round(len(accepted) * scale),
         equivalents=round(passes.equivalents * scale),
         seconds=seconds * scale,

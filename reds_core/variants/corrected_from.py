@@ -29,7 +29,7 @@ from reds_core.variants.restraints import Restraints, Starts, restraints_at
 def corrected_from(work: Work, origins: Origins, rows: Rows) -> FromSeeds:
     """Returns corrected trajectories of the seeds in `rows`."""
     spec = work.job.spec.trajectory
-    starts = Starts(work, origins, rows, _tangent(work, origins, rows))
+    starts = Starts(work, origins, rows, tangent_of(work, origins, rows))
     restraints = restraints_at(starts)
     found = _directions(starts, restraints)
     owned, first = both_ways(found, spec.directions)
@@ -38,14 +38,14 @@ def corrected_from(work: Work, origins: Origins, rows: Rows) -> FromSeeds:
     seeds = torch.tensor([i for i, _, _ in owned], dtype=torch.long, device=work.job.device)
     numbers = [k for _, k, _ in owned]
     slopes = _own_slopes(varied_gram(work.job.spec, restraints.varied), seeds, numbers, first) if restraints.varied else None
-    held = _held(starts, restraints, seeds, slopes)
+    held = held_along(starts, restraints, seeds, slopes)
     trajectories = corrected(first, restraints.start[seeds], restraints.jacobian[seeds], held, work.job.step, spec.waypoints)
     latents = torch.stack([starts.tangent.latents(trajectories.latents[:, j], seeds) for j in range(spec.waypoints)], 1)
     owners = [(int(rows[i]), k, sign) for i, k, sign in owned]
     return FromSeeds(owners, replace(trajectories, latents=latents), found.reasons)
 
 
-def _tangent(work: Work, origins: Origins, rows: Rows) -> Tangent:
+def tangent_of(work: Work, origins: Origins, rows: Rows) -> Tangent:
     """Returns the coordinates of the seeds in `rows`."""
     job, networks, latents = work.job, work.job.networks, origins.latents[rows]
     basis = job.tangent
@@ -98,7 +98,7 @@ def _columns(starts: Starts, restraints: Restraints) -> tuple[Columns, Counts]:
     return columns_by(job.spec, [moves], restraints.varied, [max(job.spec.beta(name) for name in job.spec.held)])
 
 
-def _held(starts: Starts, restraints: Restraints, seeds: Rows, slopes: Grams | None) -> Held:
+def held_along(starts: Starts, restraints: Restraints, seeds: Rows, slopes: Grams | None) -> Held:
     """Returns what is held along trajectories from `seeds`, rows of the starts, one for each trajectory."""
     job, tangent, networks, origins = starts.work.job, starts.tangent, starts.work.job.networks, starts.origins
 
@@ -125,7 +125,7 @@ def _held(starts: Starts, restraints: Restraints, seeds: Rows, slopes: Grams | N
     def pull(y: Points, index: Rows, cotangents: Float64[Tensor, "n q m"]) -> Float64[Tensor, "n q k"]:
         return evaluator.pulled(y.to(tangent.origin.dtype), index, cotangents).double()
 
-    by_products = [job.derivatives.reverse and job.derivatives.modes[name] == "reverse" for name in restraints.names]
+    by_products = [job.derivatives.reverse and job.derivatives.modes.get(name) == "reverse" for name in restraints.names]
     exact = [few for few, size in zip(by_products, restraints.sizes, strict=True) for _ in range(size)]
     return Held(
         residual=residual,

@@ -15,6 +15,7 @@ from reds_core.jobs.job import Job, Work, features_of, measure_of
 from reds_core.jobs.seeds import conditions_of, latents_of, random_directions
 from reds_core.types import Bound, Columns, Features, Images, Labels, Latents, Reason, Rows
 from reds_core.variants.limits import Limit, limits_of
+from reds_core.variants.photos import Photos
 from reds_core.variants.verdicts import Classified, classify
 
 
@@ -34,6 +35,9 @@ class Origins:
     judged: Classified | None
     expected: Sequence[int]  # what the judge must say of their variants: the label, or without one what it says of the seed
     reasons: Sequence[Reason]  # why no trajectory may start from it, or ""
+    photos: Photos | None = None  # the user's own images, of which the latents are reconstructions
+    of_photos: Classified | None = None  # what the judge says of those
+    fits: Sequence[float] = ()  # how far these are from their images, in spreads of all pixels
 
 
 def origins_of(work: Work, seeds: Sequence[int]) -> Origins:

@@ -80,17 +80,20 @@ class Restraints:
         ]).amax(0)  # fmt: skip
 
 
-def restraints_at(starts: Starts) -> Restraints:
-    """Measures what is held at the seeds, and how it and what varies react there."""
+def restraints_at(starts: Starts, varied: Sequence[str] | None = None) -> Restraints:
+    """Measures what is held at the seeds, and how it and what varies react there; `varied` as `directions_by` asks if None."""
     job, tangent, rows = starts.work.job, starts.tangent, starts.rows
-    held, varied = [*job.spec.levels, *job.spec.decisions], looked_at(job.spec)[1]
+    held = [*job.spec.levels, *job.spec.decisions]
+    varied = looked_at(job.spec)[1] if varied is None else varied
     k = tangent.basis.shape[2]
     measured, jacobians, grams = _derived(starts, held, varied)
     reasons = unusable([*(gram(j) for j in jacobians), *grams], held, varied)
     bad = torch.tensor([bool(r) for r in reasons], device=job.device)[:, None, None]
     limits = [starts.origins.limits[name] for name in held]
-    # Unrounded, unlike the image as stored that a verdict compares with: trajectories start where r is 0.
-    limits = [limit.started(rows, m) for m, limit in zip(measured, limits, strict=True)]
+    # Unrounded, unlike the image as stored that a verdict compares with: trajectories start where r is 0. What belongs to the
+    # user's own images stays as it is there.
+    if starts.origins.photos is None:
+        limits = [limit.started(rows, m) for m, limit in zip(measured, limits, strict=True)]
     compress: list[Jacobians | None] = []
     parts, start = [], []
     for m, jacobian, limit in zip(measured, jacobians, limits, strict=True):
@@ -102,7 +105,7 @@ def restraints_at(starts: Starts) -> Restraints:
         if j.shape[1] > k:
             q, j = torch.linalg.qr(j)
             basis = q.to(tangent.origin.dtype)
-            r = torch.zeros_like(j[:, :, 0])
+            r = (q.mT @ r[:, :, None]).squeeze(2)
         compress.append(basis)
         parts.append(j)
         start.append(r)
@@ -122,8 +125,8 @@ def _derived(starts: Starts, held: Sequence[str], varied: Sequence[str]) -> tupl
     measured: dict[str, Features] = {}
     jacobians: dict[str, Jacobians] = {}
     grams: dict[str, Grams] = {}
-    for mode in dict.fromkeys(job.derivatives.modes[name] for name in (*held, *varied)):
-        first, second = ([name for name in names if job.derivatives.modes[name] == mode] for names in (held, varied))
+    for mode in dict.fromkeys(job.derivatives.modes.get(name, "differences") for name in (*held, *varied)):
+        first, second = ([name for name in names if job.derivatives.modes.get(name, "differences") == mode] for names in (held, varied))
         evaluator = starts.work.evaluator(starts.along(first, second))
         points, rows = tangent.origin.new_zeros(n, k), torch.arange(n, device=job.device)
         found = features_jacobians_and_grams(evaluator, points, rows, derive_by(mode, one_sided(h)), kept=len(first))

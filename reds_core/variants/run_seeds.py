@@ -26,6 +26,8 @@ from reds_core.spec.fields import Spec
 from reds_core.trajectories.trajectory import FromSeeds
 from reds_core.types import Candidate, Features, Levels, PassCounter, Passes, Reason, key_of, name_of
 from reds_core.variants.origins import Origins, origins_of
+from reds_core.variants.own_images import origins_from
+from reds_core.variants.photos import Photos, photos_of
 from reds_core.variants.trajectories_from import trajectories_from
 from reds_core.variants.verdicts import Classified, Measured, classify, distances, verdicts
 
@@ -58,7 +60,12 @@ def run_seeds(job: Job, seeds: Sequence[int]) -> tuple[list[Candidate], Passes]:
     Lossless images are not encoded yet: that needs no network, and is left to whoever writes them.
     """
     work = Work(job, PassCounter())
-    origins = origins_of(work, seeds)
+    return _run(work, origins_of(work, seeds) if job.own is None else origins_from(work, list(seeds), photos_of(job, seeds)))
+
+
+def _run(work: Work, origins: Origins) -> tuple[list[Candidate], Passes]:
+    """Returns the candidates of measured seeds, as `run_seeds` does."""
+    job, seeds = work.job, origins.seeds
     shard = _Shard(work, origins, trajectories_from(work, origins))
     # Several seeds at a time fill a batch; their features are gone before the next ones are measured.
     most = max((len(shard.trajectories_of(s)) for s in range(len(seeds))), default=0)
@@ -105,6 +112,8 @@ def _candidates(shard: _Shard, seeds: Sequence[int]) -> list[Candidate]:
     reached = _measured(shard, places) if places else {}
     candidates = []
     for s in seeds:
+        if shard.origins.photos is not None:
+            candidates.append(_source_candidate(shard, s, shard.origins.photos))
         candidates.append(_seed_candidate(shard, s))
         candidates += _in_order(shard, s, reached)
     return candidates
@@ -198,19 +207,41 @@ def _blank(shard: _Shard, s: int) -> Candidate:
         drifts=dict.fromkeys(networks.spec.held, nan), tolerances=_tolerances(origins, s),
         effects=dict.fromkeys(networks.spec.varied, nan),
         judge_label=-1, judge_confidence=0.0, judge_agrees=networks.judge is None,
+        source=origins.photos.names[s] if origins.photos else "", fit=origins.fits[s] if origins.fits else 0.0,
     )  # fmt: skip
 
 
+def _source_candidate(shard: _Shard, s: int, photos: Photos) -> Candidate:
+    """Returns the user's own image: what its reconstruction and its variants are held to."""
+    origins, spec, reason = shard.origins, shard.work.job.spec, shard.reason(s)
+    judged = origins.of_photos
+    own = replace(
+        _blank(shard, s),
+        key=f"{key_of(origins.seeds[s])}-source",
+        role="source",
+        reason=reason if reason in ("seed_label", "not_finite", "fit") else "",
+        drifts=dict.fromkeys(spec.held, 0.0),
+        effects=dict.fromkeys(spec.varied, 0.0),
+        judge_label=judged.labels[s] if judged else -1,
+        judge_confidence=judged.confidences[s] if judged else 0.0,
+        judge_agrees=not judged or judged.agrees(origins.expected)[s],
+    )
+    if not own.accepted:
+        return own
+    latent = origins.latents[s].float().cpu().numpy()
+    return replace(own, pixels=to_bytes(photos.images[s : s + 1])[0], image=photos.encoded[s], latent=latent)
+
+
 def _seed_candidate(shard: _Shard, s: int) -> Candidate:
-    """Returns a seed's own image: drifts and effects are 0."""
+    """Returns a seed's own image: effects are 0, and drifts too unless it is the reconstruction of the user's."""
     origins, spec, reason = shard.origins, shard.work.job.spec, shard.reason(s)
     judged = origins.judged
     own = replace(
         _blank(shard, s),
         key=key_of(origins.seeds[s]),
         role="seed",
-        reason=reason if reason in ("seed_label", "not_finite") else "",
-        drifts=dict.fromkeys(spec.held, 0.0),
+        reason=reason if reason in ("seed_label", "not_finite", "fit") else "",
+        drifts={n: origins.limits[n].drifts(origins.features[n][s : s + 1], s)[0] if origins.photos else 0.0 for n in spec.held},
         effects=dict.fromkeys(spec.varied, 0.0),
         judge_label=judged.labels[s] if judged else -1,
         judge_confidence=judged.confidences[s] if judged else 0.0,

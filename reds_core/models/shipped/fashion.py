@@ -85,11 +85,15 @@ class StyledConv(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Maps (n, w) latents to (n, 1, 32, 32) images, roughly in [-1, 1]. Each further entry of `channels` doubles the size."""
+    """Maps (n, w) latents to (n, 1, 32, 32) images, roughly in [-1, 1]. Each further entry of `channels` doubles the size.
+
+    Given (n, rows, w), the layers of a block get two rows of their own, the second for its colours too.
+    """
 
     def __init__(self, w_dim: int = 128, channels: tuple[int, ...] = (128, 128, 64, 32), colours: int = 1) -> None:
         super().__init__()
         self.colours = colours
+        self.rows = 2 * len(channels)
         self.const = nn.Parameter(torch.randn(1, channels[0], 4, 4))
         pairs = list(zip((channels[0], *channels), channels, strict=False))
         self.first = nn.ModuleList(StyledConv(w_dim, a, b) for a, b in pairs)
@@ -97,15 +101,16 @@ class Synthesis(nn.Module):
         self.to_image = nn.ModuleList(StyledConv(w_dim, b, colours, kernel=1, demodulate=False) for _, b in pairs)
 
     def forward(self, w: Tensor) -> Tensor:
+        rows = (w[:, None].expand(-1, self.rows, -1) if w.ndim == 2 else w).unbind(1)
         x = self.const.expand(len(w), -1, -1, -1)
         image = x.new_zeros(len(w), self.colours, 4, 4)
         for k, (first, second, to_image) in enumerate(zip(self.first, self.second, self.to_image, strict=True)):
             if k:
                 x = _double(x)
                 image = _double(image)
-            x = leaky(first(x, w))
-            x = leaky(second(x, w))
-            image = image + to_image(x, w)
+            x = leaky(first(x, rows[2 * k]))
+            x = leaky(second(x, rows[2 * k + 1]))
+            image = image + to_image(x, rows[2 * k + 1])
         return image
 
 

@@ -1,0 +1,131 @@
+"""A shard's own images -> reconstructions that trajectories start from.
+
+    fit          to the latent whose image is nearest (`reds_core.inversion.fit`)
+    level set    to where what is held is as it is in the user's image (`reds_core.variants.level_set`)
+    verdict      one that lies farther from its image than `fit.distance`, or beyond a tolerance, yields nothing: reason `fit`
+
+What is held is measured against the user's image, and what varies against the reconstruction: a trajectory has changed only that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from reds_core.inversion.fit import PASSES_A_STEP, Space, fitted
+from reds_core.jobs.job import Job, Work, features_at, features_of
+from reds_core.types import Bound, Features, Images, Labels, Latents, Reason
+from reds_core.trajectories.tangent import COTANGENTS
+from reds_core.variants.level_set import MOVES, led_to_level_set
+from reds_core.variants.limits import Decided, Level, Limit, limits_of
+from reds_core.variants.origins import Origins
+from reds_core.variants.photos import Photos
+from reds_core.variants.verdicts import classify, distances
+
+MOST_FOR_LEVEL_SET = 0.25  # of the passes
+OF_DECISION = 0.01  # the weight of what a decision has lost, beside squared spreads
+
+
+def origins_from(work: Work, seeds: list[int], photos: Photos) -> Origins:
+    """Reconstructs own images, and measures them and their reconstructions."""
+    job, networks = work.job, work.job.networks
+    everything = torch.ones(len(seeds), dtype=torch.bool, device=job.device)
+    bound = {name: f.bind(photos.images) for name, f in networks.features.items()}
+    own = features_of(networks, photos.images, everything, bound)
+    labels = _labels(job, photos, own)
+    known = None if job.spec.label == "none" else torch.tensor(labels, device=job.device)
+    limits = limits_of(job, own, known)
+    latents = _fit(work, photos, bound, limits)
+    of_photos = classify(networks.judge(photos.images)) if networks.judge else None
+    expected = [label if label >= 0 or not of_photos else of_photos.labels[s] for s, label in enumerate(labels)]
+    origins = Origins(
+        seeds, latents, photos.conditions, photos.images, photos.encoded, bound, own, limits, labels, of_photos, expected,
+        _reasons(job, photos, own, limits, None), photos, of_photos, [0.0] * len(seeds),
+    )  # fmt: skip
+    fit_for = torch.tensor([s for s, reason in enumerate(origins.reasons) if not reason], dtype=torch.long, device=job.device)
+    latents = led_to_level_set(work, origins, fit_for)
+    images, encoded, finite = work.render(latents, photos.conditions)
+    features = features_of(networks, images, finite, bound)
+    fits = distances(images.flatten(1), photos.images.flatten(1), job.own.pixel_spread) if job.own else []
+    judged = classify(networks.judge(images)) if networks.judge else None
+    made = replace(origins, latents=latents, images=images, encoded=encoded, features=features, judged=judged, fits=fits)
+    return replace(made, reasons=_reasons(job, photos, features, limits, made))
+
+
+def _labels(job: Job, photos: Photos, features: Mapping[str, Features]) -> list[int]:
+    """Returns the label of every image."""
+    if job.spec.label == "given":
+        return list(photos.labels)
+    if job.spec.label == "none":
+        return [-1] * len(photos.names)
+    return classify(features[job.spec.label]).labels
+
+
+def _reasons(
+    job: Job, photos: Photos, features: Mapping[str, Features], limits: Mapping[str, Limit], made: Origins | None
+) -> list[Reason]:
+    """Returns why an image yields nothing, or ""; before it is reconstructed, and then by its reconstruction."""
+    reasons: list[Reason] = []
+    for s, problem in enumerate(photos.problems):
+        finite = all(bool(torch.isfinite(f[s]).all()) for f in features.values())
+        reason = "fit" if problem else "" if finite else "not_finite"
+        if not reason and made is not None:
+            within = all(limits[n].drifts(features[n][s : s + 1], s)[0] <= limits[n].tolerances[s] for n in limits)
+            reason = "" if within and made.fits[s] <= job.spec.seeds.fit.distance else "fit"
+            strict = job.spec.judge is not None and job.spec.judge.seeds == "strict"
+            if not reason and strict and made.judged and not made.judged.agrees(made.expected)[s]:
+                reason = "seed_label"
+        reasons.append(reason)
+    return reasons
+
+
+def _fit(work: Work, photos: Photos, bound: Mapping[str, Bound | None], limits: Mapping[str, Limit]) -> Latents:
+    """Returns the latents whose images are nearest to the user's."""
+    job, networks, own = work.job, work.job.networks, work.job.own
+    if own is None:
+        raise ValueError("this job has no images of the user's")
+    spec = job.spec.seeds.fit
+    generator = networks.generator
+    space = Space(networks.cloud, generator.rows, apart=spec.space != "w")
+    kept = min(MOST_FOR_LEVEL_SET * spec.passes, _cost_of_level_set(job, limits))
+    steps = max(1, int(spec.passes - kept) // PASSES_A_STEP)
+    smooth = [name for name in limits if job.derivatives.modes.get(name) in ("reverse", "forward") or job.derivatives.smooth]
+    found = []
+    for at in range(0, len(photos.images), job.batch):
+        part = slice(at, min(at + job.batch, len(photos.images)))
+
+        def others(made: Images, rows: slice) -> Float[Tensor, " n"]:
+            index = torch.arange(rows.start, rows.stop, device=made.device)
+            total = made.new_zeros(len(made))
+            for name, f in zip(smooth, features_at(networks, smooth, made, bound, index), strict=True):
+                total = total + _lost(limits[name], f, index)
+            return total
+
+        images, conditions = photos.images[part], photos.conditions[part]
+        start = own.library.nearest(images, conditions)
+        found.append(fitted(images, start, conditions, generator.images, others, part, space, own.pixel_spread, steps))
+        work.counter.add(forward=steps * len(images), reverse=steps * len(images))
+    return torch.cat(found)
+
+
+def _cost_of_level_set(job: Job, limits: Mapping[str, Limit]) -> int:
+    """Returns the equivalents that leading a reconstruction to the level set takes as a rule: J twice, and moves in between."""
+    tangent = job.tangent.shape[2] if job.tangent is not None else COTANGENTS * len(limits)
+    cost = 0
+    for name, limit in limits.items():
+        rows = limit.start.shape[1] if isinstance(limit, Level) else 1
+        cost += 2 * rows + 1 if job.derivatives.modes.get(name) == "reverse" else tangent + 1
+    return 2 * (cost + MOVES)
+
+
+def _lost(limit: Limit, features: Features, index: Labels) -> Float[Tensor, " n"]:
+    """Returns what a reconstruction has lost of a held attribute, beside squared spreads."""
+    residual = limit.residual(limit.measured(features, index), index)
+    if isinstance(limit, Decided):
+        return OF_DECISION * F.softplus(residual.sum(1))
+    return residual.square().sum(1) * limit.tolerances[0] ** 2
