@@ -12,9 +12,11 @@ storage/       folders on disks and in object stores
 models/        networks from files
 generators/    latent -> image
 features/      image -> vector
+sources/       the user's own labelled images
 spec/          the YAML as frozen models, what can be wrong with it, its digest
 directions/    which way to step, from Jacobians
 trajectories/  from a seed along a direction
+inversion/     the user's own images -> latents
 jobs/          what a run computes with, measured once
 variants/      seeds -> variants and rejects, in memory
 runs/          shards and manifests, on disk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -24,14 +25,18 @@ def check(
     from flows.cli.tables import show_forecast, show_settings
     from reds_core.jobs.prepare import prepare
     from reds_core.runs.plan import plan
+    from reds_core.studies.fits import fits_of, spread_over
     from reds_core.studies.forecast import forecast
     from reds_core.studies.settings import other_settings
 
     loaded = checked_all(spec, set_ or [], allow_code)
     job = prepare(loaded, device, batch, allow_code)
-    tried = range(loaded.seeds.first, loaded.seeds.first + min(seeds, loaded.seeds.number))
+    count = min(seeds, loaded.seeds.number)
+    tried: Sequence[int] = range(loaded.seeds.first, loaded.seeds.first + count)
+    if job.own is not None:
+        tried = spread_over(loaded.seeds.first, loaded.seeds.number, count)
     found = forecast(job, tried)
-    show_forecast(job, found, len(plan(loaded)))
+    show_forecast(job, found, len(plan(loaded)), None if job.own is None else fits_of(job))
     if others:
         show_settings(loaded, [found.as_it_is, *other_settings(job, tried, found.as_it_is)])
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import numpy as np
 from pydantic import BaseModel
 from rich import box
 from rich.console import Console
@@ -22,9 +23,12 @@ from reds_core.jobs.job import Job
 from reds_core.models.imported import Description
 from reds_core.runs.totals import Run
 from reds_core.spec.fields import Spec
+from reds_core.studies.fits import Fits
 from reds_core.studies.forecast import QUANTILES, Forecast
 from reds_core.studies.settings import Setting, recommended
 
+UNREACHED = ("step_underflow", "turned", "implausible")  # why a trajectory ended before a candidate
+MOST_LISTED, MOST_SKIPPED = 10, 20  # names in a line, files that are not used
 LOUD = 0.1  # of a tolerance: noise that a user should know about
 LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.benchmarks.workers; shards for which it matters
 
@@ -40,9 +44,11 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def show_forecast(job: Job, f: Forecast, shards: int) -> None:
-    """Prints what `reds check` found."""
+def show_forecast(job: Job, f: Forecast, shards: int, fits: Fits | None = None) -> None:
+    """Prints what `reds check` found; `fits` if the run starts from own images."""
     _show_job(job)
+    if fits is not None:
+        _show_fits(job.spec, fits)
     _show_attributes(job, f)
     if job.spec.trajectory.method == "corrected":
         _show_reached(f)
@@ -58,6 +64,47 @@ def show_forecast(job: Job, f: Forecast, shards: int) -> None:
         )
     if not f.accepted:
         console.print("[bold red]Nothing was accepted of these seeds.[/bold red] Widen a tolerance, or change trajectory.step.")
+
+
+def _show_fits(spec: Spec, f: Fits) -> None:
+    """Prints how well own images can be reconstructed, the worst of them, and the files that are not used."""
+    table = _table(f"Reconstructions of {len(f.names)} of {f.images} images", "", *(f">{q:.0%} below" for q in QUANTILES))
+
+    def line(title: str, values: Sequence[float], digits: int) -> None:
+        table.add_row(title, *(f"{v:.{digits}f}" for v in np.quantile(values, QUANTILES)))
+
+    line("distance, spreads of all pixels", f.distances, 3)
+    line("PSNR, dB", f.psnr, 1)
+    for name in f.after:
+        line(f"drift of {escape(name)}, before", f.before[name], 3)
+        line(f"drift of {escape(name)}, led to the image's", f.after[name], 3)
+    console.print(table)
+    worst = sorted(zip(f.distances, f.names, strict=True), reverse=True)[:MOST_LISTED]
+    console.print("The farthest: " + ", ".join(f"{escape(name)} ({distance:.2f})" for distance, name in worst) + ".")
+    share = len(f.yield_nothing) / max(1, len(f.names))
+    console.print(
+        f"{share:.0%} yield nothing: farther than fit.distance {spec.seeds.fit.distance:g}, or a held attribute could not be met"
+        + (f" ({_few(f.yield_nothing)})." if f.yield_nothing else ".")
+    )
+    if f.contradicted:
+        what = "They yield nothing." if spec.judge and spec.judge.seeds == "strict" else "They are used all the same."
+        console.print(f"The judge contradicts the labels of {len(f.contradicted)}: {_few(f.contradicted)}. {what}")
+    if f.in_colour:
+        console.print(f"{f.in_colour} are in colour, and the generator is grey: they are taken as grey.")
+    for name, why in f.unreadable:
+        console.print(f"[bold red]{escape(name)}[/bold red]: {escape(why)}")
+    if f.skipped:
+        console.print(f"[bold]{len(f.skipped)} files are not used:[/bold]")
+        for name, why in f.skipped[:MOST_SKIPPED]:
+            console.print(f"  {escape(name)}: {escape(why)}")
+        if len(f.skipped) > MOST_SKIPPED:
+            console.print(f"  and {len(f.skipped) - MOST_SKIPPED} more")
+    console.print()
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(escape(name) for name in names[:MOST_LISTED])
+    return shown + (", ..." if len(names) > MOST_LISTED else "")
 
 
 def _show_job(job: Job) -> None:
@@ -90,14 +137,15 @@ def _show_attributes(job: Job, f: Forecast) -> None:
 
 def _show_reached(f: Forecast) -> None:
     """Prints how well corrected trajectories can hold: their drifts follow the tolerances, so what counts is how far they got."""
-    ended = {reason: f.rejected[reason] for reason in ("step_underflow", "turned", "implausible") if f.rejected[reason]}
+    if not any(f.rejected[reason] for reason in UNREACHED):
+        return
+    ended = {reason: f.rejected[reason] for reason in UNREACHED if f.rejected[reason]}
     share = sum(ended.values()) / max(1, f.tried)
     why = ", ".join(f"{reason} {count}" for reason, count in ended.items())
     held = " and ".join(f"{escape(a.name)} ({a.limit})" for a in f.attributes if a.role == "held")
     print_as = "[bold red]{}[/bold red]" if share > 0.5 else "{}"
     console.print(
-        print_as.format(f"{share:.0%} of the candidates were not reached: no step leads there that holds {held}")
-        + (f" ({why})." if ended else ".")
+        print_as.format(f"{share:.0%} of the candidates were not reached: no step leads there that holds {held}") + f" ({why})."
     )
     if share > 0.1:
         console.print("A larger tolerance, a shorter step or fewer held attributes reach more.")

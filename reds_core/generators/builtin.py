@@ -68,6 +68,7 @@ def _fashion(name: str, space: Literal["z", "w", "w+"], access: Access) -> Walka
     layers = [*synthesis.first, *synthesis.second, *synthesis.to_image]
     rows = synthesis.rows if space == "w+" else 1
     affine = torch.cat([layer.affine.weight.detach() for layer in layers]) if space == "w" else None
+
     def repeated(z: Tensor, labels: Labels) -> Tensor:
         w: Tensor = mapping(z, labels)
         return w if rows == 1 else w[:, None].expand(-1, rows, -1)

@@ -8,8 +8,8 @@ and the prior keeps the latent where the generator was trained. Beyond the radiu
 In w+, the same latent is fitted for all rows first; then each row gets coordinates of its own.
 
 Adam was chosen by measuring, in w, at 270 to 300 equivalents an image. On 48 test images of Fashion-MNIST it came to a median
-distance of 0.16 spreads, and Levenberg-Marquardt to 0.17 (64 components, a Jacobian by differences every 8 steps, secants between)
-or 0.20 (128 components); on 60 others to 0.154, and L-BFGS with a memory of 10 or 20 to 0.185 and 0.177.
+distance of 0.16 spreads, Levenberg-Marquardt to 0.17 (64 components, a Jacobian by differences every 8 steps, secants between) or
+0.20 (128 components); on 60 others Adam came to 0.154, and L-BFGS with a memory of 10 or 20 to 0.185 and 0.177.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,14 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from reds_core.directions.cloud import Cloud
-from reds_core.generators.latent import MEAN_SEEDS, Walkable
-from reds_core.jobs.seeds import conditions_of, latents_of
+from reds_core.generators.latent import Walkable
 from reds_core.types import Images, Labels, Latents, PassCounter
 
 SIDE = 16  # pixels of the small images
-SMALL_IMAGE = 64  # pixels: up to this size a sample is cheap
-SAMPLES, FEW_SAMPLES = 1024, 256
 
 
 @dataclass(frozen=True)
@@ -35,31 +30,13 @@ class Library:
         return self.latents[apart.argmin(1)]
 
 
-def library_of(generator: Walkable, cloud: Cloud, classes: Sequence[int], size: int, batch: int, counter: PassCounter) -> Library:
-    """Renders sampled latents, and the mean of every class that is used.
-
-    Args:
-        generator: what makes images from latents.
-        cloud: how sampled latents lie.
-        classes: those of the images; none for a generator without classes.
-        size: of the generator's images, the longer side in pixels.
-        batch: images per evaluation.
-        counter: of passes.
-    """
-    device, seeds = generator.device, MEAN_SEEDS[: SAMPLES if size <= SMALL_IMAGE else FEW_SAMPLES]
-    conditions = conditions_of(seeds, classes, device)
-    means = torch.tensor(list(classes) or [0], device=device)
+def library_of(generator: Walkable, latents: Latents, conditions: Labels, batch: int, counter: PassCounter) -> Library:
+    """Renders latents of the space walked, `batch` at a time, each for its class."""
     with torch.no_grad():
-        z = latents_of(seeds, generator, device)
-        parts = [generator.latents(a, b) for a, b in zip(z.split(512), conditions.split(512), strict=True)]
-        latents = torch.cat([*parts, cloud.mean(means)])
-        conditions = torch.cat([conditions, means])
-        images = [
-            small(generator.images(a, b))
-            for a, b in zip(latents.split(batch), conditions.split(batch), strict=True)
-        ]
+        pairs = zip(latents.split(batch), conditions.split(batch), strict=True)
+        images = torch.cat([small(generator.images(z, c)) for z, c in pairs])
     counter.add(forward=len(latents))
-    return Library(latents, conditions, torch.cat(images).nan_to_num(torch.inf))
+    return Library(latents, conditions, images.nan_to_num(torch.inf))
 
 
 def small(images: Images) -> Float[Tensor, "n p"]:

@@ -63,6 +63,10 @@ class Derivatives:
     smooth: bool  # whether the features have derivatives at all
     reverse: bool  # whether vector-Jacobian products may be used
 
+    def by_products(self, name: str) -> bool:
+        """Returns whether the rows of an attribute's Jacobian are measured one by one, by products."""
+        return self.reverse and self.modes.get(name) == "reverse"
+
     @property
     def in_words(self) -> str:
         """The modes, as in "reverse (class), differences (look)"; one alone if it serves all."""

@@ -43,6 +43,8 @@ from reds_core.spec.files import check_files
 from reds_core.types import Directions, Feature, Features, Images, Labels, Latents, PassCounter
 
 LATENTS_PER_CLASS = 16
+SMALL_IMAGE = 64  # pixels: up to this size a sample is cheap
+SAMPLES, FEW_SAMPLES = 1024, 256  # that reconstructions may start from
 MOST_GRAM = 2048  # latent dimensions: a Gram of that many for every trajectory still fits in memory
 
 
@@ -144,27 +146,35 @@ def _own(networks: Networks, stored: Images, counter: PassCounter) -> Own | None
     spec, generator = networks.spec, networks.generator
     if spec.seeds.images is None:
         return None
-    latents = generator.latents(latents_of(MEAN_SEEDS[:1], generator, networks.device), conditions_of([0], networks.classes, networks.device))
-    leaf = latents.detach().requires_grad_()
+    one = conditions_of([0], networks.classes, networks.device)
+    with torch.no_grad():
+        leaf = generator.latents(latents_of(MEAN_SEEDS[:1], generator, networks.device), one)
+    leaf = leaf.detach().requires_grad_()
     try:
         with torch.enable_grad():
-            total = generator.images(leaf, conditions_of([0], networks.classes, networks.device)).square().sum()
+            total = generator.images(leaf, one).square().sum()
             (gradient,) = torch.autograd.grad(total, leaf)
         problem = "" if bool(torch.isfinite(gradient).all()) and bool(gradient.any()) else "its derivatives are zero or not finite"
     except RuntimeError as error:
         problem = described(error)
     if problem:
         raise ModelError(
-            f"seeds.images: images cannot be reconstructed with the generator {generator.name}, which has no derivatives ({problem}); "
-            "start from sampled seeds, or take a network of torch operations"
+            f"seeds.images: images cannot be reconstructed with the generator {generator.name}, which has no derivatives "
+            f"({problem}); start from sampled seeds, or take a network of torch operations"
         )
     sources = sources_of(spec.seeds.images, spec.seeds.classes)
     names = list(networks.label_names)
     labels = indices(sources.labels, names) if spec.label == "given" else dict.fromkeys(sources.labels, -1)
     if labels is None:
         raise ModelError(f"seeds.images: the labels {', '.join(sources.labels[:5])} are not among {', '.join(names[:20])}")
-    size = max(networks.image_shape[1:])
-    library = library_of(generator, networks.cloud, networks.classes, size, networks.batch, counter)
+    seeds = MEAN_SEEDS[: SAMPLES if max(networks.image_shape[1:]) <= SMALL_IMAGE else FEW_SAMPLES]
+    drawn = conditions_of(seeds, networks.classes, networks.device)
+    means = torch.tensor(list(networks.classes) or [0], device=networks.device)
+    with torch.no_grad():
+        pairs = zip(latents_of(seeds, generator, networks.device).split(512), drawn.split(512), strict=True)
+        sampled = [generator.latents(z, c) for z, c in pairs]
+    starts = torch.cat([*sampled, networks.cloud.mean(means)])
+    library = library_of(generator, starts, torch.cat([drawn, means]), networks.batch, counter)
     spread = median_distance(stored.flatten(1))
     return Own(sources, labels, conditions(sources.labels, generator.class_names), library, spread)
 

@@ -69,7 +69,12 @@ def _write_table(s: Summary) -> dict[str, str]:
 def _samples(candidates: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     """Returns the samples of a shard's table, with the group that a split must not cut and without the columns of the verdict."""
     rows = candidates[candidates.accepted].drop(columns=["accepted", "reason"])
-    # Shards of before decisions could be held have no tolerances; in a run that goes on, all tables must be alike.
+    # Shards of before own images could be varied do not name them, and those of before decisions could be held have no tolerances;
+    # in a run that goes on, all tables must be alike.
+    if "source" not in rows:
+        at = list(rows.columns).index("judge_agrees") + 1
+        rows.insert(at, "source", pd.Series([""] * len(rows), rows.index, rows.key.dtype))
+        rows.insert(at + 1, "fit", 0.0)
     for name, tolerance in spec.levels.items():
         if f"tolerance_{name}" not in rows:
             rows[f"tolerance_{name}"] = float(tolerance)
@@ -92,7 +97,8 @@ def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[st
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": s.spec.name,
-        "description": f"{s.totals.accepted:,} verified variants of {s.seeds:,} generated seeds; "
+        "description": f"{s.totals.accepted:,} verified variants of {s.seeds:,} "
+        f"{'images' if s.spec.seeds.images else 'generated seeds'}; "
         "README.md beside this file says how they were made.",
         "license": "other",
         "version": "1.0.0",

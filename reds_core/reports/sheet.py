@@ -31,6 +31,7 @@ class SeedBlock:
     """What a run's folder has about a seed."""
 
     own: pd.Series  # the seed's row of the table
+    source: pd.Series | None  # that of the user's own image, of which the seed is a reconstruction
     rows: pd.DataFrame  # its candidates' rows
     files: dict[str, tuple[str, bytes]]  # its samples' images, as extension and content, by key
 
@@ -57,7 +58,9 @@ def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
                     files[group][key] = _shown(image, members[image])
         for group in sorted(groups):
             rows = table[table.key.str.startswith(group)]
-            yield SeedBlock(rows[rows.role == "seed"].iloc[0], rows[rows.role == "variant"], files[group])
+            sources = rows[rows.role == "source"]
+            source = sources.iloc[0] if len(sources) else None
+            yield SeedBlock(rows[rows.role == "seed"].iloc[0], source, rows[rows.role == "variant"], files[group])
 
 
 def _shown(extension: str, content: bytes) -> tuple[str, bytes]:
@@ -109,6 +112,8 @@ class SeedCard:
     seed: int
     label: str
     own: Cell
+    source: Cell | None  # the user's own image
+    name: str  # of the seed, or of the user's image
     accepted: int
     tried: int
     rows: list[Row]
@@ -140,10 +145,15 @@ def _card(block: SeedBlock, decisions: Collection[str]) -> SeedCard:
         for (direction, sign), candidates in block.rows.groupby(["direction", "sign"], sort=False):
             name = f"d{direction} {'+' if int(str(sign)) > 0 else MINUS}"
             rows.append(Row(name, [_cell(block, row, decisions) for row in candidates.to_dict("records")]))
-    title, data_url = f"seed {own.seed}", _data_url(block, own.key) if own.accepted else ""
-    cell = Cell(title, short(own.reason, decisions), data_url)
+    title, source, name = f"seed {own.seed}", None, f"seed {own.seed}"
+    if block.source is not None:
+        name = str(block.source.source)
+        title = f"reconstruction, {own.fit:.3f} spreads from the image"
+        photo = _data_url(block, block.source.key) if block.source.accepted else ""
+        source = Cell(f"the image {name}", short(own.reason, decisions), photo)
+    cell = Cell(title, short(own.reason, decisions), _data_url(block, own.key) if own.accepted else "")
     accepted = int(block.rows.accepted.sum())
-    return SeedCard(own.seed, own.label_name, cell, accepted, len(block.rows), rows, dropped=not own.accepted)
+    return SeedCard(own.seed, own.label_name, cell, source, name, accepted, len(block.rows), rows, dropped=not own.accepted)
 
 
 def _cell(block: SeedBlock, row: Mapping[Hashable, Any], decisions: Collection[str]) -> Cell:
@@ -174,23 +184,29 @@ def short(reason: str, decisions: Collection[str]) -> str:
 
 
 def png(s: Summary, seeds: int = 8, cells: int = 8) -> bytes:
-    """Returns one picture: a row for each seed, its own image first, then accepted variants spread over its trajectories."""
+    """Returns one picture: a row for each seed, its own image first, then accepted variants spread over its trajectories.
+
+    The user's own images come before their reconstructions.
+    """
     rows = _fullest(s, seeds, cells)
     sizes = [Image.open(io.BytesIO(f[1])).size for b in rows for f in list(b.files.values())[:1]]
     side = max((max(s) for s in sizes), default=32)
     scale = max(1, 64 // side)
     cell, gap, label, head = side * scale, 6, 92, 22
-    picture = Image.new("RGB", (label + (cells + 1) * (cell + gap) + 14, head + len(rows) * (cell + gap) + gap), "white")
+    own = 2 if any(b.source is not None for b in rows) else 1  # images before the variants
+    picture = Image.new("RGB", (label + (cells + own) * (cell + gap) + 14, head + len(rows) * (cell + gap) + gap), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
-    draw.text((label, 5), "seed", fill="#5b6675", font=font)
-    draw.text((label + cell + gap + 8, 5), "verified variants", fill="#5b6675", font=font)
+    titles = ["image", "rebuilt"] if own == 2 else ["seed"]
+    for i, title in enumerate([*titles, "verified variants"]):
+        draw.text((label + i * (cell + gap) + (8 if i == own else 0), 5), title, fill="#5b6675", font=font)
     for r, block in enumerate(rows):
         y = head + r * (cell + gap)
         draw.text((6, y + cell // 2 - 7), str(block.own.label_name or block.own.key)[:14], fill="#1c2430", font=font)
-        for i, key in enumerate([block.own.key, *_farthest_first(block, cells)]):
+        first = [block.own.key] if block.source is None else [block.source.key, block.own.key]
+        for i, key in enumerate([*first, *_farthest_first(block, cells)]):
             image = Image.open(io.BytesIO(block.files[key][1])).convert("RGB")
             image = image.resize((cell, cell), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
-            picture.paste(image, (label + i * (cell + gap) + (8 if i else 0), y))
+            picture.paste(image, (label + i * (cell + gap) + (8 if i >= own else 0), y))
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -39,8 +39,8 @@ def conditions(labels: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
     missing = [label for label in labels if indices([label], classes) is None]
     if missing:
         raise ModelError(
-            f"seeds.images: the generator has no class named {', '.join(missing[:5])}; it has {len(classes)}: {', '.join(classes[:20])}. "
-            "Rename the labels, choose some with seeds.classes, or take a generator without classes"
+            f"seeds.images: the generator has no class named {', '.join(missing[:5])}; it has {len(classes)}: "
+            f"{', '.join(classes[:20])}. Rename the labels, choose some with seeds.classes, or take a generator without classes"
         )
     found = indices(labels, classes)
     if found is None:

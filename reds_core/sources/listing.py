@@ -108,7 +108,8 @@ def sources_of(data: str | Sequence[str], classes: Sequence[str | int] | None = 
         wanted = {str(c) for c in classes}
         unknown = wanted - {s.label for s in images}
         if unknown:
-            raise ModelError(f"seeds.classes: no image has the label {_some(sorted(unknown))}; there are {_some(sorted({s.label for s in images}))}")
+            there = _some(sorted({s.label for s in images}))
+            raise ModelError(f"seeds.classes: no image has the label {_some(sorted(unknown))}; there are {there}")
         images = [s for s in images if s.label in wanted]
     if not images:
         why = f"; skipped: {_some([f'{s.name} ({s.why})' for s in skipped])}" if skipped else ""
@@ -125,7 +126,7 @@ def _found(given: Sequence[str]) -> Iterator[_Found | Skipped]:
     else:
         for pattern in given:
             for name in braceexpand.braceexpand(pattern):
-                yield from _in_tar(Path(name), few=len(given) == 1)
+                yield from _in_tar(Path(name))
 
 
 def _in_folder(folder: Path) -> Iterator[_Found | Skipped]:
@@ -166,21 +167,23 @@ def _in_table(path: Path) -> Iterator[_Found | Skipped]:
         raise ModelError(f"seeds.images: {path} cannot be read as a table: {described(error)}") from error
     missing = [c for c in ("file", "label") if c not in table]
     if missing:
-        raise ModelError(f"seeds.images: {path} has no column {' and no column '.join(missing)}; it has {_some(list(map(str, table.columns)))}")
+        there = _some(list(map(str, table.columns)))
+        raise ModelError(f"seeds.images: {path} has no column {' and no column '.join(missing)}; it has {there}")
     for file, label in sorted(zip(table["file"].astype(str), table["label"].astype(str), strict=True)):
-        there = path.parent / file
+        image = path.parent / file
         if not label.strip():
             yield Skipped(file, "has no label")
-        elif not there.is_file():
+        elif not image.is_file():
             yield Skipped(file, "there is no such file")
         else:
-            yield _Found(file, label, there)
+            yield _Found(file, label, image)
 
 
-def _in_tar(path: Path, few: bool) -> Iterator[_Found | Skipped]:
+def _in_tar(path: Path) -> Iterator[_Found | Skipped]:
     if not path.is_file():
-        where = [name for name in glob.glob(f"{path.parent}/*.tar")][:MOST_NAMED]
-        raise ModelError(f"seeds.images: there is no folder, table or tar {path}" + (f"; there are {_some(where)}" if where else ""))
+        where = sorted(glob.glob(f"{glob.escape(str(path.parent))}/*.tar"))
+        others = f"; there are {_some(where)}" if where else ""
+        raise ModelError(f"seeds.images: there is no folder, table or tar {path}{others}")
     try:
         with tarfile.open(path) as tar:
             members = [m for m in tar if m.isreg()]
@@ -259,8 +262,8 @@ def _examined(stamped: Iterable[tuple[_Found, int, int]]) -> tuple[list[Source],
             skipped.append(Skipped(source.name, f"the same image as {other.name}"))
         else:
             raise ModelError(
-                f"seeds.images: {other.name} and {source.name} are the same image with two labels, {other.label} and {source.label}; "
-                "remove the wrong one"
+                f"seeds.images: {other.name} and {source.name} are the same image with two labels, {other.label} "
+                f"and {source.label}; remove the wrong one"
             )
     return images, skipped
 

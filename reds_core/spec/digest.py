@@ -1,7 +1,8 @@
 """The digest of a spec: 16 hex digits of everything that decides a sample's bytes, which name the run's folder.
 
 It is the start of the SHA-256 of the canonical JSON of the spec: defaults filled in, keys sorted, every file as the hash of its
-content, and the user's own images as a hash of their bytes and labels. It holds neither where files lie nor `seeds.count`, so that a longer run of a spec extends the folder of a shorter one.
+content, and the user's own images as a hash of their names, bytes and labels. It holds neither where files lie nor
+`seeds.count`, so that a longer run of a spec extends the folder of a shorter one.
 """
 
 from __future__ import annotations

@@ -34,10 +34,13 @@ class Fit(Config):
     """How the user's own images are reconstructed."""
 
     space: Literal["w", "w+"] | None = Field(
-        None, description="Where reconstructions lie: the space walked if absent; w keeps those in w+ where the generator was trained."
+        None,
+        description="Where reconstructions lie: the space walked if absent; w keeps those in w+ where the generator was trained.",
     )
     distance: Positive = Field(
-        0.3, description="The largest distance of a reconstruction from its image, in spreads of all pixels; farther ones yield nothing."
+        0.3,
+        description="The largest distance of a reconstruction from its image, in spreads of all pixels. Farther ones yield "
+        "nothing.",
     )
     passes: Annotated[Count, Field(ge=10)] = Field(300, description="The most forward equivalents that an image may cost.")
 
@@ -62,7 +65,7 @@ def _default_count(known: dict[str, Any]) -> None:
 class Seeds(Config):
     """What to start from: consecutive seeds, each of which names one latent, or the user's own images."""
 
-    first: Annotated[Count, Field(ge=0, lt=FIRST_REFERENCE_SEED, description="The first seed; of own images, the first of them.")] = 0
+    first: Annotated[Count, Field(ge=0, lt=FIRST_REFERENCE_SEED)] = Field(0, description="The first seed, or the first own image.")
     images: Data | None = Field(
         None,
         description="The user's own labelled images: a folder with one folder a class, a table (.csv, .parquet) with the columns "
@@ -180,8 +183,8 @@ class Judge(NetworkInput):
 
     seeds: Literal["strict", "report"] | None = Field(
         None,
-        description="What happens to a seed whose label the judge contradicts. strict: it yields nothing (the rule for sampled seeds); "
-        "report: it is used all the same (the rule for own images, whose labels are the user's).",
+        description="What happens to a seed whose label the judge contradicts. strict: it yields nothing (the rule for sampled "
+        "seeds); report: it is used all the same (the rule for own images, whose labels are the user's).",
     )
 
 
@@ -221,7 +224,7 @@ class Spec(Config):
         default_factory=_default_label,
         description="Where a sample's label comes from: the name of a classifier attribute (its decision on the seed's own image), "
         "`condition` (the class given to the generator), `given` (by the user, with own images, where it is the default), or "
-        "`none`."
+        "`none`.",
     )
     held: Annotated[dict[str, Limit], Field(min_length=1)] = Field(
         examples=[{"class": 0.05}, {"class": {"decision": 0.9}}],

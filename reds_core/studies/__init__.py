@@ -1,5 +1,6 @@
 """What a spec or a method would do, measured on a few seeds.
 
+fits                 how well the user's own images can be reconstructed
 settings             other settings of a spec, tried on a few seeds
 forecast             what a run would accept, and what it would cost
 estimates            means with intervals over seeds

@@ -125,7 +125,7 @@ def held_along(starts: Starts, restraints: Restraints, seeds: Rows, slopes: Gram
     def pull(y: Points, index: Rows, cotangents: Float64[Tensor, "n q m"]) -> Float64[Tensor, "n q k"]:
         return evaluator.pulled(y.to(tangent.origin.dtype), index, cotangents).double()
 
-    by_products = [job.derivatives.reverse and job.derivatives.modes.get(name) == "reverse" for name in restraints.names]
+    by_products = [job.derivatives.by_products(name) for name in restraints.names]
     exact = [few for few, size in zip(by_products, restraints.sizes, strict=True) for _ in range(size)]
     return Held(
         residual=residual,

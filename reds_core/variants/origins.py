@@ -6,7 +6,7 @@ A seed that cannot be measured or judged, or whose label the judge contradicts, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -37,6 +37,7 @@ class Origins:
     reasons: Sequence[Reason]  # why no trajectory may start from it, or ""
     photos: Photos | None = None  # the user's own images, of which the latents are reconstructions
     of_photos: Classified | None = None  # what the judge says of those
+    uncorrected: Mapping[str, Sequence[float]] = field(default_factory=dict)  # drifts of the first reconstructions
     fits: Sequence[float] = ()  # how far these are from their images, in spreads of all pixels
 
 

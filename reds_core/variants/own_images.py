@@ -19,8 +19,8 @@ from torch import Tensor
 
 from reds_core.inversion.fit import PASSES_A_STEP, Space, fitted
 from reds_core.jobs.job import Job, Work, features_at, features_of
-from reds_core.types import Bound, Features, Images, Labels, Latents, Reason
 from reds_core.trajectories.tangent import COTANGENTS
+from reds_core.types import Bound, Features, Images, Labels, Latents, Reason
 from reds_core.variants.level_set import MOVES, led_to_level_set
 from reds_core.variants.limits import Decided, Level, Limit, limits_of
 from reds_core.variants.origins import Origins
@@ -43,9 +43,14 @@ def origins_from(work: Work, seeds: list[int], photos: Photos) -> Origins:
     latents = _fit(work, photos, bound, limits)
     of_photos = classify(networks.judge(photos.images)) if networks.judge else None
     expected = [label if label >= 0 or not of_photos else of_photos.labels[s] for s, label in enumerate(labels)]
+
+    def rendered(latents: Latents) -> Mapping[str, Features]:
+        images, _, finite = work.render(latents, photos.conditions)
+        return features_of(networks, images, finite, bound)
+
     origins = Origins(
         seeds, latents, photos.conditions, photos.images, photos.encoded, bound, own, limits, labels, of_photos, expected,
-        _reasons(job, photos, own, limits, None), photos, of_photos, [0.0] * len(seeds),
+        _reasons(job, photos, own, limits, None), photos, of_photos, drifts_of(limits, rendered(latents)), [0.0] * len(seeds),
     )  # fmt: skip
     fit_for = torch.tensor([s for s, reason in enumerate(origins.reasons) if not reason], dtype=torch.long, device=job.device)
     latents = led_to_level_set(work, origins, fit_for)
@@ -64,6 +69,11 @@ def _labels(job: Job, photos: Photos, features: Mapping[str, Features]) -> list[
     if job.spec.label == "none":
         return [-1] * len(photos.names)
     return classify(features[job.spec.label]).labels
+
+
+def drifts_of(limits: Mapping[str, Limit], features: Mapping[str, Features]) -> dict[str, list[float]]:
+    """Returns the drifts of reconstructions with these features, by held attribute."""
+    return {n: [limit.drifts(features[n][s : s + 1], s)[0] for s in range(len(features[n]))] for n, limit in limits.items()}
 
 
 def _reasons(
@@ -94,7 +104,7 @@ def _fit(work: Work, photos: Photos, bound: Mapping[str, Bound | None], limits: 
     space = Space(networks.cloud, generator.rows, apart=spec.space != "w")
     kept = min(MOST_FOR_LEVEL_SET * spec.passes, _cost_of_level_set(job, limits))
     steps = max(1, int(spec.passes - kept) // PASSES_A_STEP)
-    smooth = [name for name in limits if job.derivatives.modes.get(name) in ("reverse", "forward") or job.derivatives.smooth]
+    smooth = list(limits) if job.derivatives.smooth else []
     found = []
     for at in range(0, len(photos.images), job.batch):
         part = slice(at, min(at + job.batch, len(photos.images)))
@@ -119,7 +129,7 @@ def _cost_of_level_set(job: Job, limits: Mapping[str, Limit]) -> int:
     cost = 0
     for name, limit in limits.items():
         rows = limit.start.shape[1] if isinstance(limit, Level) else 1
-        cost += 2 * rows + 1 if job.derivatives.modes.get(name) == "reverse" else tangent + 1
+        cost += 2 * rows + 1 if job.derivatives.by_products(name) else tangent + 1
     return 2 * (cost + MOVES)
 
 

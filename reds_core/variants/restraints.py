@@ -126,7 +126,7 @@ def _derived(starts: Starts, held: Sequence[str], varied: Sequence[str]) -> tupl
     jacobians: dict[str, Jacobians] = {}
     grams: dict[str, Grams] = {}
     for mode in dict.fromkeys(job.derivatives.modes.get(name, "differences") for name in (*held, *varied)):
-        first, second = ([name for name in names if job.derivatives.modes.get(name, "differences") == mode] for names in (held, varied))
+        first, second = ([n for n in names if job.derivatives.modes.get(n, "differences") == mode] for names in (held, varied))
         evaluator = starts.work.evaluator(starts.along(first, second))
         points, rows = tangent.origin.new_zeros(n, k), torch.arange(n, device=job.device)
         found = features_jacobians_and_grams(evaluator, points, rows, derive_by(mode, one_sided(h)), kept=len(first))

@@ -132,7 +132,7 @@ def make(spec_path: str, overrides: Sequence[str]) -> Made:
     job = prepare(spec, allow_code=True)
     candidates: list[Candidate] = []
     passes = Passes()
-    last = spec.seeds.first + spec.seeds.count
+    last = spec.seeds.first + spec.seeds.number
     for at in range(spec.seeds.first, last, spec.shards.seeds):
         found = run_seeds(job, range(at, min(at + spec.shards.seeds, last)))
         candidates, passes = candidates + found[0], passes + found[1]

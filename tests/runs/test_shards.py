@@ -65,7 +65,8 @@ def test_every_sample_has_the_contracts_keys_in_the_same_types(spec_path: Path, 
         "schema": 1, "role": "seed", "label": 0, "label_name": "a", "condition": -1,
         "held": {"class": {"drift": 0.0, "tolerance": 0.2}}, "varied": {"look": {"effect": 0.0, "minimum": 0.05}},
         "judge": {"label": 0, "confidence": 0.75, "agrees": True},
-        "seed": 0, "direction": -1, "sign": 0, "waypoint": 0, "group": "s00000000", "method": "local", "space": "z",
+        "seed": 0, "direction": -1, "sign": 0, "waypoint": 0, "group": "s00000000",
+        "source": "", "fit": 0.0, "method": "local", "space": "z",
         "truncation": 1.0, "generator": "g", "spec": "tiny", "digest": digest(spec), "reds_version": "0.1.0",
     }  # fmt: skip
     kinds = shape_of(found[0])
@@ -157,10 +158,9 @@ def test_the_table_has_a_row_for_every_candidate(spec_path: Path, tmp_path: Path
     assert list(table["accepted"]) == [c.accepted for c in expected] and list(table["reason"]) == [c.reason for c in expected]
     np.testing.assert_array_equal(table["drift_class"], [c.drifts["class"] for c in expected])
     assert table["effect_look"].isna().sum() == 12 and table["drift_class"].dtype == table["effect_look"].dtype == np.float64
-    columns = (
-        "key role seed direction sign waypoint accepted reason label label_name condition judge_label judge_confidence judge_agrees"
-    )
-    assert list(table.columns) == [*columns.split(), "drift_class", "effect_look", "tolerance_class"]
+    columns = "key role seed direction sign waypoint accepted reason label label_name condition judge_label judge_confidence"
+    measured = ["judge_agrees", "source", "fit", "drift_class", "effect_look", "tolerance_class"]
+    assert list(table.columns) == [*columns.split(), *measured]
 
 
 def test_a_tar_says_nothing_of_when_and_where_it_was_made(spec_path: Path, tmp_path: Path) -> None:

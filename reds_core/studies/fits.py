@@ -1,0 +1,68 @@
+"""How well the user's own images can be reconstructed, and what is wrong with those that are not used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from reds_core.jobs.job import Job, Work
+from reds_core.sources import Skipped
+from reds_core.sources.pictures import has_colour
+from reds_core.types import PassCounter
+from reds_core.variants.own_images import drifts_of, origins_from
+from reds_core.variants.photos import photos_of
+
+TRIED = 32  # images, if there are so many
+
+
+@dataclass(frozen=True)
+class Fits:
+    """What some of the user's images came to. Lists have an entry for each of them."""
+
+    images: int  # that the run would use
+    names: Sequence[str]
+    distances: Sequence[float]  # of reconstructions, in spreads of all pixels
+    psnr: Sequence[float]  # dB
+    before: Mapping[str, Sequence[float]]  # drifts of the reconstruction before it is led to the image's level set, by attribute
+    after: Mapping[str, Sequence[float]]
+    tolerances: Mapping[str, Sequence[float]]
+    yield_nothing: Sequence[str]  # names
+    contradicted: Sequence[str]  # by the judge: names
+    unreadable: Sequence[tuple[str, str]]  # names, and why
+    in_colour: int  # how many of them lose their colours in a grey generator
+    skipped: Sequence[Skipped]  # of all files
+
+
+def spread_over(first: int, count: int, most: int) -> list[int]:
+    """Returns at most `most` of the numbers from `first` on, spread evenly: own images are ordered by class."""
+    chosen = min(most, count)
+    return [first + int((i + 0.5) * count / chosen) for i in range(chosen)]
+
+
+def fits_of(job: Job) -> Fits:
+    """Reconstructs some of the images of a run's data."""
+    own, spec = job.own, job.spec
+    if own is None:
+        raise ValueError("this job has no images of the user's")
+    tried = spread_over(spec.seeds.first, spec.seeds.number, TRIED)
+    photos = photos_of(job, tried)
+    origins = origins_from(Work(job, PassCounter()), tried, photos)
+    errors = (origins.images - photos.images).double().square().flatten(1).mean(1).clamp_min(1e-12)
+    agrees = origins.of_photos.agrees(origins.expected) if origins.of_photos else [True] * len(tried)
+    grey = job.networks.image_shape[0] == 1
+    return Fits(
+        images=spec.seeds.number,
+        names=photos.names,
+        distances=origins.fits,
+        psnr=(-10 * torch.log10(errors)).tolist(),
+        before=origins.uncorrected,
+        after=drifts_of(origins.limits, origins.features),
+        tolerances={n: limit.tolerances for n, limit in origins.limits.items()},
+        yield_nothing=[name for name, reason in zip(photos.names, origins.reasons, strict=True) if reason],
+        contradicted=[name for name, fine in zip(photos.names, agrees, strict=True) if not fine],
+        unreadable=[(name, why) for name, why in zip(photos.names, photos.problems, strict=True) if why],
+        in_colour=sum(grey and has_colour(own.sources.images[i].read()) for i in tried),
+        skipped=own.sources.skipped,
+    )
