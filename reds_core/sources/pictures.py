@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reds_core.errors import ModelError, described
 
@@ -23,9 +23,11 @@ def looks_like_an_image(content: bytes) -> str:
     try:
         with Image.open(io.BytesIO(content)) as picture:
             return "" if min(picture.size) else "an image without pixels"
-    # Decoders raise whatever they like for bytes that are no image.
+    except UnidentifiedImageError:
+        return "not an image"
+    # Decoders raise whatever they like for bytes that begin like an image.
     except Exception as error:
-        return f"not an image: {described(error)}".replace(f" {type(error).__name__}:", "")
+        return f"not an image: {described(error)}"
 
 
 def pixels_of(content: bytes, shape: tuple[int, int, int], resize: Resize) -> UInt8[np.ndarray, "h w c"]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from reds_core.jobs.job import Work
 from reds_core.trajectories.held import Points
-from reds_core.types import Flags, Latents, Rows
+from reds_core.types import Flags, Rows
 from reds_core.variants.corrected_from import held_along, tangent_of
 from reds_core.variants.origins import Origins
 from reds_core.variants.restraints import Starts, restraints_at
@@ -22,7 +24,7 @@ MOVES, MEASURED = 6, 3  # moves for each J, and how often J is measured
 LEAST_GAIN = 0.97  # a move that leaves more of the residual than this has not helped
 
 
-def led_to_level_set(work: Work, origins: Origins, rows: Rows) -> Latents:
+def led_to_level_set(work: Work, origins: Origins, rows: Rows) -> Float[Tensor, "m d"]:
     """Returns the latents of the origins, those in `rows` moved to where what is held is what `origins.limits` ask for."""
     latents, left = origins.latents.clone(), rows
     for _ in range(MEASURED):
