@@ -1,6 +1,6 @@
 """REDs: variants of generated images that keep what must hold and change what should vary.
 
-Public names: `load_spec`, `Spec`, `augment`, `directions`, `errors`.
+Public names: `load_spec`, `Spec`, `augment`, `Session`, `directions`, `errors`.
 
 The rooms, in the order that data flows, which is also the order of import: a room imports only rooms above it, and so does a file
 within its room, whose `__init__` lists its files in the same way.
@@ -37,10 +37,12 @@ if TYPE_CHECKING:
     from reds_core.spec.fields import Spec
     from reds_core.spec.load import load_spec
     from reds_core.variants.run_seeds import augment
+    from reds_core.variants.session import Session
 
-__all__ = ["Spec", "__version__", "augment", "directions", "errors", "load_spec"]
+__all__ = ["Session", "Spec", "__version__", "augment", "directions", "errors", "load_spec"]
 
 _HOMES = {
+    "Session": "variants.session",
     "Spec": "spec.fields",
     "load_spec": "spec.load",
     "augment": "variants.run_seeds",

@@ -5,5 +5,6 @@ images        images as stored: rounded to bytes, encoded, decoded
 job           networks, the job that is measured with them, and the work on a shard
 reference     reference images, and what is measured on them once: spreads and noise
 derivatives   how derivatives are taken, and in which tangent basis trajectories move
+own           what starting from the user's own images needs
 prepare       spec -> job
 """

@@ -20,9 +20,9 @@ from reds_core.errors import ModelError, described
 from reds_core.features import Classifier
 from reds_core.generators import Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS
-from reds_core.inversion.library import library_of
 from reds_core.jobs.derivatives import derivatives_of
-from reds_core.jobs.job import Job, Networks, Own, feature_of, in_memory
+from reds_core.jobs.job import Job, Networks, feature_of, in_memory
+from reds_core.jobs.own import own_of
 from reds_core.jobs.reference import (
     NOISE_IMAGES,
     bound_to,
@@ -37,14 +37,12 @@ from reds_core.jobs.seeds import REFERENCE_SEEDS, classes_of, conditions_of, lat
 from reds_core.models.config import Access
 from reds_core.models.shipped.builtin import Builtin, class_names
 from reds_core.sources import Sources, sources_of
-from reds_core.sources.labels import conditions, indices, label_names
+from reds_core.sources.labels import conditions, label_names
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import check_files
 from reds_core.types import Directions, Feature, Features, Images, Labels, Latents, PassCounter
 
 LATENTS_PER_CLASS = 16
-SMALL_IMAGE = 64  # pixels: up to this size a sample is cheap
-SAMPLES, FEW_SAMPLES = 1024, 256  # that reconstructions may start from
 MOST_GRAM = 2048  # latent dimensions: a Gram of that many for every trajectory still fits in memory
 
 
@@ -124,6 +122,7 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     fixed = _fixed(networks, counter)
     rows = measured_rows(networks, stored)[:2]
     derivatives, tangent = derivatives_of(networks, latents[rows], conditions[rows], stored[rows], latent_spread)
+    sources = None if spec.seeds.images is None else sources_of(spec.seeds.images, spec.seeds.classes)
     return Job(
         networks=networks,
         latent_spread=latent_spread,
@@ -132,51 +131,21 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
         derivatives=derivatives,
         fixed=fixed,
         tangent=tangent,
-        own=_own(networks, stored, counter),
+        own=None if sources is None else own_of(networks, stored, sources, counter),
         passes_once=counter.total,
     )
 
 
-def _own(networks: Networks, stored: Images, counter: PassCounter) -> Own | None:
-    """Returns the user's own images, and what reconstructing them needs, if trajectories start from them.
-
-    Raises:
-        ModelError: the generator has no derivatives.
-    """
-    spec, generator = networks.spec, networks.generator
-    if spec.seeds.images is None:
-        return None
-    one = conditions_of([0], networks.classes, networks.device)
-    with torch.no_grad():
-        leaf = generator.latents(latents_of(MEAN_SEEDS[:1], generator, networks.device), one)
-    leaf = leaf.detach().requires_grad_()
-    try:
-        with torch.enable_grad():
-            total = generator.images(leaf, one).square().sum()
-            (gradient,) = torch.autograd.grad(total, leaf)
-        problem = "" if bool(torch.isfinite(gradient).all()) and bool(gradient.any()) else "its derivatives are zero or not finite"
-    except RuntimeError as error:
-        problem = described(error)
-    if problem:
-        raise ModelError(
-            f"seeds.images: images cannot be reconstructed with the generator {generator.name}, which has no derivatives "
-            f"({problem}); start from sampled seeds, or take a network of torch operations"
-        )
-    sources = sources_of(spec.seeds.images, spec.seeds.classes)
-    names = list(networks.label_names)
-    labels = indices(sources.labels, names) if spec.label == "given" else dict.fromkeys(sources.labels, -1)
-    if labels is None:
-        raise ModelError(f"seeds.images: the labels {', '.join(sources.labels[:5])} are not among {', '.join(names[:20])}")
-    seeds = MEAN_SEEDS[: SAMPLES if max(networks.image_shape[1:]) <= SMALL_IMAGE else FEW_SAMPLES]
-    drawn = conditions_of(seeds, networks.classes, networks.device)
-    means = torch.tensor(list(networks.classes) or [0], device=networks.device)
-    with torch.no_grad():
-        pairs = zip(latents_of(seeds, generator, networks.device).split(512), drawn.split(512), strict=True)
-        sampled = [generator.latents(z, c) for z, c in pairs]
-    starts = torch.cat([*sampled, networks.cloud.mean(means)])
-    library = library_of(generator, starts, torch.cat([drawn, means]), networks.batch, counter)
-    spread = median_distance(stored.flatten(1))
-    return Own(sources, labels, conditions(sources.labels, generator.class_names), library, spread)
+def reconstructing(job: Job) -> Job:
+    """Returns a job that can also start from images in memory. Raises ModelError if the generator has no derivatives."""
+    if job.own is not None:
+        return job
+    counter, networks = PassCounter(), job.networks
+    conditions = conditions_of(REFERENCE_SEEDS, networks.classes, networks.device)
+    with torch.no_grad(), float32_as("ieee"):
+        latents = networks.generator.latents(latents_of(REFERENCE_SEEDS, networks.generator, networks.device), conditions)
+        own = own_of(networks, reference_images(networks, latents, conditions, counter), Sources([], []), counter)
+    return replace(job, own=own, passes_once=job.passes_once + counter.total)
 
 
 def pick_device(name: str) -> torch.device:

@@ -11,4 +11,5 @@ level_set           reconstructions -> where what is held is as in the user's im
 own_images          a shard's own images -> reconstructions that trajectories start from
 trajectories_from   a shard's seeds -> its trajectories, of whichever method
 run_seeds           one shard's worth of seeds -> candidates with verdicts
+session             a spec measured once, for any number of seeds or images
 """

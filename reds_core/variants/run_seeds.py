@@ -60,10 +60,10 @@ def run_seeds(job: Job, seeds: Sequence[int]) -> tuple[list[Candidate], Passes]:
     Lossless images are not encoded yet: that needs no network, and is left to whoever writes them.
     """
     work = Work(job, PassCounter())
-    return _run(work, origins_of(work, seeds) if job.own is None else origins_from(work, list(seeds), photos_of(job, seeds)))
+    return run_origins(work, origins_of(work, seeds) if job.own is None else origins_from(work, list(seeds), photos_of(job, seeds)))
 
 
-def _run(work: Work, origins: Origins) -> tuple[list[Candidate], Passes]:
+def run_origins(work: Work, origins: Origins) -> tuple[list[Candidate], Passes]:
     """Returns the candidates of measured seeds, as `run_seeds` does."""
     job, seeds = work.job, origins.seeds
     shard = _Shard(work, origins, trajectories_from(work, origins))

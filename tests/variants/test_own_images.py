@@ -70,7 +70,8 @@ def test_images_are_found_again_and_their_variants_are_held_to_them(tmp_path: Pa
 
     def scores(c: Candidate) -> torch.Tensor:
         with torch.no_grad():
-            return classifier(torch.from_numpy(c.pixels).permute(2, 0, 1)[None].float() / 255)[0]
+            found: torch.Tensor = classifier(torch.from_numpy(c.pixels).permute(2, 0, 1)[None].float() / 255)[0]
+        return found
 
     for c in (c for c in candidates if c.accepted):
         own = scores(sources[c.seed])
