@@ -26,6 +26,11 @@ def own_of(networks: Networks, stored: Images, sources: Sources, counter: PassCo
         ModelError: the generator has no derivatives, or no class of a label's name.
     """
     spec, generator = networks.spec, networks.generator
+    last = spec.seeds.first + spec.seeds.number
+    if spec.seeds.images is not None and last > len(sources.images):
+        raise ModelError(
+            f"seeds.count: images {spec.seeds.first} to {last - 1} are asked for, but there are only {len(sources.images)}"
+        )
     seeds = MEAN_SEEDS[: SAMPLES if max(networks.image_shape[1:]) <= SMALL_IMAGE else FEW_SAMPLES]
     drawn = conditions_of(seeds, networks.classes, networks.device)
     means = torch.tensor(list(networks.classes) or [0], device=networks.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from reds_core.errors import UserError
+from reds_core.errors import SpecError, UserError
 from reds_core.runs.manifest import Manifest, indices, is_intact, read_manifest
 from reds_core.runs.plan import plan
 from reds_core.spec.digest import digest
@@ -71,7 +71,13 @@ def made_meanwhile(folder: Folder, spec: Spec, index: int) -> Manifest | None:
 
 
 def grown(spec: Spec, out: Folder) -> Spec:
-    """Returns the spec with more seeds than its folder holds: the next `seeds.count` of them, once all before are finished."""
+    """Returns the spec with more seeds than its folder holds: the next `seeds.count` of them, once all before are finished.
+
+    Raises:
+        SpecError: it starts from own images, which are as many as they are.
+    """
+    if spec.seeds.images is not None:
+        raise SpecError("grow", ["new seeds are made from a generator alone; own images are as many as they are"], parameter="grow")
     folder = run_folder(spec, out)
     longest = _longest(spec, folder)
     if folder.read("spec.yaml") is None or pending(folder, longest):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from reds_core.features import AnyFeature, NetworkInput
@@ -56,10 +56,11 @@ def _data(value: Any, info: Any) -> Any:
 Data = Annotated[str | Annotated[tuple[str, ...], Field(min_length=1)], BeforeValidator(_data)]
 
 
-def _default_count(known: dict[str, Any]) -> None:
-    """Raises the error for a missing field unless there are own images, which can be counted."""
-    if known.get("images") is None:
+def _counted(value: int | None, info: Any) -> int | None:
+    """Returns how many seeds there are, None if own images have yet to be counted. Raises the error for a missing key otherwise."""
+    if value is None and info.data.get("images", "") is None:
         raise PydanticCustomError("missing", "Field required")
+    return value
 
 
 class Seeds(Config):
@@ -71,8 +72,9 @@ class Seeds(Config):
         description="The user's own labelled images: a folder with one folder a class, a table (.csv, .parquet) with the columns "
         "`file` and `label`, or the tars of a WebDataset (a brace pattern, or a list). Trajectories then start from them.",
     )
-    count: Annotated[Count, Field(ge=1)] | None = Field(
-        default_factory=_default_count,
+    count: Annotated[Annotated[Count, Field(ge=1)] | None, AfterValidator(_counted)] = Field(
+        None,
+        validate_default=True,
         description="How many seeds, counting up from the first. With own images, all of them if absent.",
     )
     resize: Literal["crop", "pad", "stretch"] = Field(
@@ -203,13 +205,6 @@ def _goals(value: Any) -> Any:
     return {k: v if isinstance(v, Mapping | Goal) else {"minimum": v} for k, v in value.items()}
 
 
-def _default_label(known: dict[str, Any]) -> str:
-    """Returns where labels come from if a spec does not say: its own images have theirs."""
-    if getattr(known.get("seeds"), "images", None) is None:
-        raise PydanticCustomError("missing", "Field required")
-    return "given"
-
-
 Goals = Annotated[dict[str, Positive | Goal], Field(min_length=1)]  # as they may be written
 
 
@@ -221,7 +216,7 @@ class Spec(Config):
     seeds: Seeds = Field(description="The seeds to start from.")
     attributes: Annotated[dict[Name, AnyFeature], Field(min_length=1)] = Field(description="What is measured, by name.")
     label: str = Field(
-        default_factory=_default_label,
+        "given",  # without own images it is required, which problems.py sees
         description="Where a sample's label comes from: the name of a classifier attribute (its decision on the seed's own image), "
         "`condition` (the class given to the generator), `given` (by the user, with own images, where it is the default), or "
         "`none`.",

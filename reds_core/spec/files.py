@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from reds_core.errors import ModelError
 from reds_core.models.config import Access, Config, FromFile, file_sha256
+from reds_core.sources import sources_of
 from reds_core.spec.fields import Spec
 from reds_core.spec.problems import configs_in
 
@@ -31,7 +32,11 @@ def files(spec: Config, where: str = "") -> Iterator[NamedFile]:
 
 
 def check_files(spec: Spec) -> None:
-    """Raises ModelError that names every missing file and every file that differs from its pinned hash."""
+    """Looks at every file that a spec names, and at the user's own images.
+
+    Raises:
+        ModelError: names every missing file, every file that differs from its pinned hash, and what is wrong with own images.
+    """
     problems = []
     for file in files(spec):
         if not file.path.is_file():
@@ -39,6 +44,11 @@ def check_files(spec: Spec) -> None:
             problems.append(f"{file.key}: there is no file {file.path}{source}")
         elif file.sha256 and (found := file_sha256(file.path)) != file.sha256:
             problems.append(f"{file.key}: {file.path} has sha256 {found}, the spec asks for {file.sha256}")
+    if spec.seeds.images is not None:
+        try:
+            sources_of(spec.seeds.images, spec.seeds.classes)
+        except ModelError as error:
+            problems.append(str(error))
     if problems:
         raise ModelError("\n".join(problems))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reds_core.errors import SpecError
+from reds_core.errors import ModelError, SpecError
 from reds_core.models.config import Config
 from reds_core.sources import sources_of
 from reds_core.spec import strict_yaml
@@ -59,11 +59,17 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
 
 
 def _counted(spec: Spec, where: str) -> Spec:
-    """Returns a spec whose own images are counted. What was counted once, as in a run's spec.yaml, needs no images any more."""
+    """Returns a spec whose own images are counted, if they can be read: `check_files` says why they cannot.
+
+    What was counted once, as in a run's spec.yaml, needs no images any more.
+    """
     seeds = spec.seeds
     if seeds.images is None or seeds.count is not None:
         return spec
-    found = len(sources_of(seeds.images, seeds.classes).images)
+    try:
+        found = len(sources_of(seeds.images, seeds.classes).images)
+    except ModelError:
+        return spec
     if seeds.first >= found:
         raise SpecError(where, [f"seeds.first: {seeds.first}, but there are only {found} images"])
     return spec.model_copy(update={"seeds": seeds.model_copy(update={"count": found - seeds.first})})

@@ -70,6 +70,8 @@ def reference_mistakes(raw: Mapping[str, Any]) -> list[str]:
     mistakes += [f"trajectory.beta.{name}: not a held attribute" for name in beta if name not in held]
     label = raw.get("label")
     own = mapping("seeds").get("images") is not None
+    if "label" not in raw and not own:
+        mistakes.append("label: is required")
     if label == "given" and not own:
         mistakes.append("label: `given` is the label of the user's own images; give them as seeds.images, or label otherwise")
     if label == "condition" and own:

@@ -282,10 +282,7 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _default(model: type[BaseModel], name: str) -> str:
-    field = model.model_fields[name]
-    if field.default_factory_takes_validated_data:  # it depends on other keys; the meaning says on which
-        return ""
-    value = field.get_default(call_default_factory=True)
+    value = model.model_fields[name].get_default(call_default_factory=True)
     if value is None or isinstance(value, BaseModel):
         return ""
     if isinstance(value, tuple):

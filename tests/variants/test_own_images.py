@@ -14,7 +14,9 @@ from reds_core import load_spec
 from reds_core.errors import ModelError, SpecError
 from reds_core.jobs.prepare import prepare
 from reds_core.runs.plan import plan
+from reds_core.runs.run_folder import grown
 from reds_core.spec.digest import digest
+from reds_core.storage.places import folder_at
 from reds_core.types import Candidate, Passes
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.worlds import D, TinyClassifier, TinyConditional, TinyGenerator, torchscript, world
@@ -207,3 +209,16 @@ class _Rounded(torch.nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return torch.round(8 * torch.tanh(torch.einsum("nd,dchw->nchw", z, self.basis))) / 8
+
+
+def test_more_images_than_there_are_cannot_be_asked_for(tmp_path: Path) -> None:
+    photographs(tmp_path / "data")
+    with pytest.raises(ModelError, match="images 0 to 8 are asked for, but there are only 6"):
+        made(own_world(tmp_path), "seeds.count=9")
+    with pytest.raises(SpecError, match="own images are as many as they are"):
+        grown(load_spec(tmp_path / "spec.yaml"), folder_at(str(tmp_path / "out")))
+
+
+def test_what_own_images_make_optional_is_required_without_them(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"seeds\.count: is required[\s\S]*label: is required"):
+        load_spec(own_world(tmp_path, seeds={"first": 1}))
