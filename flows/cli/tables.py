@@ -94,7 +94,7 @@ def _show_fits(spec: Spec, f: Fits) -> None:
     for name, why in f.unreadable:
         console.print(f"[bold red]{escape(name)}[/bold red]: {escape(why)}")
     if f.skipped:
-        console.print(f"[bold]{len(f.skipped)} files are not used:[/bold]")
+        console.print(f"[bold]{len(f.skipped)} file{'s are' if len(f.skipped) > 1 else ' is'} not used:[/bold]")
         for name, why in f.skipped[:MOST_SKIPPED]:
             console.print(f"  {escape(name)}: {escape(why)}")
         if len(f.skipped) > MOST_SKIPPED:

@@ -19,7 +19,7 @@ TRIED = 32  # images, if there are so many
 
 @dataclass(frozen=True)
 class Fits:
-    """What some of the user's images came to. Lists have an entry for each of them."""
+    """What some of the user's images came to. Lists of figures have an entry for each that can be decoded."""
 
     images: int  # that the run would use
     names: Sequence[str]
@@ -27,8 +27,7 @@ class Fits:
     psnr: Sequence[float]  # dB
     before: Mapping[str, Sequence[float]]  # drifts of the reconstruction before it is led to the image's level set, by attribute
     after: Mapping[str, Sequence[float]]
-    tolerances: Mapping[str, Sequence[float]]
-    yield_nothing: Sequence[str]  # names
+    yield_nothing: Sequence[str]  # names, by distance or what is held
     contradicted: Sequence[str]  # by the judge: names
     unreadable: Sequence[tuple[str, str]]  # names, and why
     in_colour: int  # how many of them lose their colours in a grey generator
@@ -50,19 +49,21 @@ def fits_of(job: Job) -> Fits:
     photos = photos_of(job, tried)
     origins = origins_from(Work(job, PassCounter()), tried, photos)
     errors = (origins.images - photos.images).double().square().flatten(1).mean(1).clamp_min(1e-12)
+    psnr = (-10 * torch.log10(errors)).tolist()
     agrees = origins.of_photos.agrees(origins.expected) if origins.of_photos else [True] * len(tried)
+    after = drifts_of(origins.limits, origins.features)
     grey = job.networks.image_shape[0] == 1
+    seen = [s for s, problem in enumerate(photos.problems) if not problem]  # what cannot be decoded is told apart
     return Fits(
         images=spec.seeds.number,
-        names=photos.names,
-        distances=origins.fits,
-        psnr=(-10 * torch.log10(errors)).tolist(),
-        before=origins.uncorrected,
-        after=drifts_of(origins.limits, origins.features),
-        tolerances={n: limit.tolerances for n, limit in origins.limits.items()},
-        yield_nothing=[name for name, reason in zip(photos.names, origins.reasons, strict=True) if reason],
-        contradicted=[name for name, fine in zip(photos.names, agrees, strict=True) if not fine],
+        names=[photos.names[s] for s in seen],
+        distances=[origins.fits[s] for s in seen],
+        psnr=[psnr[s] for s in seen],
+        before={n: [values[s] for s in seen] for n, values in origins.uncorrected.items()},
+        after={n: [values[s] for s in seen] for n, values in after.items()},
+        yield_nothing=[photos.names[s] for s in seen if origins.reasons[s]],
+        contradicted=[photos.names[s] for s in seen if not agrees[s]],
         unreadable=[(name, why) for name, why in zip(photos.names, photos.problems, strict=True) if why],
-        in_colour=sum(grey and has_colour(own.sources.images[i].read()) for i in tried),
+        in_colour=sum(grey and has_colour(own.sources.images[tried[s]].read()) for s in seen),
         skipped=own.sources.skipped,
     )

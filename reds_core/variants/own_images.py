@@ -88,7 +88,7 @@ def _reasons(
             within = all(limits[n].drifts(features[n][s : s + 1], s)[0] <= limits[n].tolerances[s] for n in limits)
             reason = "" if within and made.fits[s] <= job.spec.seeds.fit.distance else "fit"
             strict = job.spec.judge is not None and job.spec.judge.seeds == "strict"
-            if not reason and strict and made.judged and not made.judged.agrees(made.expected)[s]:
+            if not reason and strict and made.of_photos and not made.of_photos.agrees(made.expected)[s]:
                 reason = "seed_label"
         reasons.append(reason)
     return reasons
