@@ -24,7 +24,7 @@ from reds_core.jobs.prepare import prepare
 from reds_core.jobs.reference import all_distances
 from reds_core.spec.fields import Spec
 from reds_core.trajectories.trajectory import FromSeeds
-from reds_core.types import Candidate, Features, Levels, PassCounter, Passes, Reason, key_of, name_of
+from reds_core.types import Candidate, Features, Images, Levels, PassCounter, Passes, Reason, key_of, name_of
 from reds_core.variants.origins import Origins, origins_of
 from reds_core.variants.own_images import origins_from
 from reds_core.variants.photos import Photos, photos_of
@@ -213,41 +213,31 @@ def _blank(shard: _Shard, s: int) -> Candidate:
 
 def _source_candidate(shard: _Shard, s: int, photos: Photos) -> Candidate:
     """Returns the user's own image: what its reconstruction and its variants are held to."""
-    origins, spec, reason = shard.origins, shard.work.job.spec, shard.reason(s)
-    judged = origins.of_photos
-    own = replace(
-        _blank(shard, s),
-        key=f"{key_of(origins.seeds[s])}-source",
-        role="source",
-        reason=reason if reason in ("seed_label", "not_finite", "fit") else "",
-        drifts=dict.fromkeys(spec.held, 0.0),
-        effects=dict.fromkeys(spec.varied, 0.0),
-        judge_label=judged.labels[s] if judged else -1,
-        judge_confidence=judged.confidences[s] if judged else 0.0,
-        judge_agrees=not judged or judged.agrees(origins.expected)[s],
-    )
-    if not own.accepted:
-        return own
-    latent = origins.latents[s].float().cpu().numpy()
-    return replace(own, pixels=to_bytes(photos.images[s : s + 1])[0], image=photos.encoded[s], latent=latent)
+    key = f"{key_of(shard.origins.seeds[s])}-source"
+    found = replace(_blank(shard, s), key=key, role="source", drifts=dict.fromkeys(shard.work.job.spec.held, 0.0))
+    return _own(shard, s, found, photos.images, photos.encoded, shard.origins.of_photos)
 
 
 def _seed_candidate(shard: _Shard, s: int) -> Candidate:
-    """Returns a seed's own image: effects are 0, and drifts too unless it is the reconstruction of the user's."""
-    origins, spec, reason = shard.origins, shard.work.job.spec, shard.reason(s)
-    judged = origins.judged
+    """Returns a seed's own image: drifts are 0 unless it is the reconstruction of the user's."""
+    origins, held = shard.origins, shard.work.job.spec.held
+    drifts = {n: origins.limits[n].drifts(origins.features[n][s : s + 1], s)[0] if origins.photos else 0.0 for n in held}
+    found = replace(_blank(shard, s), key=key_of(origins.seeds[s]), role="seed", drifts=drifts)
+    return _own(shard, s, found, origins.images, origins.encoded, origins.judged)
+
+
+def _own(shard: _Shard, s: int, found: Candidate, images: Images, encoded: Sequence[bytes], judged: Classified | None) -> Candidate:
+    """Returns an image that variants are compared with, and what the judge says of it: effects are 0."""
+    origins, reason = shard.origins, shard.reason(s)
     own = replace(
-        _blank(shard, s),
-        key=key_of(origins.seeds[s]),
-        role="seed",
+        found,
         reason=reason if reason in ("seed_label", "not_finite", "fit") else "",
-        drifts={n: origins.limits[n].drifts(origins.features[n][s : s + 1], s)[0] if origins.photos else 0.0 for n in spec.held},
-        effects=dict.fromkeys(spec.varied, 0.0),
+        effects=dict.fromkeys(shard.work.job.spec.varied, 0.0),
         judge_label=judged.labels[s] if judged else -1,
         judge_confidence=judged.confidences[s] if judged else 0.0,
         judge_agrees=not judged or judged.agrees(origins.expected)[s],
     )
     if not own.accepted:
         return own
-    pixels, latent = to_bytes(origins.images[s : s + 1])[0], origins.latents[s].float().cpu().numpy()
-    return replace(own, pixels=pixels, image=origins.encoded[s], latent=latent)
+    pixels, latent = to_bytes(images[s : s + 1])[0], origins.latents[s].float().cpu().numpy()
+    return replace(own, pixels=pixels, image=encoded[s], latent=latent)
