@@ -137,9 +137,9 @@ def _show_attributes(job: Job, f: Forecast) -> None:
 
 def _show_reached(f: Forecast) -> None:
     """Prints how well corrected trajectories can hold: their drifts follow the tolerances, so what counts is how far they got."""
-    if not any(f.rejected[reason] for reason in UNREACHED):
-        return
     ended = {reason: f.rejected[reason] for reason in UNREACHED if f.rejected[reason]}
+    if not ended:
+        return
     share = sum(ended.values()) / max(1, f.tried)
     why = ", ".join(f"{reason} {count}" for reason, count in ended.items())
     held = " and ".join(f"{escape(a.name)} ({a.limit})" for a in f.attributes if a.role == "held")

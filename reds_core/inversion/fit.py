@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +35,8 @@ HALVINGS = 3
 MOST_COMPONENTS = 512
 SHARE_IN_W = 0.4  # of the steps, if rows move apart afterwards
 
-# Latents and which rows of the images they belong to -> what a reconstruction shall be near to zero in, beside pixels.
-Losses = Callable[[Images, slice], Float[Tensor, " n"]]
+# Images of reconstructions -> what shall be near to zero beside the difference of pixels.
+Losses = Callable[[Images], Float[Tensor, " n"]]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class Space:
     rows: int
     apart: bool
 
+    @cached_property
     def stages(self) -> list[tuple[Float[Tensor, "d k"], float]]:
-        """Returns bases, one after the other, and the share of the steps that each gets."""
+        """Bases, one after the other, and the share of the steps that each gets."""
         # The rows of a sampled latent in w+ are alike: one of them tells how all vary.
         together = components(self.cloud.deviations.chunk(self.rows, 1)[0], MOST_COMPONENTS)[0].repeat(self.rows, 1)
         if self.rows == 1 or not self.apart:
@@ -68,7 +70,6 @@ def fitted(
     conditions: Labels,
     render: Callable[[Latents, Labels], Images],
     others: Losses,
-    at: slice,
     space: Space,
     spread: float,
     steps: int,
@@ -76,7 +77,7 @@ def fitted(
     """Returns the latents that `steps` steps of gradients lead to from `start`, for images that fit into one batch."""
     mean = space.cloud.mean(conditions)
     latents = start
-    for basis, share in space.stages():
+    for basis, share in space.stages:
         squares = basis.square().sum(0)
         radius = torch.linalg.vector_norm(space.cloud.deviations @ basis / squares, dim=1).quantile(PLAUSIBLE_SHARE)
         begun = (latents - mean) @ basis / squares
@@ -90,7 +91,7 @@ def fitted(
                 group["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / count))
             with torch.enable_grad():
                 made = render(mean + rest + y @ basis.T, conditions)
-                loss = _apart(made, images) / spread**2 + others(made, at) + PRIOR * y.square().sum(1)
+                loss = _apart(made, images) / spread**2 + others(made) + PRIOR * y.square().sum(1)
                 (gradient,) = torch.autograd.grad(torch.nan_to_num(loss).sum(), y)
             y.grad = torch.nan_to_num(gradient)
             optimiser.step()

@@ -117,6 +117,13 @@ class Job:
         return self.networks.batch
 
     @property
+    def own_images(self) -> Own:
+        """What reconstructing the user's images needs. Raises ValueError if this job starts from sampled seeds alone."""
+        if self.own is None:
+            raise ValueError("this job has no images of the user's")
+        return self.own
+
+    @property
     def units(self) -> dict[str, str]:
         """The unit of every attribute's spread."""
         units = {name: f.unit for name, f in self.networks.features.items()}

@@ -45,9 +45,7 @@ class Source(NamedTuple):
     def read(self) -> bytes:
         """Returns the image's bytes. Raises ModelError if they cannot be read, or are others than when it was listed."""
         try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                content = file.read(self.size)
+            content = _content(self.path, self.offset, self.size)
         except OSError as error:
             raise ModelError(f"seeds.images: {self.name} cannot be read: {error.strerror}") from error
         if hashlib.sha256(content).hexdigest() != self.sha256:
@@ -137,7 +135,7 @@ def _in_folder(folder: Path) -> Iterator[_Found | Skipped]:
         for name in sorted(n for n in inner if n.startswith(".")):
             yield Skipped(_name(here / name, folder) + "/", "hidden")
         inner[:] = [n for n in inner if not n.startswith(".")]
-        for name in list(inner):
+        for name in inner:
             if (here / name).is_symlink():
                 yield Skipped(_name(here / name, folder) + "/", "a link to a folder")
         if here != folder and not inner and not files:
@@ -244,9 +242,7 @@ def _examined(stamped: Iterable[tuple[_Found, int, int]]) -> tuple[list[Source],
     first: dict[str, Source] = {}
     for found, _, _ in sorted(stamped, key=lambda entry: entry[0].name):
         try:
-            with found.path.open("rb") as file:
-                file.seek(found.offset)
-                content = file.read(found.size)
+            content = _content(found.path, found.offset, found.size)
         except OSError as error:
             skipped.append(Skipped(found.name, f"cannot be read: {error.strerror}"))
             continue
@@ -266,6 +262,12 @@ def _examined(stamped: Iterable[tuple[_Found, int, int]]) -> tuple[list[Source],
                 f"and {source.label}; remove the wrong one"
             )
     return images, skipped
+
+
+def _content(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 def _name(path: Path, folder: Path) -> str:

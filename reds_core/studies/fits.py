@@ -42,9 +42,7 @@ def spread_over(first: int, count: int, most: int) -> list[int]:
 
 def fits_of(job: Job) -> Fits:
     """Reconstructs some of the images of a run's data."""
-    own, spec = job.own, job.spec
-    if own is None:
-        raise ValueError("this job has no images of the user's")
+    own, spec = job.own_images, job.spec
     tried = spread_over(spec.seeds.first, spec.seeds.number, TRIED)
     photos = photos_of(job, tried)
     origins = origins_from(Work(job, PassCounter()), tried, photos)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reds_core.trajectories.held import DAMPING, Held, Points, Residual
+from reds_core.trajectories.held import DAMPING, Held, Points, Residual, ResidualJacobian
 from reds_core.trajectories.pool import Pool
 from reds_core.types import Flags, Rows
 
@@ -45,11 +45,15 @@ def worth(missed: Residual) -> Flags:
 
 def learn(pool: Pool, missed: Residual, finite: Flags) -> None:
     """Updates every Jacobian by the secant from the last point to this one, of which it had not foretold `missed`."""
-    move = pool.trial - pool.last
+    pool.jacobian = pool.jacobian + secant(pool.trial - pool.last, missed, finite)
+
+
+def secant(move: Points, missed: Residual, finite: Flags) -> ResidualJacobian:
+    """Returns what moves teach of J, which had not foretold `missed` of them: 0 for none, and for one whose end is not finite."""
     length = move.square().sum(1)
     usable = finite & (length > 0)
     update = missed[:, :, None] * (move / torch.where(usable, length, 1.0)[:, None])[:, None, :]
-    pool.jacobian = pool.jacobian + torch.where(usable[:, None, None], update, 0.0)
+    return torch.where(usable[:, None, None], update, 0.0)
 
 
 def pull(pool: Pool, missed: Residual, products: Points | None, which: Flags, held: Held) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reds_core.jobs.job import Work
 from reds_core.trajectories.held import Points
+from reds_core.trajectories.updates import secant
 from reds_core.types import Flags, Rows
 from reds_core.variants.corrected_from import held_along, tangent_of
 from reds_core.variants.origins import Origins
@@ -30,7 +31,8 @@ def led_to_level_set(work: Work, origins: Origins, rows: Rows) -> Float[Tensor, 
     for _ in range(MEASURED):
         if not len(left):
             break
-        starts = Starts(work, replace(origins, latents=latents), left, tangent_of(work, replace(origins, latents=latents), left))
+        moved = replace(origins, latents=latents)
+        starts = Starts(work, moved, left, tangent_of(work, moved, left))
         y, done = _moved(starts)
         latents[left] = starts.tangent.latents(y, torch.arange(len(left), device=y.device)).to(latents.dtype)
         left = left[~done]
@@ -58,9 +60,7 @@ def _moved(starts: Starts) -> tuple[Points, Flags]:
         there, far = found.r.double(), found.worst.double()
         finite = torch.isfinite(there).all(1) & torch.isfinite(far)
         missed = there - r[open_] - (j[open_] @ move[:, :, None]).squeeze(2)
-        length = move.square().sum(1).clamp_min(torch.finfo(y.dtype).tiny)
-        learnt = missed[:, :, None] * (move / length[:, None])[:, None, :]
-        j[open_] += torch.where(finite[:, None, None], learnt, 0.0)
+        j[open_] += secant(move, missed, finite)
         better = finite & (far < worst[open_] * LEAST_GAIN)
         size[open_] = torch.where(better, (2 * size[open_]).clamp_max(1), size[open_] / 3)
         chosen = open_[better]

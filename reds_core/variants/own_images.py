@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from reds_core.inversion.fit import PASSES_A_STEP, Space, fitted
+from reds_core.inversion.fit import PASSES_A_STEP, Losses, Space, fitted
 from reds_core.jobs.job import Job, Work, features_at, features_of
 from reds_core.trajectories.tangent import COTANGENTS
-from reds_core.types import Bound, Features, Images, Labels, Latents, Reason
+from reds_core.types import Bound, Features, Images, Latents, Reason, Rows
 from reds_core.variants.level_set import MOVES, led_to_level_set
 from reds_core.variants.limits import Decided, Level, Limit, limits_of
 from reds_core.variants.origins import Origins
@@ -56,7 +56,7 @@ def origins_from(work: Work, seeds: list[int], photos: Photos) -> Origins:
     latents = led_to_level_set(work, origins, fit_for)
     images, encoded, finite = work.render(latents, photos.conditions)
     features = features_of(networks, images, finite, bound)
-    fits = distances(images.flatten(1), photos.images.flatten(1), job.own.pixel_spread) if job.own else []
+    fits = distances(images.flatten(1), photos.images.flatten(1), job.own_images.pixel_spread)
     judged = classify(networks.judge(images)) if networks.judge else None
     made = replace(origins, latents=latents, images=images, encoded=encoded, features=features, judged=judged, fits=fits)
     return replace(made, reasons=_reasons(job, photos, features, limits, made))
@@ -96,29 +96,28 @@ def _reasons(
 
 def _fit(work: Work, photos: Photos, bound: Mapping[str, Bound | None], limits: Mapping[str, Limit]) -> Latents:
     """Returns the latents whose images are nearest to the user's."""
-    job, networks, own = work.job, work.job.networks, work.job.own
-    if own is None:
-        raise ValueError("this job has no images of the user's")
+    job, networks, own = work.job, work.job.networks, work.job.own_images
     spec = job.spec.seeds.fit
     generator = networks.generator
     space = Space(networks.cloud, generator.rows, apart=spec.space != "w")
     kept = min(MOST_FOR_LEVEL_SET * spec.passes, _cost_of_level_set(job, limits))
     steps = max(1, int(spec.passes - kept) // PASSES_A_STEP)
     smooth = list(limits) if job.derivatives.smooth else []
-    found = []
-    for at in range(0, len(photos.images), job.batch):
-        part = slice(at, min(at + job.batch, len(photos.images)))
 
-        def others(made: Images, rows: slice) -> Float[Tensor, " n"]:
-            index = torch.arange(rows.start, rows.stop, device=made.device)
+    def losses(rows: Rows) -> Losses:
+        def lost(made: Images) -> Float[Tensor, " n"]:
             total = made.new_zeros(len(made))
-            for name, f in zip(smooth, features_at(networks, smooth, made, bound, index), strict=True):
-                total = total + _lost(limits[name], f, index)
+            for name, f in zip(smooth, features_at(networks, smooth, made, bound, rows), strict=True):
+                total = total + _lost(limits[name], f, rows)
             return total
 
-        images, conditions = photos.images[part], photos.conditions[part]
+        return lost
+
+    found = []
+    for rows in torch.arange(len(photos.images), device=job.device).split(job.batch):
+        images, conditions = photos.images[rows], photos.conditions[rows]
         start = own.library.nearest(images, conditions)
-        found.append(fitted(images, start, conditions, generator.images, others, part, space, own.pixel_spread, steps))
+        found.append(fitted(images, start, conditions, generator.images, losses(rows), space, own.pixel_spread, steps))
         work.counter.add(forward=steps * len(images), reverse=steps * len(images))
     return torch.cat(found)
 
@@ -133,9 +132,9 @@ def _cost_of_level_set(job: Job, limits: Mapping[str, Limit]) -> int:
     return 2 * (cost + MOVES)
 
 
-def _lost(limit: Limit, features: Features, index: Labels) -> Float[Tensor, " n"]:
+def _lost(limit: Limit, features: Features, rows: Rows) -> Float[Tensor, " n"]:
     """Returns what a reconstruction has lost of a held attribute, beside squared spreads."""
-    residual = limit.residual(limit.measured(features, index), index)
+    residual = limit.residual(limit.measured(features, rows), rows)
     if isinstance(limit, Decided):
         return OF_DECISION * F.softplus(residual.sum(1))
     return residual.square().sum(1) * limit.tolerances[0] ** 2

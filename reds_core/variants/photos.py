@@ -29,18 +29,15 @@ class Photos:
 
 def photos_of(job: Job, seeds: Sequence[int]) -> Photos:
     """Returns the images of a run's own images with these numbers."""
-    own = job.own
-    if own is None:
-        raise ValueError("this job has no images of the user's")
+    own = job.own_images
     chosen = [own.sources.images[s] for s in seeds]
     pixels, problems = [], []
     for source in chosen:
+        content = source.read()  # a file that went or was changed meanwhile is no damaged image: it stops the run
         try:
-            pixels.append(pixels_of(source.read(), job.networks.image_shape, job.spec.seeds.resize))
+            pixels.append(pixels_of(content, job.networks.image_shape, job.spec.seeds.resize))
             problems.append("")
         except ModelError as error:
-            if "changed during the run" in str(error):
-                raise
             c, h, w = job.networks.image_shape
             pixels.append(np.zeros((h, w, c), np.uint8))
             problems.append(str(error))
