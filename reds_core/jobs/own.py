@@ -48,7 +48,7 @@ def own_of(networks: Networks, stored: Images, sources: Sources, counter: PassCo
     labels = indices(sources.labels, names) if spec.label == "given" else dict.fromkeys(sources.labels, -1)
     if labels is None:
         raise ModelError(f"seeds.images: the labels {', '.join(sources.labels[:5])} are not among {', '.join(names[:20])}")
-    library = library_of(generator, latents, given, networks.batch, counter)
+    library = library_of(generator, networks.cloud, latents, given, networks.batch, counter)
     return Own(sources, labels, conditions(sources.labels, generator.class_names), library, median_distance(stored.flatten(1)))
 
 

@@ -77,14 +77,16 @@ def load(request: Request, device: str, threads: int) -> Job:
         sys.path += [p for p in request.paths if p not in sys.path]
         _jobs.clear()
         _jobs[key] = prepare(request.spec, device, request.batch, request.allow_code)
-    # After loading: what was loaded is then what the digest says. Files are hashed again only if their size or time changed.
-    if digest(request.spec) != request.digest:
+    # After loading: what was loaded is then what the digest says. Files are hashed again only if their size or time changed; the
+    # user's images as they were listed, since each is compared with its hash when it is read.
+    job = _jobs[key]
+    if digest(request.spec, job.own.sources if job.own else None) != request.digest:
         named = ", ".join(str(file.path) for file in files(request.spec)) or "the code that the spec names"
         raise ModelError(
             f"a file of the spec was changed during the run, one of: {named}. The finished shards were made with the old file; "
             "put it back to continue, or run again to start another run"
         )
-    return _jobs[key]
+    return job
 
 
 def forget() -> None:

@@ -17,7 +17,7 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,9 +47,9 @@ class Source(NamedTuple):
         try:
             content = _content(self.path, self.offset, self.size)
         except OSError as error:
-            raise ModelError(f"seeds.images: {self.name} cannot be read: {error.strerror}") from error
+            raise ModelError(f"{self.name} cannot be read: {error.strerror}") from error
         if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise ModelError(f"seeds.images: {self.name} was changed during the run; put it back to continue")
+            raise ModelError(f"{self.name} was changed during the run; put it back to continue")
         return content
 
 
@@ -72,8 +72,9 @@ class Sources:
         """The names of the labels, in order."""
         return sorted({s.label for s in self.images})
 
+    @cached_property
     def identity(self) -> str:
-        """Returns a hash of the images' bytes and labels, in order."""
+        """A hash of the images' names, bytes and labels, in order."""
         return hashlib.sha256(json.dumps([(s.name, s.label, s.sha256) for s in self.images]).encode()).hexdigest()
 
 
@@ -87,20 +88,24 @@ class _Found(NamedTuple):
     size: int = -1
 
 
-def sources_of(data: str | Sequence[str], classes: Sequence[str | int] | None = None) -> Sources:
+def sources_of(data: str | Sequence[str], classes: Sequence[str | int] | None = None, where: str = "seeds.images") -> Sources:
     """Returns the images of a folder, a table or tars.
 
     Args:
         data: a folder, a table, a tar, a brace pattern or a list of tars.
         classes: the labels to use; all of them if None.
+        where: the data is named, for messages.
 
     Raises:
         ModelError: there is no such data, it holds no images, or equal images have two labels.
     """
     given = [data] if isinstance(data, str) else list(data)
-    found = list(_found(given))
-    stamps = tuple((f, *_stamp(f.path)) for f in found if not isinstance(f, Skipped))
-    images, skipped = _examined(stamps)
+    try:
+        found = list(_found(given))
+        stamps = tuple((f, *_stamp(f.path)) for f in found if not isinstance(f, Skipped))
+        images, skipped = _examined(stamps)
+    except ModelError as error:
+        raise error.at(where) from error
     skipped = [*(f for f in found if isinstance(f, Skipped)), *skipped]
     if classes is not None:
         wanted = {str(c) for c in classes}
@@ -111,7 +116,7 @@ def sources_of(data: str | Sequence[str], classes: Sequence[str | int] | None = 
         images = [s for s in images if s.label in wanted]
     if not images:
         why = f"; skipped: {_some([f'{s.name} ({s.why})' for s in skipped])}" if skipped else ""
-        raise ModelError(f"seeds.images: {', '.join(given)} holds no labelled images{why}")
+        raise ModelError(f"{where}: {', '.join(given)} holds no labelled images{why}")
     return Sources(images, sorted(skipped))
 
 
@@ -157,16 +162,22 @@ def _in_folder(folder: Path) -> Iterator[_Found | Skipped]:
                 yield _Found(shown, shown.partition("/")[0], path)
 
 
-def _in_table(path: Path) -> Iterator[_Found | Skipped]:
+def read_table(path: Path) -> pd.DataFrame:
+    """Returns a table of images. Raises ModelError if it cannot be read, or lacks the columns `file` and `label`."""
     try:
         table = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
     # pandas raises whatever it likes for a broken table.
     except Exception as error:
-        raise ModelError(f"seeds.images: {path} cannot be read as a table: {described(error)}") from error
+        raise ModelError(f"{path} cannot be read as a table: {described(error)}") from error
     missing = [c for c in ("file", "label") if c not in table]
     if missing:
         there = _some(list(map(str, table.columns)))
-        raise ModelError(f"seeds.images: {path} has no column {' and no column '.join(missing)}; it has {there}")
+        raise ModelError(f"{path} has no column {' and no column '.join(missing)}; it has {there}")
+    return table
+
+
+def _in_table(path: Path) -> Iterator[_Found | Skipped]:
+    table = read_table(path)
     for file, label in sorted(zip(table["file"].astype(str), table["label"].astype(str), strict=True)):
         image = path.parent / file
         if not label.strip():
@@ -181,7 +192,7 @@ def _in_tar(path: Path) -> Iterator[_Found | Skipped]:
     if not path.is_file():
         where = sorted(glob.glob(f"{glob.escape(str(path.parent))}/*.tar"))
         others = f"; there are {_some(where)}" if where else ""
-        raise ModelError(f"seeds.images: there is no folder, table or tar {path}{others}")
+        raise ModelError(f"there is no folder, table or tar {path}{others}")
     try:
         with tarfile.open(path) as tar:
             members = [m for m in tar if m.isreg()]
@@ -201,7 +212,7 @@ def _in_tar(path: Path) -> Iterator[_Found | Skipped]:
                 else:
                     yield _Found(shown, label, path, image.offset_data, image.size)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise ModelError(f"seeds.images: {path} cannot be read as a tar: {described(error)}") from error
+        raise ModelError(f"{path} cannot be read as a tar: {described(error)}") from error
 
 
 def _label_of(tar: tarfile.TarFile, files: dict[str, tarfile.TarInfo]) -> str | None:
@@ -258,7 +269,7 @@ def _examined(stamped: Iterable[tuple[_Found, int, int]]) -> tuple[list[Source],
             skipped.append(Skipped(source.name, f"the same image as {other.name}"))
         else:
             raise ModelError(
-                f"seeds.images: {other.name} and {source.name} are the same image with two labels, {other.label} "
+                f"{other.name} and {source.name} are the same image with two labels, {other.label} "
                 f"and {source.label}; remove the wrong one"
             )
     return images, skipped

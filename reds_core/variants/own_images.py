@@ -20,7 +20,7 @@ from torch import Tensor
 from reds_core.inversion.fit import PASSES_A_STEP, Losses, Space, fitted
 from reds_core.jobs.job import Job, Work, features_at, features_of
 from reds_core.trajectories.tangent import COTANGENTS
-from reds_core.types import Bound, Features, Images, Latents, Reason, Rows
+from reds_core.types import Bound, Features, Images, Labels, Latents, Reason, Rows
 from reds_core.variants.level_set import MOVES, led_to_level_set
 from reds_core.variants.limits import Decided, Level, Limit, limits_of
 from reds_core.variants.origins import Origins
@@ -116,10 +116,20 @@ def _fit(work: Work, photos: Photos, bound: Mapping[str, Bound | None], limits: 
     found = []
     for rows in torch.arange(len(photos.images), device=job.device).split(job.batch):
         images, conditions = photos.images[rows], photos.conditions[rows]
-        start = own.library.nearest(images, conditions)
+        start = _start(work, images, conditions)
         found.append(fitted(images, start, conditions, generator.images, losses(rows), space, own.pixel_spread, steps))
         work.counter.add(forward=steps * len(images), reverse=steps * len(images))
     return torch.cat(found)
+
+
+def _start(work: Work, images: Images, conditions: Labels) -> Latents:
+    """Returns where the reconstructions of one batch of images start: the sampled latent or the guess whose image is nearer."""
+    library, generator = work.job.own_images.library, work.job.networks.generator
+    nearest, guess = library.nearest(images, conditions), library.guess(images, conditions)
+    work.counter.add(forward=2 * len(images))
+    with torch.no_grad():
+        apart, of_guess = ((generator.images(z, conditions) - images).flatten(1).norm(dim=1) for z in (nearest, guess))
+    return torch.where((of_guess < apart)[:, None], guess, nearest)
 
 
 def _cost_of_level_set(job: Job, limits: Mapping[str, Limit]) -> int:

@@ -96,15 +96,15 @@ def test_tars_are_read_where_they_lie(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert found.images[3].read() == png(21)
     assert dict(found.skipped)["part-0.tar/u0"] == "has no image" and "no .cls" in dict(found.skipped)["part-1.tar/v1"]
-    assert sources_of([str(tmp_path / f"part-{k}.tar") for k in range(2)]).identity() == found.identity()
+    assert sources_of([str(tmp_path / f"part-{k}.tar") for k in range(2)]).identity == found.identity
 
 
 def test_the_identity_is_that_of_names_bytes_and_labels(tmp_path: Path) -> None:
     files = {"a/1.png": png(1), "b/2.png": png(2)}
-    one, other = (sources_of(str(folder_of(tmp_path / n, files))).identity() for n in ("one", "other"))
+    one, other = (sources_of(str(folder_of(tmp_path / n, files))).identity for n in ("one", "other"))
     assert one == other
-    assert sources_of(str(folder_of(tmp_path / "third", files | {"b/2.png": png(3)}))).identity() != one
-    assert sources_of(str(folder_of(tmp_path / "fourth", {"a/1.png": png(1), "c/2.png": png(2)}))).identity() != one
+    assert sources_of(str(folder_of(tmp_path / "third", files | {"b/2.png": png(3)}))).identity != one
+    assert sources_of(str(folder_of(tmp_path / "fourth", {"a/1.png": png(1), "c/2.png": png(2)}))).identity != one
 
 
 def test_a_file_that_changes_after_it_was_listed_is_noticed(tmp_path: Path) -> None:
