@@ -22,6 +22,7 @@ variants/      seeds -> variants and rejects, in memory
 runs/          shards and manifests, on disk
 reports/       what people and programs read about a run
 studies/       forecasts and comparisons
+evaluation/    what a run teaches a classifier
 training/      how the shipped networks were trained
 
 An attribute is what a person names; a feature measures it. Held attributes must not move, varied ones must. A trajectory leads

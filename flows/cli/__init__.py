@@ -6,6 +6,7 @@ tables     forecasts, runs and kinds as tables
 checks     mistakes that are found before anything slow starts
 runs       the verbs run and deploy
 studies    the verbs check and compare
+evaluate   the verb evaluate
 folders    the verbs verify, report and list
 networks   the verbs import, kinds and schema
 app        all verbs, and the exit codes

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.evaluate import evaluate
 from flows.cli.folders import list_, report, verify
 from flows.cli.networks import import_, kinds, schema
 from flows.cli.options import option_of
@@ -23,6 +24,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "run": run,
     "check": check,
     "compare": compare,
+    "evaluate": evaluate,
     "deploy": deploy,
     "verify": verify,
     "report": report,

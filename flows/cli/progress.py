@@ -60,3 +60,44 @@ class Progress:
     def finished(self) -> str:
         """Returns how far the run got, for a person who stopped it."""
         return f"{self.done} of {self.todo} shards were finished and are kept." if self.done else "no shard was finished."
+
+
+class Steps:
+    """Shows how far something with a number of steps is. A context manager around it.
+
+    Args:
+        what: the steps are, in the plural.
+        stream: that it is shown on.
+    """
+
+    def __init__(self, what: str, stream: TextIO) -> None:
+        self.console = Console(file=stream, highlight=False, soft_wrap=True)
+        self.bar = Bar(
+            BarColumn(24), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn(), TextColumn("left"),
+            TextColumn("[progress.description]{task.description}", markup=False), console=self.console, transient=True,
+            disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.task = self.bar.add_task("", total=None)
+
+    def __enter__(self) -> Steps:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """Shows what is going on now."""
+        self.bar.update(self.task, description=text)
+
+    def begin(self, total: int, done: int) -> None:
+        """Shows how many steps there are, and how many were finished before."""
+        self.bar.update(self.task, total=total, completed=done)
+        if done and not self.console.is_terminal:
+            self.console.print(f"{done} of {total} were finished before")
+
+    def advance(self, text: str) -> None:
+        """Shows that one more step is finished."""
+        self.bar.advance(self.task)
+        if not self.console.is_terminal:
+            self.console.print(text)

@@ -1,0 +1,86 @@
+"""`reds evaluate`: what a run teaches a classifier."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import AllowCode, Batch, Device
+
+Data = "a folder of class folders, a .csv or .parquet with file and label, or tars"
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, outputs/NAME/DIGEST, or its URL.", show_default=False)],
+    train: Annotated[str, typer.Option(metavar="DATA", help=f"Real training images: {Data}.", show_default=False)],
+    test: Annotated[str, typer.Option(metavar="DATA", help="Real test images, likewise.", show_default=False)],
+    arms: Annotated[
+        str | None, typer.Option(metavar="A,B", help="What is compared; `reds evaluate --help` lists all.", show_default="all")
+    ] = None,
+    per_class: Annotated[str, typer.Option(metavar="N,N", help="Real training images in each class.")] = "20",
+    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Draws of real images, the same for all arms.")] = 5,
+    steps: Annotated[int, typer.Option(metavar="N", min=2, help="Of the optimiser, in each training.")] = 800,
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="small, timm:NAME, timm:NAME=FILE for a state dict, or module:function(shape, classes)."),
+    ] = "small",
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Of the test table: the worst of label and COLUMN is shown.", show_default=False),
+    ] = None,
+    classic: Annotated[
+        str, typer.Option(metavar="A,B", help="Classic augmentation: flips do not suit digits.")
+    ] = "crops,flips,colours",
+    to: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the files go, or a URL.", show_default="RUN/evaluation")
+    ] = None,
+    device: Device = "auto",
+    batch: Batch = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Train a classifier on few real images, alone and with what RUN made; test it on real images.
+
+    Arms: real; classic (crops, flips, colours); sources (reconstructions of your images); sampled (as many fresh samples as there
+    are variants); variants; unfiltered (all that was measured, made again). The last four also as NAME+classic.
+
+    Writes evaluation.csv, evaluation.png and evaluation.md. Stop it at any time: it continues at the next training.
+    """
+    from flows.cli.checks import existing
+    from flows.cli.progress import Steps
+    from reds_core.evaluation.evaluate import Settings, evaluation
+    from reds_core.evaluation.files import finished, write_pages, write_rows
+    from reds_core.storage.places import folder_at
+
+    folder = existing(run)
+    place = folder / "evaluation" if to is None else folder_at(to)
+    settings = Settings(names(arms), numbers(per_class), repeats, steps, model, group, names(classic) or [])
+    with Steps("trainings", sys.stderr) as progress:
+        asked = evaluation(folder, train, test, settings, device, batch, allow_code, progress.say)
+        with place.opening():
+            rows = finished(place, asked)
+        done = [(int(r["per_class"]), int(r["repeat"]), str(r["arm"])) for r in rows]
+        progress.begin(len(asked.todo), sum(key in set(done) for key in asked.todo))
+        for row in asked.rows(done, progress.say):
+            rows.append(row)
+            write_rows(place, asked, rows)
+            progress.advance(f"{row['arm']}, {row['per_class']} a class, repeat {row['repeat'] + 1}: {row['accuracy']:.1%}")
+    print(write_pages(place, asked, rows))
+    print(f"{place}: evaluation.csv, evaluation.png, evaluation.md")
+
+
+def names(listed: str | None) -> list[str] | None:
+    """Returns the names in a list with commas; None if there is no list."""
+    return None if listed is None else [name.strip() for name in listed.split(",") if name.strip()]
+
+
+def numbers(listed: str) -> list[int]:
+    """Returns the whole numbers in a list with commas. Raises BadParameter if one is none, or below 1."""
+    try:
+        found = sorted({int(n) for n in names(listed) or []})
+    except ValueError:
+        found = []
+    if not found or found[0] < 1:
+        raise typer.BadParameter(f"{listed!r} is no list of whole numbers from 1, such as 5,20", param_hint="--per-class")
+    return found
