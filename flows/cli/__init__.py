@@ -7,6 +7,7 @@ checks     mistakes that are found before anything slow starts
 runs       the verbs run and deploy
 studies    the verbs check and compare
 folders    the verbs verify, report and list
+export     the verb export
 networks   the verbs import, kinds and schema
 app        all verbs, and the exit codes
 """

@@ -1,7 +1,9 @@
-"""What a person sees of a run while it goes on: a progress bar on a terminal, a line for each shard elsewhere."""
+"""What a person sees of a run or an export while it goes on: a progress bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -60,3 +62,24 @@ class Progress:
     def finished(self) -> str:
         """Returns how far the run got, for a person who stopped it."""
         return f"{self.done} of {self.todo} shards were finished and are kept." if self.done else "no shard was finished."
+
+
+@contextlib.contextmanager
+def steps(stream: TextIO) -> Iterator[Callable[[str, int, int], None]]:
+    """Gives a function that shows how many of what are done, of how many; off a terminal it says so once all of them are."""
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    bar = Bar(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    tasks: dict[str, Any] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done)
+        if done == total and not console.is_terminal:
+            console.print(f"{what}: {total:,}")
+
+    with bar:
+        yield tell
