@@ -21,6 +21,7 @@ jobs/          what a run computes with, measured once
 variants/      seeds -> variants and rejects, in memory
 runs/          shards and manifests, on disk
 reports/       what people and programs read about a run
+exports/       training sets put together from runs
 studies/       forecasts and comparisons
 evaluation/    what a run teaches a classifier
 training/      how the shipped networks were trained

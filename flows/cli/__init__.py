@@ -8,6 +8,7 @@ runs       the verbs run and deploy
 studies    the verbs check and compare
 evaluate   the verb evaluate
 folders    the verbs verify, report and list
+export     the verb export
 networks   the verbs import, kinds and schema
 app        all verbs, and the exit codes
 """

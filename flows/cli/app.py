@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.evaluate import evaluate
+from flows.cli.export import export
 from flows.cli.folders import list_, report, verify
 from flows.cli.networks import import_, kinds, schema
 from flows.cli.options import option_of
@@ -28,6 +29,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "deploy": deploy,
     "verify": verify,
     "report": report,
+    "export": export,
     "list": list_,
     "import": import_,
     "kinds": kinds,

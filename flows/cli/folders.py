@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.options import RunFolder
 
+if TYPE_CHECKING:
+    from reds_core.storage.folder import Folder
+
 
 def verify(folder: RunFolder) -> None:
-    """Hash and decode every shard of a run, and name each damaged or missing one."""
+    """Hash and decode every shard of a run or an export, and name each damaged or missing one."""
     from flows.cli.checks import existing
+    from reds_core.exports.manifest import is_export
     from reds_core.runs.manifest import cure, read_manifests
     from reds_core.runs.totals import totals
     from reds_core.runs.verify import STRAY, verify_run
     from reds_core.storage.places import on_disk
 
     place = existing(folder)
+    if is_export(place):
+        _verify_export(place)
+        return
     found = verify_run(place)
     for problem in (p for problems in found.values() for p in problems):
         print(problem)
@@ -32,6 +39,19 @@ def verify(folder: RunFolder) -> None:
     if bad or strays:
         raise typer.Exit(1)
     print(f"{folder}: {len(found)} shards intact, {summed.samples} samples, {summed.accepted} variants")
+
+
+def _verify_export(folder: Folder) -> None:
+    from reds_core.exports.verify import CURE, verify_export
+
+    found = verify_export(folder)
+    for problem in found.problems:
+        print(problem)
+    if found.problems:
+        print(f"{folder}: {len(found.problems)} problem{'s' if len(found.problems) > 1 else ''}; {CURE}")
+        raise typer.Exit(1)
+    what = f"{found.shards} shards intact, {found.samples} samples" if found.shards else f"{found.samples} images intact"
+    print(f"{folder}: {what}")
 
 
 def report(folder: RunFolder) -> None:

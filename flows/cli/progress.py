@@ -1,11 +1,13 @@
-"""What a person sees of a run while it goes on: a progress bar on a terminal, a line for each shard elsewhere."""
+"""What a person sees of a run or an export while it goes on: a progress bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 
@@ -16,7 +18,7 @@ class Progress:
         self.console = Console(file=stream, highlight=False, soft_wrap=True)
         self.bar = Bar(
             TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("shards"),
-            TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"), TimeRemainingColumn(), TextColumn("left"),
             console=self.console, transient=True, disable=not self.console.is_terminal,
         )  # fmt: skip
         self.task = self.bar.add_task("starting", total=None, note="")
@@ -101,3 +103,24 @@ class Steps:
         self.bar.advance(self.task)
         if not self.console.is_terminal:
             self.console.print(text)
+
+
+@contextlib.contextmanager
+def steps(stream: TextIO) -> Iterator[Callable[[str, int, int], None]]:
+    """Gives a function that shows how many of what are done, of how many; off a terminal it says so once all of them are."""
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    bar = Bar(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    tasks: dict[str, Any] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done)
+        if done == total and not console.is_terminal:
+            console.print(f"{what}: {total:,}")
+
+    with bar:
+        yield tell

@@ -16,9 +16,15 @@ AHEAD = 4  # items for each thread: enough that none waits, and few in memory
 MOST_THREADS = 8
 
 
-def in_threads(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yields `call` of every item, in order, computed in as many threads as torch uses, up to a few; raises what it raises."""
-    threads = min(MOST_THREADS, torch.get_num_threads())
+def in_threads(call: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
+    """Yields `call` of every item, in order; raises what it raises.
+
+    Args:
+        call: what to do.
+        items: with what.
+        threads: how many; None: as many as torch uses, up to a few.
+    """
+    threads = threads or min(MOST_THREADS, torch.get_num_threads())
     with ThreadPoolExecutor(threads) as pool:
         ahead: deque[Future[Result]] = deque()
         for item in items:

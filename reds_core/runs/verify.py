@@ -9,7 +9,7 @@ import contextlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def _examined(folder: Folder, here: Folder, index: int) -> tuple[Manifest | None
         manifest = read_manifest(here, index)
         if manifest is None:
             return None, [f"{name}.json: is damaged, or the manifest of another shard or run"]
-        problems = list(_hash_problems(files, manifest))
+        problems = list(hash_problems(files, manifest.files()))
         if "tar" in files:
             problems += [f"{name}.tar: {p}" for p in tar_problems(files["tar"], manifest.samples)]
         if "parquet" in files and not any(f"{name}.parquet" in p for p in problems):
@@ -89,9 +89,14 @@ def _examined(folder: Folder, here: Folder, index: int) -> tuple[Manifest | None
         return manifest, problems
 
 
-def _hash_problems(files: Mapping[str, Path], manifest: Manifest) -> Iterator[str]:
-    """Yields which of a shard's files, by kind, are missing or differ from its manifest."""
-    for kind, name, size, sha256 in manifest.files():
+def hash_problems(files: Mapping[str, Path], described: Iterable[tuple[str, str, int | None, str]]) -> Iterator[str]:
+    """Yields which of a shard's files are missing or differ from its manifest.
+
+    Args:
+        files: those that are there, by kind.
+        described: what the manifest says of each: kind, name, size in bytes (None: not known) and sha256.
+    """
+    for kind, name, size, sha256 in described:
         if kind not in files:
             yield f"{name}: is missing"
             continue

@@ -1,0 +1,169 @@
+"""`reds export`: a training set from one or more runs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reds_core.exports.manifest import Export
+    from reds_core.exports.plan import Lack, Plan
+    from reds_core.storage.folder import Folder
+
+MOST_CLASSES, SHOWN = 20, 10  # classes that are all shown; those that are shown of more
+
+
+def export(
+    run: Annotated[
+        list[str], typer.Argument(metavar="RUN", help="Runs' folders, outputs/NAME/DIGEST, or URLs.", show_default=False)
+    ],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="The folder to fill, or its URL.", show_default=False)],
+    format_: Annotated[
+        Literal["webdataset", "imagefolder"], typer.Option("--format", help="Tars for loaders, or images in a folder a class.")
+    ] = "webdataset",
+    per_class: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="At most N samples of a class, from all its seeds.", show_default="all")
+    ] = None,
+    per_seed: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="At most N samples of a seed, far apart.", show_default="all")
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME=SHARE,...", help="Splits, such as train=0.9,val=0.1.")] = "train=1",
+    shards: Annotated[int, typer.Option(metavar="N", min=1, help="At least N tars a split; a loader's workers want one each.")] = 8,
+    roles: Annotated[str, typer.Option(metavar="A,B", help="Roles of the samples to take.")] = "variant,seed,source",
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Show the counts, and write nothing.")] = False,
+) -> None:
+    """Put a training set together from RUNs: balanced, varied, split by seed.
+
+    Shards are checked first. Limits keep what looks most different. Run it again to continue; reds verify DEST checks it.
+    """
+    from flows.cli.checks import existing
+    from flows.cli.progress import steps
+    from reds_core.errors import ShardDamaged
+    from reds_core.exports.export import check_dest, write_export
+    from reds_core.exports.inputs import open_runs
+    from reds_core.exports.plan import planned
+    from reds_core.exports.request import Request, roles_of, splits_of
+    from reds_core.storage.places import folder_at
+
+    request = Request(format_, per_class, per_seed, splits_of(split), shards, roles_of(roles))
+    place = folder_at(dest)
+    try:
+        runs = open_runs([existing(name) for name in run])
+        check_dest(place, runs, request)
+        with contextlib.ExitStack() as stack:
+            with steps(sys.stderr) as tell:
+                plan = stack.enter_context(planned(runs, request, tell))
+            show_plan(plan)
+            if dry_run:
+                print("Nothing was written.")
+                return
+            with steps(sys.stderr) as tell:
+                said, made = write_export(plan, place, tell)
+    except ShardDamaged as error:
+        raise ShardDamaged(f"{error}. `reds verify` names all that is wrong with a run") from error
+    print(_last_line(place, said, made))
+
+
+def show_plan(plan: Plan) -> None:
+    """Prints how many samples of each class would be written, and what is lacking."""
+    from rich.markup import escape
+
+    from flows.cli.tables import console
+
+    console.print(_table(plan))
+    for note in _notes(plan):
+        console.print(escape(note))
+    for line in _lacks(plan.lacks):
+        console.print(escape(line))
+
+
+def _table(plan: Plan) -> Table:
+    """Returns the counts by class and split; of many classes, those of which there are fewest."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    names, counts = list(plan.request.splits), plan.counts
+    table = Table(title="Samples", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class", overflow="fold")
+    columns = ["available", "chosen", *(names if len(names) > 1 else [])]
+    for column in columns:
+        table.add_column(column, justify="right")
+    shown = counts if len(counts) <= MOST_CLASSES else counts.sort_values("chosen", kind="stable").head(SHOWN)
+    for label, row in shown.iterrows():
+        table.add_row(escape(plan.names[int(str(label))]) or "no label", *(f"{row[column]:,}" for column in columns))
+    rest = counts.drop(index=shown.index)
+    if len(rest):
+        table.add_row(f"{len(rest)} other classes", *(_range(int(rest[c].min()), int(rest[c].max())) for c in columns))
+    if len(counts) > 1:
+        table.add_row("all", *(f"{counts[column].sum():,}" for column in columns), style="bold")
+    return table
+
+
+def _range(least: int, most: int) -> str:
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    """Yields what a user should know before the export is written, a line each."""
+    from reds_core.exports.export import sizes_of
+
+    for run in plan.index.runs:
+        if run.so_far:
+            yield f"{run.folder} is not complete ({run.so_far}): what is finished is used."
+    if plan.twice:
+        yield f"{_of(plan.twice, 'sample')} left out: another one of the same seed has the same image."
+    if plan.short:
+        few = [f"{plan.names[label] or 'no label'} ({count})" for label, count in plan.short.items()]
+        yield f"Too few seeds to be in every split: {_few(few)}."
+    for name, size in sizes_of(plan).items():
+        if not size.samples:
+            yield f"{name}: has no sample at all. A seed goes to one split as a whole, so that more seeds are needed."
+        elif plan.request.format == "webdataset" and size.shards < plan.request.shards:
+            yield f"{name}: {size.samples:,} samples fill {size.shards} shards, not {plan.request.shards}."
+
+
+def _lacks(lacks: Sequence[Lack]) -> Iterator[str]:
+    """Yields which classes have too few samples, what it would take, and the command for it."""
+    for lack in lacks[:SHOWN]:
+        start = f"{lack.name or 'no label'}: {lack.found:,} of {lack.wanted:,}; "
+        if not lack.seeds:
+            yield start + "no seed has given any"
+        elif lack.run.spec.seeds.images is not None:
+            yield start + f"about {_of(lack.seeds, 'more image')}, at {lack.each:.3g} of it an image so far"
+        else:
+            yield start + f"about {_of(lack.seeds, 'more seed')}, at {lack.each:.3g} of it a seed so far"
+    if len(lacks) > SHOWN:
+        yield f"and {len(lacks) - SHOWN} more classes have too few: at least {min(lack.found for lack in lacks[SHOWN:]):,}"
+    needed: dict[str, int] = {}
+    for lack in lacks:
+        if lack.seeds and lack.run.spec.seeds.images is None:
+            count = lack.seeds + sum(m.seeds for m in lack.run.manifests)
+            needed[lack.run.spec.name] = max(needed.get(lack.run.spec.name, 0), count)
+    for name, count in needed.items():
+        yield f"That would do for the spec {name}: reds run SPEC --set seeds.count={count}"
+
+
+def _of(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("s" if count > 1 else "")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _last_line(dest: Folder, said: Export, made: int) -> str:
+    """Returns what was written, and how it is loaded."""
+    total = sum(size.samples for size in said.splits.values())
+    shards = sum(size.shards for size in said.splits.values())
+    parts = ", ".join(f"{name} {size.samples:,}" for name, size in said.splits.items())
+    what = f"{total:,} samples in {shards} shards" if shards else f"{total:,} images"
+    # The loader takes folders on a disk; docs/training-sets.md says how a bucket is read.
+    load = "" if "://" in str(dest) else f'; datasets.load_dataset("{dest}") loads it'
+    return f"{dest}: {what} ({parts})" + ("" if made else ", nothing was left to do") + load
