@@ -21,7 +21,7 @@ def evaluate(
     ] = None,
     per_class: Annotated[str, typer.Option(metavar="N,N", help="Real training images in each class.")] = "20",
     repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Draws of real images, the same for all arms.")] = 5,
-    steps: Annotated[int, typer.Option(metavar="N", min=2, help="Of the optimiser, in each training.")] = 800,
+    steps: Annotated[int, typer.Option(metavar="N", min=2, help="Of the optimiser, in each training.")] = 400,
     model: Annotated[
         str,
         typer.Option(metavar="NAME", help="small, timm:NAME, timm:NAME=FILE for a state dict, or module:function(shape, classes)."),
@@ -58,8 +58,7 @@ def evaluate(
     settings = Settings(names(arms), numbers(per_class), repeats, steps, model, group, names(classic) or [])
     with Steps("trainings", sys.stderr) as progress:
         asked = evaluation(folder, train, test, settings, device, batch, allow_code, progress.say)
-        with place.opening():
-            rows = finished(place, asked)
+        rows = finished(place, asked)
         done = [(int(r["per_class"]), int(r["repeat"]), str(r["arm"])) for r in rows]
         progress.begin(len(asked.todo), sum(key in set(done) for key in asked.todo))
         for row in asked.rows(done, progress.say):

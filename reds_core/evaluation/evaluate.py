@@ -20,7 +20,7 @@ import torch
 
 from reds_core.errors import ModelError, OutputError
 from reds_core.evaluation.arms import ARMS, Pool
-from reds_core.evaluation.classic import classic
+from reds_core.evaluation.classic import ALL, classic
 from reds_core.evaluation.labelled import Labelled, classes_of, empty, groups_of, label_names_of, listed, read_data, shape_of
 from reds_core.evaluation.leaks import check_apart, warnings_of
 from reds_core.evaluation.networks import Build, builder
@@ -158,6 +158,10 @@ def evaluation(
     if not manifests:
         raise OutputError(f"{run}: has no finished shard; run its spec first")
     spec = _spec_of(run)
+    arms = _arms(settings.arms, spec)
+    strange = [kind for kind in settings.classic if kind not in ALL]
+    if strange:
+        raise ModelError(f"there is no classic augmentation {', '.join(strange)}; there are {', '.join(ALL)}", parameter="classic")
     say("reading the images")
     files = listed(train, "train"), listed(test, "test")
     names = label_names_of(run, manifests)
@@ -180,7 +184,6 @@ def evaluation(
             "was made of them is used in every repeat, so that its arms know more real images than the others."
         )
     build = builder(settings.model, shape, len(classes), access)
-    arms = _arms(settings.arms, spec)
     return Evaluation(settings, arms, classes, spec, real, tested, pool, build, access.device, warnings, found)
 
 

@@ -45,8 +45,9 @@ def finished(folder: Folder, evaluation: Evaluation) -> list[Row]:
 
 def write_rows(folder: Folder, evaluation: Evaluation, rows: Sequence[Row]) -> None:
     """Writes the rows so far, each file all or nothing."""
-    folder.write(ABOUT, json.dumps(evaluation.identity, indent=1).encode())
-    folder.write(TABLE, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g").encode())
+    with folder.opening():
+        folder.write(ABOUT, json.dumps(evaluation.identity, indent=1).encode())
+        folder.write(TABLE, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g").encode())
 
 
 def write_pages(folder: Folder, evaluation: Evaluation, rows: Sequence[Row]) -> str:
@@ -90,7 +91,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     from matplotlib.figure import Figure
 
     most = max(len(p.lines) for p in panels)
-    figure = Figure(figsize=(0.6 + 4.4 * len(panels), 1.3 + 0.36 * most), layout="constrained")
+    figure = Figure(figsize=(0.6 + 4.4 * len(panels), 1.6 + 0.36 * most), layout="constrained")
     axes: Any = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, panel in zip(axes, panels, strict=True):
         at = {line.arm: i for i, line in enumerate(reversed(panel.lines))}
@@ -112,6 +113,6 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
         ax.margins(x=0.12)
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=9)
-    figure.suptitle("Bars: 95 % interval of the paired difference to classic. Green: better; red: worse; grey: not told apart.",
-                    fontsize=8, x=0.01, ha="left")  # fmt: skip
+    legend = "dot: mean of the repeats; bar: 95 % interval of the\npaired difference to classic; green: better, red: worse"
+    figure.suptitle(legend, fontsize=8, x=0.02, ha="left", color="#5b6675")
     figure.savefig(path, dpi=130, facecolor="white")

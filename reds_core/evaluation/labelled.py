@@ -5,11 +5,10 @@ Labels are indices into one list of class names, which `classes_of` makes from t
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,13 +21,13 @@ from PIL import Image
 from torch import Tensor
 
 from reds_core.errors import ModelError, OutputError
-from reds_core.runs.manifest import Manifest, damaged
-from reds_core.runs.samples import MEDIA_TYPES, read_samples
+from reds_core.runs.manifest import Manifest
+from reds_core.runs.samples import MEDIA_TYPES, intact_tar, read_samples
 from reds_core.sources import Sources, sources_of
 from reds_core.sources.labels import plain
 from reds_core.sources.listing import read_table
 from reds_core.sources.pictures import Resize, pixels_of
-from reds_core.storage.folder import Folder, hash_of
+from reds_core.storage.folder import Folder
 
 Shape = tuple[int, int, int]  # channels, height, width
 MOST_NAMED = 5  # in a message
@@ -194,20 +193,6 @@ def shape_of(folder: Folder, manifests: Sequence[Manifest]) -> Shape:
             height, width, channels = _decoded(files).shape
             return channels, height, width
     raise OutputError(f"{folder}: the run accepted nothing, so there are no images to learn from")
-
-
-@contextlib.contextmanager
-def intact_tar(folder: Folder, manifest: Manifest) -> Iterator[Path]:
-    """Gives a shard's tar on a disk. Raises ShardDamaged if it differs from its manifest."""
-    with contextlib.ExitStack() as stack:
-        try:
-            tar = stack.enter_context(folder.fetched(f"{manifest.stem}.tar"))
-            intact = hash_of(tar) == manifest.sha256
-        except FileNotFoundError:
-            intact = False
-        if not intact:
-            raise damaged(folder, manifest.index)
-        yield tar
 
 
 def label_names_of(folder: Folder, manifests: Sequence[Manifest]) -> list[str]:

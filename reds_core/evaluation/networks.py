@@ -45,7 +45,8 @@ def builder(model: str, shape: Shape, classes: int, access: Access) -> Build:
     else:
         raise ModelError(f"{model}: is no network; give small, timm:NAME or module:function", parameter="model")
     try:
-        network = build()
+        with torch.random.fork_rng(devices=[]):
+            network = build()
         if not isinstance(network, nn.Module):
             raise ModelError(f"{model} returned {type(network).__name__}; a torch.nn.Module is needed", parameter="model")
         with torch.no_grad():

@@ -42,6 +42,7 @@ def trained(build: Build, real: Labelled, extra: Labelled | None, augment: Augme
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network = build().to(device).train()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # on a CPU twice as fast
         optimiser = torch.optim.AdamW(network.parameters(), weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
         sources = [(real, BATCH)] if extra is None else [(real, BATCH // 2), (extra, BATCH // 2)]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import math
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from reds_core.reports.summary import Summary
-from reds_core.runs.manifest import Manifest, damaged, read_manifests
-from reds_core.runs.samples import MEDIA_TYPES, read_samples
-from reds_core.storage.folder import hash_of
+from reds_core.runs.manifest import read_manifests
+from reds_core.runs.samples import MEDIA_TYPES, intact_tar, read_samples
 
 MOST_SEEDS = 24
 LARGEST = 192  # pixels, the longer side of an image in a report
@@ -50,7 +47,7 @@ def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
         table = pd.read_parquet(s.folder.path / f"{manifest.stem}.parquet")
         groups = {f"s{manifest.first_seed + i:08d}" for i in mine}
         files: dict[str, dict[str, tuple[str, bytes]]] = {g: {} for g in groups}
-        with _intact_tar(s, manifest) as tar:
+        with intact_tar(s.home, manifest) as tar:
             for key, members in read_samples(tar):
                 group = key.partition("-")[0]
                 if group in groups:
@@ -72,20 +69,6 @@ def _shown(extension: str, content: bytes) -> tuple[str, bytes]:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=90)
     return "jpg", file.getvalue()
-
-
-@contextlib.contextmanager
-def _intact_tar(s: Summary, manifest: Manifest) -> Iterator[Path]:
-    """Yields the path of a shard's tar. Raises ShardDamaged if it differs from its manifest."""
-    with contextlib.ExitStack() as stack:
-        try:
-            tar = stack.enter_context(s.home.fetched(f"{manifest.stem}.tar"))
-            intact = hash_of(tar) == manifest.sha256
-        except FileNotFoundError:
-            intact = False
-        if not intact:
-            raise damaged(s.home, manifest.index)
-        yield tar
 
 
 @dataclass(frozen=True)

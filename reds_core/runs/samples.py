@@ -7,6 +7,7 @@ Every sample has the same keys with the same types and no nulls: readers take th
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tarfile
@@ -18,7 +19,8 @@ import numpy as np
 
 from reds_core.jobs.images import file_of
 from reds_core.jobs.job import Job
-from reds_core.runs.manifest import SCHEMA
+from reds_core.runs.manifest import SCHEMA, Manifest, damaged
+from reds_core.storage.folder import Folder, hash_of
 from reds_core.types import Candidate, key_of
 from reds_core.version import __version__
 
@@ -43,6 +45,20 @@ def row_of(candidate: Candidate) -> dict[str, Any]:
     row |= {f"drift_{name}": value for name, value in candidate.drifts.items()}
     row |= {f"effect_{name}": value for name, value in candidate.effects.items()}
     return row | {f"tolerance_{name}": value for name, value in candidate.tolerances.items()}
+
+
+@contextlib.contextmanager
+def intact_tar(folder: Folder, manifest: Manifest) -> Iterator[Path]:
+    """Gives a shard's tar on a disk. Raises ShardDamaged if it differs from its manifest."""
+    with contextlib.ExitStack() as stack:
+        try:
+            tar = stack.enter_context(folder.fetched(f"{manifest.stem}.tar"))
+            intact = hash_of(tar) == manifest.sha256
+        except FileNotFoundError:
+            intact = False
+        if not intact:
+            raise damaged(folder, manifest.index)
+        yield tar
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
