@@ -53,7 +53,7 @@ class Arm:
 
 @dataclass
 class Pool:
-    """A run, and the extra images that it gives, by name."""
+    """A run, and the extra images that it gives, by name: `made` has those that were made already, or that a caller knows better."""
 
     folder: Folder
     spec: Spec
@@ -63,13 +63,13 @@ class Pool:
     access: Access
     batch: int | None
     say: Callable[[str], None]
-    _made: dict[str, Labelled] = field(default_factory=dict)
+    made: dict[str, Labelled] = field(default_factory=dict)
 
     def get(self, name: str) -> Labelled:
         """Returns extra images. Raises ModelError if the run's networks cannot make or label them."""
-        if name not in self._made:
-            self._made[name] = EXTRA[name](self)
-        return self._made[name]
+        if name not in self.made:
+            self.made[name] = EXTRA[name](self)
+        return self.made[name]
 
     def read(self, *roles: str) -> Labelled:
         """Returns samples of some roles from the run's shards. Raises ShardDamaged if one is damaged."""

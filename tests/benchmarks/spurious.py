@@ -60,17 +60,17 @@ def main() -> None:
                             "wall", ("crops", "flips", "colours"))  # fmt: skip
         train = linked(args.folder / "pool.csv", link, args.folder / f"train-{link:g}.csv")
         asked = evaluation(run, str(train), str(args.folder / "test.csv"), settings, "auto", None, False, lambda text: None)
-        asked.pool._made["sampled"] = more(link, asked)
+        asked.pool.made["sampled"] = more(link, asked)
         print(evaluated(asked, folder_at(args.folder) / f"link-{link:g}"), flush=True)
 
 
 def rooms(kind: str, count: int) -> tuple[Images, Bool[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Returns rooms, whether each sofa is warm, and whether each wall is: above the middle of its range."""
+    """Returns rooms, whether each sofa is warmer than the mean one, and whether each wall is."""
     net, first = Rooms(), FIRST[kind]
     draws = [np.random.RandomState(first + i).randn(DIM) for i in range(count)]
     z = TRUNCATION * torch.from_numpy(np.stack(draws)).float()
     factors = net.factors(z)
-    warm = [factors[g][:, list(FACTORS[g]).index("warmth")] > sum(FACTORS[g]["warmth"]) / 2 for g in ("sofa", "wall")]
+    warm = [factors[group][:, list(FACTORS[group]).index("warmth")] > 0 for group in ("sofa", "wall")]
     with torch.no_grad():
         return torch.cat([net(part) for part in z.split(64)]), *warm
 
