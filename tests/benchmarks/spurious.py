@@ -70,9 +70,9 @@ def rooms(kind: str, count: int) -> tuple[Images, Bool[Tensor, " n"], Bool[Tenso
     draws = [np.random.RandomState(first + i).randn(DIM) for i in range(count)]
     z = TRUNCATION * torch.from_numpy(np.stack(draws)).float()
     factors = net.factors(z)
-    warm = [factors[group][:, list(FACTORS[group]).index("warmth")] > 0 for group in ("sofa", "wall")]
+    sofa, wall = (factors[group][:, list(FACTORS[group]).index("warmth")] > 0 for group in ("sofa", "wall"))
     with torch.no_grad():
-        return torch.cat([net(part) for part in z.split(64)]), *warm
+        return torch.cat([net(part) for part in z.split(64)]), sofa, wall
 
 
 def drawn(kind: str, folder: Path, count: int) -> None:
