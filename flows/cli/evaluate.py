@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.options import AllowCode, Batch, Device
 
-Data = "a folder of class folders, a .csv or .parquet with file and label, or tars"
+if TYPE_CHECKING:
+    from reds_core.evaluation.files import Panel
+
+DATA = "a folder of class folders, a .csv or .parquet with file and label, or tars"
 
 
 def evaluate(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, outputs/NAME/DIGEST, or its URL.", show_default=False)],
-    train: Annotated[str, typer.Option(metavar="DATA", help=f"Real training images: {Data}.", show_default=False)],
+    train: Annotated[str, typer.Option(metavar="DATA", help=f"Real training images: {DATA}.", show_default=False)],
     test: Annotated[str, typer.Option(metavar="DATA", help="Real test images, likewise.", show_default=False)],
     arms: Annotated[
-        str | None, typer.Option(metavar="A,B", help="What is compared; `reds evaluate --help` lists all.", show_default="all")
+        str | None, typer.Option(metavar="A,B", help="What is compared, of the arms above.", show_default="all")
     ] = None,
     per_class: Annotated[str, typer.Option(metavar="N,N", help="Real training images in each class.")] = "20",
     repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Draws of real images, the same for all arms.")] = 5,
@@ -42,15 +45,16 @@ def evaluate(
 ) -> None:
     """Train a classifier on few real images, alone and with what RUN made; test it on real images.
 
-    Arms: real; classic (crops, flips, colours); sources (reconstructions of your images); sampled (as many fresh samples as there
-    are variants); variants; unfiltered (all that was measured, made again). The last four also as NAME+classic.
+    Arms: real, classic, sampled (fresh samples), variants, unfiltered (all that was measured), and sources (your reconstructions).
+
+    The last four also come as NAME+classic, with crops, flips and colours.
 
     Writes evaluation.csv, evaluation.png and evaluation.md. Stop it at any time: it continues at the next training.
     """
     from flows.cli.checks import existing
     from flows.cli.progress import Steps
     from reds_core.evaluation.evaluate import Settings, evaluation
-    from reds_core.evaluation.files import finished, write_pages, write_rows
+    from reds_core.evaluation.files import finished, panels_of, write_pages, write_rows
     from reds_core.storage.places import folder_at
 
     folder = existing(run)
@@ -65,8 +69,49 @@ def evaluate(
             rows.append(row)
             write_rows(place, asked, rows)
             progress.advance(f"{row['arm']}, {row['per_class']} a class, repeat {row['repeat'] + 1}: {row['accuracy']:.1%}")
-    print(write_pages(place, asked, rows))
+    write_pages(place, asked, rows)
+    for panel in panels_of(rows):
+        show(panel)
+    for warning in asked.warnings:
+        print(f"reds: warning: {warning}", file=sys.stderr)
     print(f"{place}: evaluation.csv, evaluation.png, evaluation.md")
+
+
+def show(panel: Panel) -> None:
+    """Prints what was found with a number of real images a class."""
+    from rich import box
+    from rich.table import Table
+
+    from flows.cli.tables import console
+
+    title = f"{panel.per_class} real images a class"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("arm")
+    for column in ("extra", "accuracy", "to classic, 95 %", "worst"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for line in panel.lines:
+        to = line.to_classic
+        apart = (
+            ""
+            if to is None
+            else f"{100 * to.mean:+.1f}" + (f" ({100 * to.low:+.1f} to {100 * to.high:+.1f})" if to.verdict else "")
+        )
+        table.add_row(
+            line.arm,
+            f"{line.images_extra:,.0f}",
+            f"{line.accuracy:.1%}",
+            apart,
+            f"{line.worst_group:.1%}",
+            to.verdict if to else "",
+        )
+    console.print(table)
+    for arm, beside in panel.beside_sampled.items():
+        if beside.verdict:
+            other = arm.replace("variants", "sampled")
+            print(
+                f"{arm} beside {other}: {100 * beside.mean:+.1f} ({100 * beside.low:+.1f} to {100 * beside.high:+.1f}), {beside.verdict}"
+            )
 
 
 def names(listed: str | None) -> list[str] | None:

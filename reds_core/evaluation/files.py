@@ -52,13 +52,10 @@ def write_rows(folder: Folder, evaluation: Evaluation, rows: Sequence[Row]) -> N
 
 def write_pages(folder: Folder, evaluation: Evaluation, rows: Sequence[Row]) -> str:
     """Writes the picture and the text, and returns the text."""
-    table = pd.DataFrame(rows)
-    panels = [
-        Panel(n, lines(table, n, list(ARMS)), _beside_sampled(table[table.per_class == n])) for n in sorted(set(table.per_class))
-    ]
+    panels = panels_of(rows)
     text = render("reds_core.evaluation", "evaluation.md.j2", {
         "spec": evaluation.spec, "evaluation": evaluation, "settings": evaluation.settings, "panels": panels,
-        "test": len(evaluation.test), "device": str(evaluation.device), "lost": len(evaluation.todo) > len(table),
+        "test": len(evaluation.test), "device": str(evaluation.device), "lost": len(evaluation.todo) > len(rows),
         "groups": evaluation.settings.group,
     })  # fmt: skip
     with folder.new_files() as here:
@@ -78,6 +75,13 @@ class Panel:
     def named(self, verdict: str) -> list[str]:
         """Returns the arms of which this can be said beside `classic`."""
         return [line.arm for line in self.lines if line.to_classic and line.to_classic.verdict == verdict]
+
+
+def panels_of(rows: Sequence[Row]) -> list[Panel]:
+    """Returns what rows say, for each number of real images a class."""
+    table = pd.DataFrame(rows)
+    numbers = sorted(set(table.per_class))
+    return [Panel(n, lines(table, n, list(ARMS)), _beside_sampled(table[table.per_class == n])) for n in numbers]
 
 
 def _beside_sampled(part: pd.DataFrame) -> dict[str, Difference]:

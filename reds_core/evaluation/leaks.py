@@ -48,7 +48,9 @@ def warnings_of(spec: Spec) -> list[str]:
     for role, model in _models(spec):
         card = _card(model)
         if card.get("labels"):
-            found.append(f"{role} ({_title(model)}) was trained with labels: {card['data']}. A gain may be those labels.")
+            found.append(
+                f"{role.capitalize()} ({_title(model)}) was trained with labels: {card['data']}. A gain may be those labels."
+            )
     return found
 
 
