@@ -85,33 +85,19 @@ def show(panel: Panel) -> None:
     from flows.cli.tables import console
 
     title = f"{panel.per_class} real images a class"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("arm")
     for column in ("extra", "accuracy", "to classic, 95 %", "worst"):
         table.add_column(column, justify="right")
     table.add_column("")
     for line in panel.lines:
-        to = line.to_classic
-        apart = (
-            ""
-            if to is None
-            else f"{100 * to.mean:+.1f}" + (f" ({100 * to.low:+.1f} to {100 * to.high:+.1f})" if to.verdict else "")
-        )
-        table.add_row(
-            line.arm,
-            f"{line.images_extra:,.0f}",
-            f"{line.accuracy:.1%}",
-            apart,
-            f"{line.worst_group:.1%}",
-            to.verdict if to else "",
-        )
+        to, worst = line.to_classic, f"{line.worst_group:.1%}"
+        extra, accuracy = f"{line.images_extra:,.0f}", f"{line.accuracy:.1%}"
+        table.add_row(line.arm, extra, accuracy, to.points if to else "", worst, to.verdict if to else "")
     console.print(table)
     for arm, beside in panel.beside_sampled.items():
         if beside.verdict:
-            other = arm.replace("variants", "sampled")
-            print(
-                f"{arm} beside {other}: {100 * beside.mean:+.1f} ({100 * beside.low:+.1f} to {100 * beside.high:+.1f}), {beside.verdict}"
-            )
+            print(f"{arm} beside {arm.replace('variants', 'sampled')}: {beside.points}, {beside.verdict}")
 
 
 def names(listed: str | None) -> list[str] | None:

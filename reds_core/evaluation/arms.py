@@ -53,7 +53,7 @@ class Arm:
 
 @dataclass
 class Pool:
-    """A run, and the extra images that it gives, by name: `made` has those that were made already, or that a caller knows better."""
+    """A run, and the extra images that it gives, by name. `made` has those made so far, and any that a caller knows better."""
 
     folder: Folder
     spec: Spec

@@ -35,6 +35,11 @@ class Difference:
             return ""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "not told apart"
 
+    @property
+    def points(self) -> str:
+        """The difference in points, as in "+0.5 (-1.3 to +2.3)"."""
+        return f"{100 * self.mean:+.1f}" + (f" ({100 * self.low:+.1f} to {100 * self.high:+.1f})" if self.verdict else "")
+
 
 @dataclass(frozen=True)
 class Line:
