@@ -38,7 +38,7 @@ LANGUAGES = {"sh", "yaml", "json", "python", "text"}
 LONGEST, FRONT_PAGE = 132, 150  # characters of a line, lines of the README
 REDS: Any = typer.main.get_command(app)
 PREFECT_OPTIONS = {"--no-prompt", "--watch", "--limit", "--pool", "--type", "--all", "--prefect-file"}
-OTHER_COMMANDS = {"python3", ".venv/bin/pip", "export", "cp", "."}
+OTHER_COMMANDS = {"python3", ".venv/bin/pip", "export", "cp", "mkdir", "."}
 
 # What a part of a spec is put into.
 BASE: dict[str, Any] = {
