@@ -37,7 +37,7 @@ def check(
         tried = spread_over(loaded.seeds.first, loaded.seeds.number, count)
     found = forecast(job, tried)
     show_forecast(job, found, len(plan(loaded)), None if job.own is None else fits_of(job))
-    if others:
+    if others and loaded.walks:
         show_settings(loaded, [found.as_it_is, *other_settings(job, tried, found.as_it_is)])
 
 

@@ -30,6 +30,10 @@ from reds_core.studies.settings import Setting, recommended
 UNREACHED = ("step_underflow", "turned", "implausible")  # why a trajectory ended before a candidate
 MOST_LISTED, MOST_SKIPPED = 10, 20  # names in a line, files that are not used
 LOUD = 0.1  # of a tolerance: noise that a user should know about
+HOPE = {
+    True: "Widen a tolerance, or change trajectory.step.",
+    False: "Try more seeds; a judge that contradicts them all may know other classes, or see other pixels (input_range, mean, std).",
+}
 LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.benchmarks.workers; shards for which it matters
 
 # Tables that go to a file or a pipe need not fit a terminal.
@@ -49,13 +53,16 @@ def show_forecast(job: Job, f: Forecast, shards: int, fits: Fits | None = None) 
     _show_job(job)
     if fits is not None:
         _show_fits(job.spec, fits)
-    _show_attributes(job, f)
-    if job.spec.trajectory.method == "corrected":
+    if f.attributes:
+        _show_attributes(job, f)
+    if not job.spec.walks:
+        console.print("Nothing is walked: the run has " + ("seeds alone." if fits is None else "images and their reconstructions."))
+    elif job.spec.trajectory.method == "corrected":
         _show_reached(f)
     else:
         _show_tolerances(f)
     console.print()
-    _show_verdicts(f)
+    _show_verdicts(f, job.spec)
     _show_cost(f, shards)
     if f.short_seeds:
         console.print(
@@ -63,7 +70,7 @@ def show_forecast(job: Job, f: Forecast, shards: int, fits: Fits | None = None) 
             f"{job.spec.trajectory.directions} directions[/bold red]: what is held leaves no more."
         )
     if not f.accepted:
-        console.print("[bold red]Nothing was accepted of these seeds.[/bold red] Widen a tolerance, or change trajectory.step.")
+        console.print("[bold red]Nothing was accepted of these seeds.[/bold red] " + HOPE[job.spec.walks])
 
 
 def _show_fits(spec: Spec, f: Fits) -> None:
@@ -114,7 +121,8 @@ def _show_job(job: Job) -> None:
     console.print(f"[bold]{escape(job.spec.name)}[/bold]: the spec, its files and its networks are fine")
     console.print(
         f"generator {escape(gen.name)}: {gen.space} space of {gen.dim} dimensions{classes}, images {c}x{h}x{w}; "
-        f"Jacobians by {job.derivatives.in_words}; on {job.device}, {job.batch} images at a time\n"
+        + (f"Jacobians by {job.derivatives.in_words}; " if job.derivatives.modes else "")
+        + f"on {job.device}, {job.batch} images at a time\n"
     )
 
 
@@ -160,12 +168,14 @@ def _show_tolerances(f: Forecast) -> None:
             )
 
 
-def _show_verdicts(f: Forecast) -> None:
-    table = _table(f"Of {f.tried} candidates of {f.tried_seeds} seeds", "verdict", ">count", ">share")
+def _show_verdicts(f: Forecast, spec: Spec) -> None:
+    seeds = f"{f.tried_seeds} {'images' if spec.seeds.images else 'seeds'}"
+    table = _table(f"Of {f.tried} candidates of {seeds}" if spec.walks else f"Of {seeds}", "verdict", ">count", ">share")
     for reason, count in [("accepted", f.accepted), *f.rejected.most_common()]:
         table.add_row(escape(reason), str(count), f"{count / max(1, f.tried):.0%}")
     console.print(table)
-    console.print("Accepted by waypoint: " + ", ".join(f"{w}: {share:.0%}" for w, share in f.by_waypoint) + "\n")
+    if f.by_waypoint:
+        console.print("Accepted by waypoint: " + ", ".join(f"{w}: {share:.0%}" for w, share in f.by_waypoint) + "\n")
 
 
 def _show_cost(f: Forecast, shards: int) -> None:

@@ -21,7 +21,7 @@ from reds_core.features import Classifier
 from reds_core.generators import Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.jobs.derivatives import derivatives_of
-from reds_core.jobs.job import Job, Networks, feature_of, in_memory
+from reds_core.jobs.job import Derivatives, Job, Networks, feature_of, in_memory
 from reds_core.jobs.own import own_of
 from reds_core.jobs.reference import (
     NOISE_IMAGES,
@@ -43,6 +43,7 @@ from reds_core.spec.files import check_files
 from reds_core.types import Directions, Feature, Features, Images, Labels, Latents, PassCounter
 
 LATENTS_PER_CLASS = 16
+NO_DERIVATIVES = Derivatives({}, smooth=False, reverse=False)
 MOST_GRAM = 2048  # latent dimensions: a Gram of that many for every trajectory still fits in memory
 
 
@@ -57,7 +58,7 @@ def prepare(spec: Spec, device: str = "auto", batch: int | None = None, allow_co
     access = Access(pick_device(device), allow_code)
     generator = spec.generator.load(access)
     job = _job(load_networks(spec, access, generator, batch))
-    if generator.coarse is None:
+    if generator.coarse is None or not spec.walks:
         return job
     coarse = _job(load_networks(spec.model_copy(update={"judge": None}), access, generator.coarse, batch))
     return replace(job, coarse=coarse, passes_once=job.passes_once + coarse.passes_once)
@@ -112,6 +113,8 @@ def _job(networks: Networks) -> Job:
 def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     """Returns the job of networks, with all that is measured on the reference seeds."""
     spec, counter = networks.spec, PassCounter()
+    if not spec.walks and spec.seeds.images is None:
+        return _unmeasured(networks, latents, conditions)
     stored = reference_images(networks, latents, conditions, counter)
     _try_networks(networks, stored[:2])
     # What a decision may lose is a probability as it is.
@@ -120,8 +123,10 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     noise = {name: noise_of(networks, name, stored[:NOISE_IMAGES]) / spreads[name] for name in spec.levels}
     check_noise(spec, noise)
     fixed = _fixed(networks, counter)
-    rows = measured_rows(networks, stored)[:2]
-    derivatives, tangent = derivatives_of(networks, latents[rows], conditions[rows], stored[rows], latent_spread)
+    derivatives, tangent = NO_DERIVATIVES, None
+    if spec.held or spec.varied:
+        rows = measured_rows(networks, stored)[:2]
+        derivatives, tangent = derivatives_of(networks, latents[rows], conditions[rows], stored[rows], latent_spread)
     sources = None if spec.seeds.images is None else sources_of(spec.seeds.images, spec.seeds.classes)
     return Job(
         networks=networks,
@@ -134,6 +139,13 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
         own=None if sources is None else own_of(networks, stored, sources, counter),
         passes_once=counter.total,
     )
+
+
+def _unmeasured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
+    """Returns the job of networks that seeds alone are made with: that the networks fit together is all that has to be known."""
+    counter = PassCounter()
+    _try_networks(networks, reference_images(networks, latents[:2], conditions[:2], counter))
+    return Job(networks, median_distance(latents), {}, {}, NO_DERIVATIVES, None, None, counter.total)
 
 
 def reconstructing(job: Job) -> Job:

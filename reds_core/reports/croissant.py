@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 from reds_core.reports.summary import Summary
 from reds_core.runs.manifest import read_manifests
 from reds_core.runs.samples import MEDIA_TYPES
+from reds_core.runs.table import FLAG, INTEGER, REAL, TEXT, as_table, schema_of
 from reds_core.spec.fields import Spec
 from reds_core.storage.folder import hash_of
 from reds_core.types import key_of
 
 TABLE = "samples.parquet"
 NAME = "croissant.json"
-TYPES = {"i": "sc:Integer", "f": "sc:Float", "b": "sc:Boolean"}
+TYPES = {TEXT: "sc:Text", INTEGER: "sc:Integer", REAL: "sc:Float", FLAG: "sc:Boolean"}
 # The format's terms, which a reader looks up in the context.
 TERMS = (
     "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "includes", "key", "path", "recordSet", "references",
@@ -52,18 +53,22 @@ def write_croissant(s: Summary) -> None:
 
 def _write_table(s: Summary) -> dict[str, str]:
     """Writes samples.parquet, a shard at a time, and returns the Croissant types of its columns by name."""
-    writer, columns = None, {}
+    schema, manifests = _schema(s.spec), list(read_manifests(s.folder))
+    if not manifests:
+        return {}
     with s.folder.drafts([TABLE]) as parts:
-        for manifest in read_manifests(s.folder):
-            rows = _samples(pd.read_parquet(s.folder.path / f"{manifest.stem}.parquet"), s.spec)
-            columns = {str(name): TYPES.get(kind.kind, "sc:Text") for name, kind in rows.dtypes.items()}
-            table = pa.Table.from_pandas(rows, preserve_index=False)
-            writer = writer or pq.ParquetWriter(parts[TABLE], table.schema, compression="zstd")
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
-            s.folder.send(parts[TABLE], TABLE)
-    return columns
+        with pq.ParquetWriter(parts[TABLE], schema, compression="zstd") as writer:
+            for manifest in manifests:
+                rows = _samples(pd.read_parquet(s.folder.path / f"{manifest.stem}.parquet"), s.spec)
+                writer.write_table(as_table(rows, schema))
+        s.folder.send(parts[TABLE], TABLE)
+    return {column.name: TYPES[column.type] for column in schema}
+
+
+def _schema(spec: Spec) -> pa.Schema:
+    """Returns the columns of samples.parquet: those of a shard's table without the verdict, and the group."""
+    columns = [column for column in schema_of(spec) if column.name not in ("accepted", "reason")]
+    return pa.schema([columns[0], pa.field("group", TEXT), *columns[1:]])
 
 
 def _samples(candidates: pd.DataFrame, spec: Spec) -> pd.DataFrame:
@@ -72,15 +77,11 @@ def _samples(candidates: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     # Shards of before own images could be varied do not name them, and those of before decisions could be held have no tolerances;
     # in a run that goes on, all tables must be alike.
     if "source" not in rows:
-        at = list(rows.columns).index("judge_agrees") + 1
-        rows.insert(at, "source", pd.Series([""] * len(rows), rows.index, rows.key.dtype))
-        rows.insert(at + 1, "fit", 0.0)
+        rows = rows.assign(source="", fit=0.0)
     for name, tolerance in spec.levels.items():
         if f"tolerance_{name}" not in rows:
-            rows[f"tolerance_{name}"] = float(tolerance)
-    # Without a type, pandas would take the groups of no samples at all for numbers.
-    rows.insert(1, "group", pd.Series([key_of(int(seed)) for seed in rows.seed], rows.index, rows.key.dtype))
-    return rows
+            rows = rows.assign(**{f"tolerance_{name}": float(tolerance)})
+    return rows.assign(group=[key_of(int(seed)) for seed in rows.seed])
 
 
 def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[str, Any]:
@@ -97,9 +98,7 @@ def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[st
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": s.spec.name,
-        "description": f"{s.totals.accepted:,} verified variants of {s.seeds:,} "
-        f"{'images' if s.spec.seeds.images else 'generated seeds'}; "
-        "README.md beside this file says how they were made.",
+        "description": f"{s.headline}; README.md beside this file says how they were made.",
         "license": "other",
         "version": "1.0.0",
         "distribution": [*_files(tars, image), _file(TABLE, "application/x-parquet", table_sha256)],

@@ -12,7 +12,7 @@ from reds_core.reports import sheet
 from reds_core.reports.card import card
 from reds_core.reports.charts import Band, Bar, Chart, Limit, along_waypoints, bars
 from reds_core.reports.croissant import write_croissant
-from reds_core.reports.render import number, render
+from reds_core.reports.render import number, of, render
 from reds_core.reports.summary import Summary, summarised
 from reds_core.runs.run_folder import PAGE_NAMES
 from reds_core.spec.load import dump
@@ -46,27 +46,34 @@ def page(s: Summary) -> str:
     return render("reds_core.reports", "report.html.j2", {
         "s": s, "spec": s.spec, "totals": s.totals, "figures": _figures(s), "charts": _charts(s), "verdicts": _verdicts(s),
         "labels": bars([(name or "no label", count, "") for name, count in sorted(s.accepted_labels.items())]),
-        "sheet": sheet.contact_sheet(s), "most_seeds": sheet.MOST_SEEDS, "yaml": dump(s.spec),
+        "sheet": sheet.contact_sheet(s), "most_seeds": sheet.most_seeds(s.spec), "yaml": dump(s.spec),
     })  # fmt: skip
 
 
 def _figures(s: Summary) -> list[tuple[str, str]]:
     """Returns a run's most telling figures, each with its meaning."""
-    t = s.totals
+    t, walks, own = s.totals, s.spec.walks, s.spec.seeds.images is not None
+    tried = f"{t.candidates:,} candidates" if walks else of(t.candidates, "image" if own else "seed")
+    included = ", seeds' own images included" if walks else ", your images included" if own else ""
     figures = [
-        (f"{t.share:.0%}", f"accepted of {t.candidates:,} candidates" + (f", at most {s.spec.keep} a seed" if s.spec.keep else "")),
-        (f"{t.samples:,}", "samples, seeds' own images included"),
-        (f"{t.shards:,}", f"shards, {t.bytes / 1e6:,.1f} MB"),
-        (number(s.equivalents, ".0f"), "forward passes or equivalents per accepted variant"),
+        (f"{t.share:.0%}", f"accepted of {tried}" + (f", at most {s.spec.keep} a seed" if s.spec.keep else "")),
+        (f"{t.samples:,}", f"samples{included}"),
+        (f"{t.shards:,}", f"{'shard' if t.shards == 1 else 'shards'}, {t.bytes / 1e6:,.1f} MB"),
+        (
+            number(s.equivalents, ".0f" if walks or own else ".2f"),
+            f"forward passes or equivalents per accepted {'variant' if walks else 'image' if own else 'seed'}",
+        ),
         (f"{t.seconds:,.0f} s", "of work, all shards together"),
     ]
     if s.judged:
-        figures.append((f"{s.agreed / s.judged:.1%}", "of candidates kept their label according to the judge, before any filter"))
+        figures.append((f"{s.agreed / s.judged:.1%}", f"of {'candidates' if walks else 'them'} kept their label according to the judge, before any filter"))
     return figures
 
 
 def _charts(s: Summary) -> list[Chart]:
-    """Returns a chart for every attribute, and one of the share that was accepted."""
+    """Returns a chart for every attribute, and one of the share that was accepted; none where there are no waypoints."""
+    if not s.spec.walks:
+        return []
     waypoints = range(1, s.spec.trajectory.waypoints + 1)
     charts = []
     for a in s.attributes:
@@ -85,7 +92,9 @@ def _charts(s: Summary) -> list[Chart]:
 
 def _verdicts(s: Summary) -> list[Bar]:
     """Returns how many candidates were accepted, and how many were rejected for each reason."""
-    rows = [("accepted", s.totals.accepted, "met every tolerance and minimum" + (", and the judge agrees" if s.judged else ""))]
+    judge = "the judge agrees" if s.judged else ""
+    met = "met every tolerance and minimum" if s.spec.walks else "reconstructed" if s.spec.seeds.images else "rendered"
+    rows = [("accepted", s.totals.accepted, ", and ".join(words for words in (met, judge) if words))]
     for reason, count in s.totals.rejected.most_common():
         kind, _, name = reason.partition(":")
         meaning = "lost more of the label's probability than it may" if name in s.spec.decisions else REASONS[kind]

@@ -1,4 +1,7 @@
-"""The contact sheet: a card for each seed, with a row for each trajectory and a cell for each waypoint. A smaller one is a PNG."""
+"""The contact sheet: a card for each seed, with a row for each trajectory and a cell for each waypoint. A smaller one is a PNG.
+
+Of seeds alone it is a grid.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ from PIL import Image, ImageDraw, ImageFont
 from reds_core.reports.summary import Summary
 from reds_core.runs.manifest import read_manifests
 from reds_core.runs.samples import MEDIA_TYPES, intact_tar, read_samples
+from reds_core.spec.fields import Spec
 
-MOST_SEEDS = 24
+MOST_SEEDS, MOST_ALONE = 24, 96
 LARGEST = 192  # pixels, the longer side of an image in a report
 SMALL = 128  # pixels; a narrower image is enlarged without smoothing
 MINUS = "\N{MINUS SIGN}"
@@ -110,16 +114,22 @@ class ContactSheet:
     seeds: list[SeedCard]
     waypoints: int
     small: bool  # whether images are enlarged without smoothing
+    walks: bool  # whether seeds have trajectories at all
+
+
+def most_seeds(spec: Spec) -> int:
+    """Returns how many seeds a contact sheet shows at most."""
+    return MOST_SEEDS if spec.walks else MOST_ALONE
 
 
 def contact_sheet(s: Summary) -> ContactSheet:
-    """Returns the contact sheet of at most MOST_SEEDS seeds."""
+    """Returns the contact sheet of a run."""
     cards, width = [], 0
-    for block in blocks(s, MOST_SEEDS):
+    for block in blocks(s, most_seeds(s.spec)):
         if block.files and not width:
             width = Image.open(io.BytesIO(next(iter(block.files.values()))[1])).width
         cards.append(_card(block, s.spec.decisions))
-    return ContactSheet(cards, s.spec.trajectory.waypoints, width < SMALL)
+    return ContactSheet(cards, s.spec.trajectory.waypoints, width < SMALL, s.spec.walks)
 
 
 def _card(block: SeedBlock, decisions: Collection[str]) -> SeedCard:
@@ -169,8 +179,10 @@ def short(reason: str, decisions: Collection[str]) -> str:
 def png(s: Summary, seeds: int = 8, cells: int = 8) -> bytes:
     """Returns one picture: a row for each seed, its own image first, then accepted variants spread over its trajectories.
 
-    The user's own images come before their reconstructions.
+    The user's own images come before their reconstructions. Seeds alone fill a grid of as many rows and cells.
     """
+    if not s.spec.walks:
+        return _grid(s, seeds, cells)
     rows = _fullest(s, seeds, cells)
     sizes = [Image.open(io.BytesIO(f[1])).size for b in rows for f in list(b.files.values())[:1]]
     side = max((max(s) for s in sizes), default=32)
@@ -190,9 +202,34 @@ def png(s: Summary, seeds: int = 8, cells: int = 8) -> bytes:
             image = Image.open(io.BytesIO(block.files[key][1])).convert("RGB")
             image = image.resize((cell, cell), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
             picture.paste(image, (label + i * (cell + gap) + (8 if i >= own else 0), y))
+    return _as_png(picture)
+
+
+def _as_png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def _grid(s: Summary, rows: int, cells: int) -> bytes:
+    """Returns one picture of accepted seeds, spread over the run, each above its label; own images stand beside theirs."""
+    own = 2 if s.spec.seeds.images else 1
+    shown = [b for b in blocks(s, rows * cells // own) if b.own.accepted]
+    images = [(b, [Image.open(io.BytesIO(b.files[key][1])).convert("RGB") for key in sorted(b.files, reverse=True)]) for b in shown]
+    side = max((max(i.size) for _, found in images for i in found), default=32)
+    scale = max(1, 64 // side)
+    cell, gap, line = side * scale, 6, 16
+    across = min(cells // own, max(1, len(shown)))
+    width, height = across * (own * cell + gap) + gap, -(-len(shown) // across) * (cell + line + gap) + gap
+    picture = Image.new("RGB", (width, height), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11)
+    for at, (block, found) in enumerate(images):
+        x, y = gap + at % across * (own * cell + gap), gap + at // across * (cell + line + gap)
+        for i, image in enumerate(found):
+            fitted = image.resize((cell, cell), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+            picture.paste(fitted, (x + i * cell, y))
+        draw.text((x, y + cell + 1), str(block.own.label_name or block.own.key)[: own * cell // 6], fill="#1c2430", font=font)
+    return _as_png(picture)
 
 
 def _fullest(s: Summary, seeds: int, cells: int) -> list[SeedBlock]:

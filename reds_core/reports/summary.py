@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from reds_core.errors import OutputError, SpecError
+from reds_core.reports.render import of
 from reds_core.runs.manifest import Manifest, damaged, is_intact, read_manifests
 from reds_core.runs.totals import Totals, progress, totals
 from reds_core.spec.fields import Spec
@@ -91,6 +92,14 @@ class Summary:
     seeds_short: int = 0  # those with fewer directions than the spec asks for
 
     @property
+    def headline(self) -> str:
+        """How much the run accepted of what it started from."""
+        origin, accepted = "image" if self.spec.seeds.images else "seed", self.totals.accepted
+        if self.spec.walks:
+            return f"{of(accepted, 'verified variant')} of {of(self.seeds, origin)}"
+        return f"{accepted:,} of {of(self.seeds, origin)} {'reconstructed' if self.spec.seeds.images else 'accepted'}"
+
+    @property
     def versions(self) -> dict[str, str]:
         """The versions of the libraries that made the last shard."""
         return self.manifest.versions if self.manifest else {}
@@ -102,7 +111,7 @@ class Summary:
 
     @property
     def equivalents(self) -> float:
-        """Forward equivalents per accepted variant."""
+        """Forward equivalents per accepted variant; of seeds alone, per seed."""
         return self.totals.passes.equivalents / self.totals.accepted if self.totals.accepted else float("nan")
 
 
@@ -143,12 +152,13 @@ def _summary(folder: LocalFolder, home: Folder) -> Summary:
 
 def _add(s: Summary, table: pd.DataFrame) -> None:
     """Adds one shard's rows to a summary."""
-    seeds, rows = table[table.role == "seed"], table[table.role == "variant"]
+    seeds, rows = table[table.role == "seed"], table[table.role == s.spec.candidate_role]
     s.seeds += len(seeds)
     trajectories = rows[rows.waypoint == 1].groupby("seed").size().reindex(seeds.seed, fill_value=0)
     s.seeds_short += int((trajectories < 2 * s.spec.trajectory.directions).sum())
-    s.tried_by_waypoint.update(rows.waypoint.tolist())
-    s.accepted_by_waypoint.update(rows.waypoint[rows.accepted].tolist())
+    if s.spec.walks:
+        s.tried_by_waypoint.update(rows.waypoint.tolist())
+        s.accepted_by_waypoint.update(rows.waypoint[rows.accepted].tolist())
     s.accepted_labels.update(rows.label_name[rows.accepted].tolist())
     seen = rows[rows.judge_label >= 0]
     s.judged += len(seen)

@@ -25,7 +25,10 @@ DIGEST = re.compile("[0-9a-f]{16}")
 
 
 class Manifest(BaseModel):
-    """One shard, as `shard-00000.json` describes it. `seeds` counts from `first_seed`; `samples` counts seeds' own images too."""
+    """One shard, as `shard-00000.json` describes it. `seeds` counts from `first_seed`; `samples` counts seeds' own images too.
+
+    `accepted` and `rejected` count variants; in a run of seeds alone, seeds.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", populate_by_name=True)
 
@@ -55,7 +58,7 @@ class Manifest(BaseModel):
 
     @property
     def candidates(self) -> int:
-        """Variants that were tried, accepted or not."""
+        """Variants that were tried, accepted or not; in a run of seeds alone, the seeds."""
         return self.accepted + sum(self.rejected.values())
 
     @property

@@ -84,14 +84,18 @@ def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
 def _record(candidate: Candidate, job: Job, digest: str) -> dict[str, Any]:
     """Returns a sample's .json."""
     spec = job.spec
+    # Of seeds alone nothing is held or varied, and a mapping without keys is what readers of samples cannot store.
+    figures = {
+        "held": {n: {"drift": candidate.drifts[n], "tolerance": candidate.tolerances[n]} for n in spec.held},
+        "varied": {n: {"effect": candidate.effects[n], "minimum": float(g.minimum)} for n, g in spec.varied.items()},
+    }
     return {
         "schema": SCHEMA,
         "role": candidate.role,
         "label": candidate.label,
         "label_name": candidate.label_name,
         "condition": candidate.condition,
-        "held": {n: {"drift": candidate.drifts[n], "tolerance": candidate.tolerances[n]} for n in spec.held},
-        "varied": {n: {"effect": candidate.effects[n], "minimum": float(g.minimum)} for n, g in spec.varied.items()},
+        **{name: values for name, values in figures.items() if values},
         "judge": {
             "label": candidate.judge_label,
             "confidence": float(candidate.judge_confidence),

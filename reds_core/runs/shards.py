@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import PIL
 import torch
 import webdataset as wds
@@ -29,7 +28,8 @@ from reds_core.jobs.job import Job
 from reds_core.runs.in_threads import in_threads
 from reds_core.runs.manifest import Manifest, names_of
 from reds_core.runs.publish import publish
-from reds_core.runs.samples import files_of, row_of
+from reds_core.runs.samples import files_of
+from reds_core.runs.table import write_table
 from reds_core.runs.verify import tar_problems
 from reds_core.storage.disk import writing
 from reds_core.storage.folder import Folder, hash_of
@@ -69,7 +69,8 @@ def write_shard(folder: Folder, run_digest: str, shard: ComputedShard) -> Manife
     with folder.drafts(list(names.values())) as paths, writing(paths[names["tar"]].parent):
         parts = {kind: paths[name] for kind, name in names.items()}
         _write_tar(parts["tar"], (c for c in shard.candidates if c.accepted), shard.job, run_digest)
-        _write_table(parts["parquet"], shard.candidates)
+        with synced(parts["parquet"]) as table:
+            write_table(table, shard.candidates, shard.job.spec)
         manifest = _described(shard, run_digest, parts)
         with synced(parts["json"]) as file:
             file.write(manifest.to_json().encode())
@@ -99,15 +100,15 @@ def device_name(device: torch.device) -> str:
 def _described(shard: ComputedShard, run_digest: str, parts: dict[str, Path]) -> Manifest:
     """Returns the sealed manifest of a shard whose tar and table are written."""
     accepted = [c for c in shard.candidates if c.accepted]
-    variants = [c for c in shard.candidates if c.role == "variant"]
+    candidates = [c for c in shard.candidates if c.role == shard.job.spec.candidate_role]
     return Manifest(
         digest=run_digest,
         index=shard.index,
         first_seed=shard.seeds.start,
         seeds=len(shard.seeds),
         samples=len(accepted),
-        accepted=sum(c.accepted for c in variants),
-        rejected=dict(sorted(Counter(c.reason for c in variants if c.reason).items())),
+        accepted=sum(c.accepted for c in candidates),
+        rejected=dict(sorted(Counter(c.reason for c in candidates if c.reason).items())),
         labels=dict(sorted(Counter(c.label_name for c in accepted if c.label >= 0).items())),
         spreads=dict(shard.job.spreads),
         sha256=hash_of(parts["tar"]),
@@ -132,8 +133,3 @@ def _write_tar(path: Path, accepted: Iterable[Candidate], job: Job, run_digest: 
             with contextlib.suppress(OSError):
                 writer.close()
             raise
-
-
-def _write_table(path: Path, candidates: Sequence[Candidate]) -> None:
-    with synced(path) as file:
-        pd.DataFrame([row_of(c) for c in candidates]).to_parquet(file, index=False, compression="zstd")

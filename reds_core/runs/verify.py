@@ -81,9 +81,10 @@ def _examined(folder: Folder, here: Folder, index: int) -> tuple[Manifest | None
         if "tar" in files:
             problems += [f"{name}.tar: {p}" for p in tar_problems(files["tar"], manifest.samples)]
         if "parquet" in files and not any(f"{name}.parquet" in p for p in problems):
-            # The user's own images have rows of their own, which the manifest does not count.
-            roles = pd.read_parquet(files["parquet"], columns=["role"])["role"]
-            rows, expected = int((roles != "source").sum()), manifest.seeds + manifest.candidates
+            # The user's own images have rows of their own, which the manifest does not count; seeds alone are the candidates.
+            roles = pd.read_parquet(files["parquet"], columns=["role"])["role"].value_counts()
+            seeds, variants = int(roles.get("seed", 0)), int(roles.get("variant", 0))
+            rows, expected = seeds + variants, manifest.seeds + (manifest.candidates if variants else 0)
             if rows != expected:
                 problems.append(f"{name}.parquet: has {rows} rows, the manifest counts {expected} candidates")
         return manifest, problems

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from reds_core.features import AnyFeature, NetworkInput
@@ -133,8 +133,10 @@ class Trajectory(Config):
     method: Literal["corrected", "local", "linear"] = Field(
         "corrected", description=f"{'; '.join(f'{name}: {what}' for name, what in METHODS.items())}."
     )
-    directions: Annotated[Count, Field(ge=1, le=100)] = Field(
-        4, description="How many directions to follow from each seed; each is followed both ways."
+    directions: Annotated[Count, Field(ge=0, le=100)] = Field(
+        4,
+        description="How many directions to follow from each seed; each is followed both ways. 0 follows none: the run has seeds "
+        "alone, labelled and judged, at one pass an image, and needs neither `held` nor `varied`.",
     )
     waypoints: Annotated[Count, Field(ge=1, le=100)] = Field(4, description="Points after the seed; each is a candidate.")
     step: Positive = Field(0.1, description="Distance between waypoints, in latent spreads.")
@@ -198,6 +200,11 @@ class Shards(Config):
     quality: Annotated[Count, Field(ge=1, le=100)] | None = Field(None, description="For jpg and webp; 95 if absent.")
 
 
+def _within(part: Any, name: str) -> Any:
+    """Returns a field of a part of a spec, as it is written or as a model; None if there is none."""
+    return part.get(name) if isinstance(part, Mapping) else getattr(part, name, None)
+
+
 def _goals(value: Any) -> Any:
     """Writes `look: 0.2` out as `look: {minimum: 0.2}`."""
     if not isinstance(value, Mapping):
@@ -205,30 +212,43 @@ def _goals(value: Any) -> Any:
     return {k: v if isinstance(v, Mapping | Goal) else {"minimum": v} for k, v in value.items()}
 
 
-Goals = Annotated[dict[str, Positive | Goal], Field(min_length=1)]  # as they may be written
+Goals = dict[str, Positive | Goal]  # as they may be written
+
+# What a run that follows directions needs, which problems.py checks too.
+NEEDED_TO_WALK = ("attributes", "held", "varied")
+IF_IT_WALKS = {
+    "if": {"properties": {"trajectory": {"properties": {"directions": {"const": 0}}, "required": ["directions"]}}},
+    "else": {"required": list(NEEDED_TO_WALK), "properties": {name: {"minProperties": 1} for name in NEEDED_TO_WALK}},
+}
 
 
 class Spec(Config):
     """An augmentation job: a generator, its seeds, what must hold, what must vary, and how both are checked."""
 
+    model_config = ConfigDict(json_schema_extra=IF_IT_WALKS)
+
     name: Name = Field(description="Names the run's folder, `outputs/NAME/DIGEST`.")
     generator: AnyGenerator = Field(description="What makes images from latents.")
     seeds: Seeds = Field(description="The seeds to start from.")
-    attributes: Annotated[dict[Name, AnyFeature], Field(min_length=1)] = Field(description="What is measured, by name.")
+    attributes: dict[Name, AnyFeature] = Field(default_factory=dict, description="What is measured, by name.")
     label: str = Field(
         "given",  # without own images it is required, which problems.py sees
         description="Where a sample's label comes from: the name of a classifier attribute (its decision on the seed's own image), "
         "`condition` (the class given to the generator), `given` (by the user, with own images, where it is the default), or "
         "`none`.",
     )
-    held: Annotated[dict[str, Limit], Field(min_length=1)] = Field(
+    held: dict[str, Limit] = Field(
+        default_factory=dict,
         examples=[{"class": 0.05}, {"class": {"decision": 0.9}}],
         description="What must not change, by attribute. A number holds it at the seed's level: the largest drift allowed, in "
-        "spreads. `{decision: 0.9}` holds a classifier's decision alone: the label's least probability.",
+        "spreads. `{decision: 0.9}` holds a classifier's decision alone: the label's least probability. At least one, unless "
+        "trajectory.directions is 0.",
     )
-    varied: Annotated[dict[str, Goal], Field(min_length=1), BeforeValidator(_goals, json_schema_input_type=Goals)] = Field(
+    varied: Annotated[dict[str, Goal], BeforeValidator(_goals, json_schema_input_type=Goals)] = Field(
+        default_factory=dict,
         examples=[{"look": 0.2}, {"look": {"minimum": 0.2, "weight": 2}}],
-        description="The smallest effect wanted of each varied attribute, in spreads.",
+        description="The smallest effect wanted of each varied attribute, in spreads. At least one, unless "
+        "trajectory.directions is 0.",
     )
     trajectory: Trajectory = Field(description="How trajectories move through latent space.")
     judge: Judge | None = Field(None, description="An independent classifier that checks each variant's label; no check if absent.")
@@ -254,11 +274,34 @@ class Spec(Config):
         """The classifiers of which the decision is held, and the label's least probability."""
         return {name: limit.decision for name, limit in self.held.items() if isinstance(limit, Decision)}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_counts(cls, given: Any) -> Any:
+        """Leaves out what a run that walks nowhere does not use: goals, and limits too unless own images are held to them."""
+        if not isinstance(given, Mapping) or _within(given.get("trajectory"), "directions") != 0:
+            return given
+        unused = {"varied"} if _within(given.get("seeds"), "images") is not None else {"held", "varied"}
+        return {name: value for name, value in given.items() if name not in unused}
+
+    @property
+    def walks(self) -> bool:
+        """Whether directions are followed at all. Where they are not, a run has seeds alone, and these are its candidates."""
+        return self.trajectory.directions > 0
+
+    @property
+    def candidate_role(self) -> Literal["seed", "variant"]:
+        """The role of those images that a run accepts or rejects."""
+        return "variant" if self.walks else "seed"
+
+    @property
+    def most_variants(self) -> int:
+        """The most candidates that a seed can have."""
+        return 2 * self.trajectory.directions * self.trajectory.waypoints
+
     @property
     def most_accepted(self) -> float:
         """The largest share of candidates that can be accepted: less than 1 where the spec keeps a few of each seed's."""
-        candidates = 2 * self.trajectory.directions * self.trajectory.waypoints
-        return 1.0 if self.keep is None else min(1.0, self.keep / candidates)
+        return 1.0 if self.keep is None else min(1.0, self.keep / self.most_variants)
 
     def limit_of(self, name: str) -> str:
         """Returns the limit of a held or varied attribute in words."""

@@ -16,7 +16,7 @@ from reds_core.errors import ModelError, SpecError
 from reds_core.models.config import Config
 from reds_core.sources import sources_of
 from reds_core.spec import strict_yaml
-from reds_core.spec.fields import Spec
+from reds_core.spec.fields import NEEDED_TO_WALK, Spec
 from reds_core.spec.problems import field_mistakes, not_finite, reference_mistakes, shape_mistake
 
 SHORT_FORMS = {"held": (), "varied": ("minimum",)}  # whose numbers may stand for a mapping -> the field that the number is
@@ -76,8 +76,12 @@ def _counted(spec: Spec, where: str) -> Spec:
 
 
 def dump(spec: Spec) -> str:
-    """Returns the resolved spec as YAML: defaults filled in, paths absolute."""
-    return strict_yaml.dump(_plain(spec))
+    """Returns the resolved spec as YAML: defaults filled in, paths absolute; of seeds alone, without what only trajectories need."""
+    plain = _plain(spec)
+    if not spec.walks:
+        unused = {"duplicates", *(name for name in NEEDED_TO_WALK if not plain[name])}
+        plain = {name: value for name, value in plain.items() if name not in unused} | {"trajectory": {"directions": 0}}
+    return strict_yaml.dump(plain)
 
 
 def absolute(override: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from reds_core.models.config import Config
 from reds_core.spec.digest import canonical
-from reds_core.spec.fields import Spec
+from reds_core.spec.fields import NEEDED_TO_WALK, Spec
 
 LABELS_BESIDE_ATTRIBUTES = ("condition", "given", "none")
 LIMIT_FORMS = "give a number of spreads, or {decision: 0.9} to hold a classifier's decision"
@@ -53,7 +53,8 @@ def reference_mistakes(raw: Mapping[str, Any]) -> list[str]:
 
     attributes, held, varied = mapping("attributes"), mapping("held"), mapping("varied")
     known = ", ".join(attributes) or "none are defined"
-    mistakes = [
+    mistakes = _mistakes_of_walking(raw, mapping("trajectory"))
+    mistakes += [
         f"{role}.{name}: no attribute has this name; there are: {known}"
         for role, names in (("held", held), ("varied", varied))
         for name in names
@@ -90,12 +91,28 @@ def reference_mistakes(raw: Mapping[str, Any]) -> list[str]:
     return mistakes
 
 
+def _mistakes_of_walking(raw: Mapping[str, Any], trajectory: Mapping[str, Any]) -> list[str]:
+    """Returns what a run that follows directions lacks, or what has no meaning in one that follows none."""
+    if trajectory.get("directions") != 0:
+        missing = [f"{name}: is required" for name in NEEDED_TO_WALK if name not in raw]
+        return missing + [
+            f"{name}: needs at least one attribute, unless trajectory.directions is 0 (seeds alone)"
+            for name in NEEDED_TO_WALK
+            if raw.get(name) == {}
+        ]
+    about_walking = [f"trajectory.{name}" for name in trajectory if name != "directions"]
+    about_walking += [name for name in ("duplicates", "keep") if raw.get(name) is not None]
+    return [
+        f"{name}: says something of trajectories, but with `trajectory: {{directions: 0}}` there are none; leave it out"
+        for name in about_walking
+    ]
+
+
 def field_mistakes(spec: Spec) -> list[str]:
     """Returns each config's own mistakes, and the fields in pixels that `walk_resolution` rules out."""
     found = [f"{key.removesuffix('.')}: {mistake}" for key, config in configs_in(spec) for mistake in config.mistakes()]
-    walked = spec.trajectory
-    possible = 2 * walked.directions * walked.waypoints
-    if spec.keep is not None and spec.keep > possible:
+    walked, possible = spec.trajectory, spec.most_variants
+    if spec.keep is not None and spec.walks and spec.keep > possible:
         found.append(
             f"keep: {spec.keep} is more than the {possible} variants that a seed can have, by {walked.directions} directions both "
             f"ways and {walked.waypoints} waypoints; keep fewer, or leave it out to keep all"

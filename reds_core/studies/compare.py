@@ -182,6 +182,11 @@ def _check(spec: Spec, methods: Sequence[str]) -> None:
     if unknown or not methods:
         what = f"unknown method {', '.join(unknown)}" if unknown else "no method to compare"
         raise UserError(f"{what}; there are: {', '.join(COMPARED)}", parameter="methods")
+    if not spec.walks:
+        raise UserError(
+            "trajectory.directions: 0 makes seeds alone, and methods differ in where they lead from a seed; compare them with at "
+            "least 1 direction, and with what is held and varied"
+        )
     if spec.seeds.number < 2:
         raise UserError(
             f"seeds.count: a comparison needs at least 2 seeds for its intervals, got {spec.seeds.number}; 20 or more are better"

@@ -45,7 +45,7 @@ class Forecast:
     """What a few seeds gave, and what the whole run would cost and give by them."""
 
     attributes: list[AttributeCheck]
-    tried: int  # candidates
+    tried: int  # candidates; of a run of seeds alone, seeds
     tried_seeds: int
     short_seeds: int  # those with fewer directions than the spec asks for
     accepted: int
@@ -65,25 +65,26 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
     began = time.monotonic()
     candidates, passes = run_seeds(job, seeds)
     seconds = time.monotonic() - began
-    variants = [c for c in candidates if c.role == "variant"]
+    spec = job.spec
+    variants = [c for c in candidates if c.role == spec.candidate_role]
     accepted = [c for c in candidates if c.accepted]
-    scale = job.spec.seeds.number / len(seeds)
-    possible = 2 * job.spec.trajectory.directions * job.spec.trajectory.waypoints
-    waypoints = range(1, job.spec.trajectory.waypoints + 1)
+    scale = spec.seeds.number / len(seeds)
+    possible = spec.most_variants
+    waypoints = range(1, spec.trajectory.waypoints + 1) if spec.walks else range(0)
     # A sample has four members; a tar gives each a header of 512 bytes and pads it to a multiple of as many, by 256 on average.
-    shards = job.spec.shards
+    shards = spec.shards
     files = [file_of(c, shards.image, shards.quality) for c in accepted]
     size = sum(len(f) + c.latent.nbytes + 4 * (512 + 256) + RECORD for c, f in zip(accepted, files, strict=True))
     return Forecast(
         attributes=_attributes(job, variants),
         tried=len(variants),
         tried_seeds=len(seeds),
-        short_seeds=sum(_is_short([c for c in variants if c.seed == s], possible) for s in seeds),
+        short_seeds=sum(_is_short([c for c in variants if c.seed == s], possible) for s in seeds) if spec.walks else 0,
         accepted=sum(c.accepted for c in variants),
         rejected=Counter(c.reason for c in variants if c.reason),
         as_it_is=setting_of(job, candidates, passes),
         by_waypoint=[(w, _share([c for c in variants if c.waypoint == w])) for w in waypoints],
-        seeds=job.spec.seeds.number,
+        seeds=spec.seeds.number,
         samples=round(len(accepted) * scale),
         equivalents=round(passes.equivalents * scale),
         seconds=seconds * scale,

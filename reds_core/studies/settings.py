@@ -43,7 +43,7 @@ class Setting:
 
 def setting_of(job: Job, candidates: Sequence[Candidate], passes: Passes, changes: tuple[str, ...] = ()) -> Setting:
     """Returns what came of a job's candidates. A seed that the judge contradicts says nothing about what was reached."""
-    variants = [c for c in candidates if c.role == "variant"]
+    variants = [c for c in candidates if c.role == job.spec.candidate_role]
     started = [c for c in variants if c.reason != "seed_label"]
     reached = [c for c in started if len(c.latent)]
     accepted = [c for c in variants if c.accepted]

@@ -53,7 +53,8 @@ def origins_from(work: Work, seeds: list[int], photos: Photos) -> Origins:
         _reasons(job, photos, own, limits, None), photos, of_photos, drifts_of(limits, rendered(latents)), [0.0] * len(seeds),
     )  # fmt: skip
     fit_for = torch.tensor([s for s, reason in enumerate(origins.reasons) if not reason], dtype=torch.long, device=job.device)
-    latents = led_to_level_set(work, origins, fit_for)
+    if limits:
+        latents = led_to_level_set(work, origins, fit_for)
     images, encoded, finite = work.render(latents, photos.conditions)
     features = features_of(networks, images, finite, bound)
     fits = distances(images.flatten(1), photos.images.flatten(1), job.own_images.pixel_spread)
@@ -100,7 +101,7 @@ def _fit(work: Work, photos: Photos, bound: Mapping[str, Bound | None], limits: 
     spec = job.spec.seeds.fit
     generator = networks.generator
     space = Space(networks.cloud, generator.rows, apart=spec.space != "w")
-    kept = min(MOST_FOR_LEVEL_SET * spec.passes, _cost_of_level_set(job, limits))
+    kept = min(MOST_FOR_LEVEL_SET * spec.passes, _cost_of_level_set(job, limits)) if limits else 0
     steps = max(1, int(spec.passes - kept) // PASSES_A_STEP)
     smooth = list(limits) if job.derivatives.smooth else []
 

@@ -60,7 +60,13 @@ def run_seeds(job: Job, seeds: Sequence[int]) -> tuple[list[Candidate], Passes]:
     Lossless images are not encoded yet: that needs no network, and is left to whoever writes them.
     """
     work = Work(job, PassCounter())
-    return run_origins(work, origins_of(work, seeds) if job.own is None else origins_from(work, list(seeds), photos_of(job, seeds)))
+    # All trajectories of a shard move together; seeds alone need not even lie in memory together, however many a shard holds.
+    together = len(seeds) if job.spec.walks else job.batch
+    candidates: list[Candidate] = []
+    for at in range(0, len(seeds), together):
+        part = seeds[at : at + together]
+        candidates += run_origins(work, origins_of(work, part) if job.own is None else origins_from(work, list(part), photos_of(job, part)))[0]
+    return candidates, work.counter.total
 
 
 def run_origins(work: Work, origins: Origins) -> tuple[list[Candidate], Passes]:

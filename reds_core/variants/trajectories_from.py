@@ -22,6 +22,8 @@ def trajectories_from(work: Work, origins: Origins) -> FromSeeds:
 
     The reasons are those of all of the shard's seeds: candidates of a seed without trajectories are rejected, not forgotten.
     """
+    if not work.job.spec.walks:
+        return no_trajectories(origins.latents, 0, list(origins.reasons))
     coarse = work.coarse()
     if coarse is not None:
         return _by_smaller_images(coarse, origins)
