@@ -11,12 +11,13 @@ from prefect.cache_policies import NO_CACHE
 from flows.artifacts import show
 from flows.child_runs import WAITING, made_by_children
 from flows.engines import EngineName
-from flows.parameters import Parameters
+from flows.parameters import Parameters, wanted_until
 from flows.shards import announce, made_here
 from reds_core.errors import RunError
 from reds_core.runs.plan import plan, shard_range
-from reds_core.runs.run_folder import grown, opened, pending
+from reds_core.runs.run_folder import counting, grown, opened, pending
 from reds_core.runs.totals import Totals, in_words
+from reds_core.runs.until import Quota, Tally, quota_of
 from reds_core.spec.fields import Spec
 from reds_core.storage.folder import Folder
 
@@ -51,6 +52,7 @@ def augment(
     least_accepted: float = 0.0,
     grow: bool = False,
     split: int | None = None,
+    until: str | None = None,
 ) -> dict[str, Any]:
     """Makes the shards of a spec that are not finished yet, and the report of all.
 
@@ -69,25 +71,35 @@ def augment(
         least_accepted: the share of candidates, or of those that `keep` can keep, below which the run counts as failed; its
             shards are kept.
         split: shards of a child run, in a deployment whose workers share a run; None makes all of them here.
+        until: "per_class=N" or "per_class=N,seeds=M": makes seeds until every class has N accepted variants (of a run of seeds
+            alone, seeds), whatever `seeds.count` is; at most M.
 
     Returns:
-        The run's totals, with its "folder" and the number of shards made "now".
+        The run's totals, with its "folder" and the number of shards made "now"; with `until`, also "classes": how many accepted
+        samples each has.
 
     Raises:
-        UserError: the input is wrong. RunError: a shard could not be made, the others are; or too few candidates were accepted.
+        UserError: the input is wrong. RunError: a shard could not be made, the others are; or too few candidates were accepted, at
+            all or of a class.
     """
     parameters = Parameters(
         spec=spec, out=out, engine=engine, workers=workers, device=device, batch=batch, overrides=tuple(overrides or ()),
         allow_code=allow_code,
     )  # fmt: skip
+    asked = wanted_until(until, grow, shards)
     loaded, place = parameters.loaded(), parameters.place()
+    quota = None if asked is None else quota_of(loaded, asked)
     if grow and not fresh:
         loaded = grown(loaded, place)
     wanted = shard_range(shards, len(plan(loaded)))
     if fresh:
         with opened(loaded, place, fresh=True):
             pass  # this locks all shards, which child runs could not get past
-    folder, made, failures = _made(parameters, loaded, place, wanted, split)
+    tally = Tally()
+    if quota is None:
+        folder, made, failures = _made(parameters, loaded, place, wanted, split)
+    else:
+        folder, made, failures = _made_until(parameters, quota, place, split, tally)
     # Shards that failed are reported before a report that failed.
     report = make_report(folder, return_state=True)
     if failures:
@@ -97,7 +109,13 @@ def augment(
         )
     summed: Totals = report.result()
     _check_accepted(summed, least_accepted * loaded.most_accepted, folder)
-    return {**summed.as_dict(), "folder": str(folder), "now": made}
+    result = {**summed.as_dict(), "folder": str(folder), "now": made}
+    if quota is None:
+        return result
+    lacking = quota.failure(tally)
+    if lacking:
+        raise RunError(f"{folder}: {lacking}")
+    return {**result, "classes": quota.counts(tally)}
 
 
 def _made(
@@ -111,10 +129,32 @@ def _made(
     # Children lock what they make; this run locks nothing.
     with opened(spec, out, wanted if split is None else range(0)) as folder:
         todo = pending(folder, spec, wanted)
-        announce("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=spec.seeds.number)
+        if todo or not wanted.start:  # of later steps of a run, those that were made before are not worth a line
+            announce("start", todo=len(todo), planned=len(wanted), folder=folder, seeds=spec.seeds.number)
         if split is None:
             return folder, len(todo), made_here(parameters, spec, folder, todo)
         return folder, len(todo), made_by_children(parameters, spec, folder, todo, split)
+
+
+def _made_until(
+    parameters: Parameters, quota: Quota, out: Folder, split: int | None, tally: Tally
+) -> tuple[Folder, int, dict[int, Exception]]:
+    """Makes shards until the quota is met, or no more should be made. Adds what they hold to the tally; returns as `_made` does."""
+    spec, made, begun, count = quota.spec, 0, 0, quota.first
+    while True:
+        step = counting(spec, count)
+        shards = range(begun, len(plan(step)))
+        folder, new, failures = _made(parameters, step, out, shards, split)
+        made += new
+        if failures:
+            return folder, made, failures
+        tally.add(folder, spec, shards)
+        more = quota.next(tally)
+        if more <= count:
+            return folder, made, {}
+        if new:
+            announce("step", short=quota.short(tally), per_class=quota.until.per_class, seeds=count, more=more - count)
+        begun, count = count // spec.shards.seeds, more
 
 
 def _check_accepted(summed: Totals, least: float, folder: Folder) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from flows.engines import EngineName
-from reds_core.errors import OutputError
+from reds_core.errors import OutputError, UserError
+from reds_core.runs.until import Until, until_of
 from reds_core.runs.worker import Request
 from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
@@ -59,6 +60,22 @@ class Parameters(BaseModel):
             "out": folder_at(self.out).absolute(),
             "overrides": [*self.overrides, f"seeds.count={count}"],
         }
+
+
+def wanted_until(text: str | None, grow: bool, shards: str | None) -> Until | None:
+    """Returns what the parameter `until` of the flow `augment` asks for, None if it is not given.
+
+    Raises:
+        UserError: it cannot be read, or stands beside a parameter that it contradicts.
+    """
+    if text is None:
+        return None
+    if grow or shards is not None:
+        raise UserError(
+            f"it says itself how many seeds are made, and does not go with {'grow' if grow else 'shards'}; give one of the two",
+            parameter="until",
+        )
+    return until_of(text)
 
 
 def checked_spec(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:

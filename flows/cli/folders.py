@@ -19,6 +19,7 @@ def verify(folder: RunFolder) -> None:
     from reds_core.runs.manifest import cure, read_manifests
     from reds_core.runs.totals import totals
     from reds_core.runs.verify import STRAY, verify_run
+    from reds_core.spec.load import load_spec
     from reds_core.storage.places import on_disk
 
     place = existing(folder)
@@ -30,15 +31,15 @@ def verify(folder: RunFolder) -> None:
         print(problem)
     strays = found.pop(STRAY, [])
     bad = sum(bool(problems) for problems in found.values())
-    with on_disk(place, ".json") as here:
-        summed = totals(read_manifests(here))
+    with on_disk(place, "spec.yaml", ".json") as here:
+        summed, walks = totals(read_manifests(here)), load_spec(here.path / "spec.yaml").walks
     if bad:
         print(f"{folder}: {bad} of {len(found)} shards damaged or missing; for each, {cure(place)}")
     if strays:
         print(f"{folder}: tars that are not shards of the run: {len(strays)}; move them elsewhere")
     if bad or strays:
         raise typer.Exit(1)
-    print(f"{folder}: {len(found)} shards intact, {summed.samples} samples, {summed.accepted} variants")
+    print(f"{folder}: {len(found)} shards intact, {summed.samples} samples, {summed.accepted} {'variants' if walks else 'accepted seeds'}")
 
 
 def _verify_export(folder: Folder) -> None:

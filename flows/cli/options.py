@@ -32,6 +32,16 @@ LeastAccepted = Annotated[
     ),
 ]
 
+Until = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="per_class=N[,seeds=M]",
+        help="Make seeds until every class has N accepted variants, whatever seeds.count is; at most M seeds.",
+        show_default=False,
+    ),
+]
+
 # The options that cure an error, by the parameter that the error names (`reds_core.errors`).
 OF_PARAMETER = {"overrides": "--set"}
 

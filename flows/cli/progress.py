@@ -43,10 +43,18 @@ class Progress:
     def hear(self, event: str, figures: dict[str, Any]) -> None:
         """Shows an event of flows.shards."""
         if event == "start":
-            self.todo = figures["todo"]
-            finished = figures["planned"] - self.todo
-            self.bar.update(self.task, total=self.todo, completed=0)
-            self.say(f"{figures['folder']}: {self.todo} shards to make" + (f", {finished} finished before" if finished else ""))
+            todo, finished = figures["todo"], figures["planned"] - figures["todo"]
+            self.todo += todo
+            self.bar.update(self.task, total=self.todo, completed=self.done)
+            self.say(f"{figures['folder']}: {todo} shards to make" + (f", {finished} finished before" if finished else ""))
+        elif event == "step":
+            short = figures["short"]
+            worst = min(short, key=lambda name: short[name])
+            self.console.print(
+                f"{figures['seeds']:,} seeds: {len(short)} classes have fewer than {figures['per_class']:,}, "
+                f"{worst or 'no label'} {short[worst]:,}; {figures['more']:,} more seeds",
+                markup=False,
+            )
         elif event == "retry":
             self.console.print(f"reds: {figures['error']}; trying again", markup=False)
         elif event == "shard":

@@ -11,10 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from flows import prefect_env
-from flows.cli.options import AllowCode, Batch, Device, Grow, LeastAccepted, Out, Overrides, SpecPath, Workers
+from flows.cli.options import AllowCode, Batch, Device, Grow, LeastAccepted, Out, Overrides, SpecPath, Until, Workers
 from flows.engines import EngineName
 from flows.process import child_processes
 from reds_core.errors import RedsError, UserError
+
+MOST_CLASSES = 20  # in a line
 
 
 def run(
@@ -31,6 +33,7 @@ def run(
     allow_code: AllowCode = False,
     fresh: Annotated[bool, typer.Option("--fresh", metavar="", help="Remove what an earlier run of this spec made.")] = False,
     grow: Grow = False,
+    until: Until = None,
     least_accepted: LeastAccepted = 0.0,
 ) -> None:
     """Make the shards of SPEC that are not finished yet.
@@ -39,13 +42,16 @@ def run(
     """
     from flows.cli.checks import checked
     from flows.cli.progress import Progress
+    from flows.parameters import wanted_until
     from reds_core.runs.plan import plan, shard_range
     from reds_core.runs.totals import in_words
 
     embedded = prefect_env.set_environment()
     progress = Progress(sys.stderr)
     signal.signal(signal.SIGINT, lambda *_: _interrupted(progress))
-    shard_range(shards, len(plan(checked(spec, set_ or [], allow_code))))
+    wanted_until(until, grow, shards)
+    loaded = checked(spec, set_ or [], allow_code)
+    shard_range(shards, len(plan(loaded)))
     with progress:
         progress.say("starting Prefect" + ("'s embedded API" if embedded else f" with the API at {os.environ['PREFECT_API_URL']}"))
         with prefect_env.first_start() if embedded else contextlib.nullcontext():
@@ -58,12 +64,15 @@ def run(
         result = augment(
             spec=str(spec), out=out, engine=engine, workers=workers, device=device, batch=batch, shards=shards,
             overrides=set_ or [], allow_code=allow_code, fresh=fresh,
-            least_accepted=least_accepted, grow=grow,
+            least_accepted=least_accepted, grow=grow, until=until,
         )  # fmt: skip
-    print(_last_line(result))
+    what = "candidates" if loaded.walks else "images" if loaded.seeds.images else "seeds"
+    if "classes" in result:
+        print(_classes(result["classes"]))
+    print(_last_line(result, what))
     if not result["accepted"]:
         raise NothingAcceptedError(
-            f"accepted none of {result['candidates']} candidates: {in_words(result['rejected'])}. "
+            f"accepted none of {result['candidates']} {what}: {in_words(result['rejected'])}. "
             "`reds check` shows what was measured and what to change"
         )
 
@@ -86,6 +95,7 @@ def deploy(
     set_: Overrides = None,
     allow_code: AllowCode = False,
     grow: Grow = False,
+    until: Until = None,
     least_accepted: LeastAccepted = 0.2,
     split: Annotated[
         int | None,
@@ -117,11 +127,13 @@ def deploy(
     from flows.cli.checks import checked
     from flows.deploy import cron as schedule
     from flows.deploy import deploy as register
+    from flows.parameters import wanted_until
     from reds_core.spec.load import absolute
     from reds_core.storage.places import folder_at
 
     if parents and not split:
         raise UserError("--parents is a pool for runs that wait for child runs, but there are none; add --split N")
+    wanted_until(until, grow, None)
     loaded = checked(spec, set_ or [], allow_code)
     parameters = {
         "spec": str(spec.absolute()),
@@ -135,6 +147,7 @@ def deploy(
         "grow": grow,
         "least_accepted": least_accepted,
         "split": split,
+        "until": until,
     }
     prefect_env.connect()
     name = register(loaded.name, pool, parents or pool, schedule(cron, timezone), concurrency, notify, parameters)
@@ -151,12 +164,20 @@ class NothingAcceptedError(RedsError):
     """A run that accepted nothing."""
 
 
-def _last_line(result: dict[str, Any]) -> str:
+def _classes(counts: dict[str, int]) -> str:
+    """Returns how many accepted samples the classes have, of many classes the fewest."""
+    names = sorted(counts, key=lambda name: counts[name])
+    shown = ", ".join(f"{name or 'no label'} {counts[name]:,}" for name in names[:MOST_CLASSES])
+    return f"accepted of {len(counts)} classes: {shown}" + (" and more of the others" if len(names) > MOST_CLASSES else "")
+
+
+def _last_line(result: dict[str, Any], what: str) -> str:
+    """Returns the run's folder and totals. `what` its candidates are, in the plural."""
     share = result["accepted"] / result["candidates"] if result["candidates"] else 0
     made = f"{result['now']} made now" if result["now"] else "nothing was left to do"
     return (
         f"{result['folder']}: {result['shards']} shards ({made}), {result['samples']} samples, "
-        f"{result['accepted']} accepted of {result['candidates']} candidates ({share:.0%}), {result['bytes'] / 1e6:.1f} MB"
+        f"{result['accepted']} accepted of {result['candidates']} {what} ({share:.0%}), {result['bytes'] / 1e6:.1f} MB"
     )
 
 

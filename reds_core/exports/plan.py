@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reds_core.errors import OutputError, UserError
+from reds_core.errors import ModelError, OutputError, UserError
 from reds_core.exports.choose import ranked, round_robin
 from reds_core.exports.inputs import Index, Run, Tell, indexed
 from reds_core.exports.request import Request
@@ -129,9 +129,12 @@ def _label_names(index: Index) -> dict[int, str]:
 
 def _declared(run: Run) -> dict[int, str]:
     """Returns the names of all labels of a run, if its spec says them."""
-    label = run.spec.label
-    home = run.spec.attributes.get(label, run.spec.generator if label == "condition" else None)
-    names: tuple[str, ...] = getattr(home, "class_names", tuple)()
+    names: tuple[str, ...] = ()
+    if run.spec.label == "condition":
+        with contextlib.suppress(ModelError):  # a run can be exported where its generator's file is not
+            names = run.spec.generator.declared_classes()
+    else:
+        names = getattr(run.spec.attributes.get(run.spec.label), "class_names", tuple)()
     return dict(enumerate(names)) if len(set(names)) == len(names) else {}
 
 

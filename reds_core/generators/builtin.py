@@ -43,6 +43,10 @@ class BuiltinGenerator(Config):
             return {"renderer_version": str(rooms.RENDERER_VERSION)}
         return {"weights_sha256": weights_sha256(self.name)}
 
+    def declared_classes(self) -> tuple[str, ...]:
+        """Returns the names of its classes; none if it takes no class."""
+        return GENERATORS[self.name].class_names if self.name in GENERATORS else ()
+
     def load(self, access: Access) -> Walkable:
         """Returns the generator, ready to use."""
         return _rooms(access) if self.name == "rooms" else _fashion(self.name, self.space, access)

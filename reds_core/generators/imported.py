@@ -45,6 +45,10 @@ class ImportedGenerator(FromFile):
             raise ModelError(f"generator.classes names {len(self.classes)} classes; {self.path.name} has {count or 'none'}")
         return self.classes or tuple(str(c) for c in range(count))
 
+    def declared_classes(self) -> tuple[str, ...]:
+        """Returns the names of its classes; none if it takes no class. Raises ModelError if its file does not say them."""
+        return self.class_names(describe(self.path).architecture.classes)
+
     def opened(self, access: Access, kind: type[A]) -> tuple[A, nn.Module]:
         """Returns the architecture and the network. Raises ModelError if they are not of this kind."""
         found, network = open_imported(self.path, self.sha256, access)

@@ -48,6 +48,10 @@ class LatentOptions(Config):
             return tuple(str(c) for c in range(self.classes))
         return self.classes or ()
 
+    def declared_classes(self) -> tuple[str, ...]:
+        """Returns the names of its classes; none if it takes no class."""
+        return self.class_names()
+
 
 class TorchScriptGenerator(TorchScript, LatentOptions):
     """A generator saved by torch.jit.save: (n, d) latents [, (n,) classes] -> (n, c, h, w) images."""

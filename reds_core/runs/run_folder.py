@@ -82,7 +82,12 @@ def grown(spec: Spec, out: Folder) -> Spec:
     longest = _longest(spec, folder)
     if folder.read("spec.yaml") is None or pending(folder, longest):
         return longest
-    return _counting(longest, longest.seeds.number + spec.seeds.number)
+    return counting(longest, longest.seeds.number + spec.seeds.number)
+
+
+def counting(spec: Spec, count: int) -> Spec:
+    """Returns the spec with so many seeds."""
+    return spec.model_copy(update={"seeds": spec.seeds.model_copy(update={"count": count})})
 
 
 def _is_finished(folder: Folder, sizes: dict[str, int], manifest: Manifest | None, planned: range) -> bool:
@@ -113,8 +118,4 @@ def _longest(spec: Spec, folder: Folder) -> Spec:
             before = load_spec(path).seeds.number
     except (UserError, FileNotFoundError):
         before = 0  # damaged: written anew; or a new folder
-    return _counting(spec, max(spec.seeds.number, before))
-
-
-def _counting(spec: Spec, count: int) -> Spec:
-    return spec.model_copy(update={"seeds": spec.seeds.model_copy(update={"count": count})})
+    return counting(spec, max(spec.seeds.number, before))
