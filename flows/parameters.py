@@ -72,7 +72,7 @@ def wanted_until(text: str | None, grow: bool, shards: str | None) -> Until | No
         return None
     if grow or shards is not None:
         raise UserError(
-            f"it says itself how many seeds are made, and does not go with {'grow' if grow else 'shards'}; give one of the two",
+            f"until says itself how many seeds are made, and does not go with {'grow' if grow else 'shards'}; give one of the two",
             parameter="until",
         )
     return until_of(text)

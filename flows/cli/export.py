@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from reds_core.exports.manifest import Export
-    from reds_core.exports.plan import Lack, Plan
+    from reds_core.exports.plan import Plan
+    from reds_core.spec.fields import Spec
     from reds_core.storage.folder import Folder
 
 MOST_CLASSES, SHOWN = 20, 10  # classes that are all shown; those that are shown of more
@@ -79,7 +80,7 @@ def show_plan(plan: Plan) -> None:
     console.print(_table(plan))
     for note in _notes(plan):
         console.print(escape(note))
-    for line in _lacks(plan.lacks):
+    for line in _lacks(plan):
         console.print(escape(line))
 
 
@@ -129,8 +130,9 @@ def _notes(plan: Plan) -> Iterator[str]:
             yield f"{name}: {size.samples:,} samples fill {size.shards} shards, not {plan.request.shards}."
 
 
-def _lacks(lacks: Sequence[Lack]) -> Iterator[str]:
+def _lacks(plan: Plan) -> Iterator[str]:
     """Yields which classes have too few samples, what it would take, and the command for it."""
+    lacks = plan.lacks
     for lack in lacks[:SHOWN]:
         start = f"{lack.name or 'no label'}: {lack.found:,} of {lack.wanted:,}; "
         if not lack.seeds:
@@ -141,6 +143,9 @@ def _lacks(lacks: Sequence[Lack]) -> Iterator[str]:
             yield start + f"about {_of(lack.seeds, 'more seed')}, at {lack.each:.3g} of it a seed so far"
     if len(lacks) > SHOWN:
         yield f"and {len(lacks) - SHOWN} more classes have too few: at least {min(lack.found for lack in lacks[SHOWN:]):,}"
+    if lacks and _fills(plan, lacks[0].run.spec):
+        yield f"To make them by the spec {lacks[0].run.spec.name}: reds run SPEC --until per_class={lacks[0].wanted}"
+        return
     needed: dict[str, int] = {}
     for lack in lacks:
         if lack.seeds and lack.run.spec.seeds.images is None:
@@ -148,6 +153,12 @@ def _lacks(lacks: Sequence[Lack]) -> Iterator[str]:
             needed[lack.run.spec.name] = max(needed.get(lack.run.spec.name, 0), count)
     for name, count in needed.items():
         yield f"That would do for the spec {name}: reds run SPEC --set seeds.count={count}"
+
+
+def _fills(plan: Plan, spec: Spec) -> bool:
+    """Returns whether a run until each class has enough of what it accepts would fill the export: nothing else may limit it."""
+    is_alone = len({run.digest for run in plan.index.runs}) == 1 and spec.seeds.images is None
+    return is_alone and plan.request.per_seed is None and spec.candidate_role in plan.request.roles
 
 
 def _of(count: int, noun: str) -> str:

@@ -66,7 +66,7 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
         (f"{t.seconds:,.0f} s", "of work, all shards together"),
     ]
     if s.judged:
-        figures.append((f"{s.agreed / s.judged:.1%}", f"of {'candidates' if walks else 'them'} kept their label according to the judge, before any filter"))
+        figures.append((f"{s.agreed / s.judged:.1%}", f"of {'candidates kept' if walks else 'them show'} their label according to the judge, before any filter"))
     return figures
 
 
@@ -92,9 +92,10 @@ def _charts(s: Summary) -> list[Chart]:
 
 def _verdicts(s: Summary) -> list[Bar]:
     """Returns how many candidates were accepted, and how many were rejected for each reason."""
-    judge = "the judge agrees" if s.judged else ""
     met = "met every tolerance and minimum" if s.spec.walks else "reconstructed" if s.spec.seeds.images else "rendered"
-    rows = [("accepted", s.totals.accepted, ", and ".join(words for words in (met, judge) if words))]
+    # A judge may contradict the user's own labels without rejecting anything.
+    judge = ", and the judge agrees" if s.judged and (s.spec.walks or not s.spec.seeds.images) else ""
+    rows = [("accepted", s.totals.accepted, met + judge)]
     for reason, count in s.totals.rejected.most_common():
         kind, _, name = reason.partition(":")
         meaning = "lost more of the label's probability than it may" if name in s.spec.decisions else REASONS[kind]

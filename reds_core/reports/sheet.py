@@ -228,7 +228,7 @@ def _grid(s: Summary, rows: int, cells: int) -> bytes:
         for i, image in enumerate(found):
             fitted = image.resize((cell, cell), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
             picture.paste(fitted, (x + i * cell, y))
-        draw.text((x, y + cell + 1), str(block.own.label_name or block.own.key)[: own * cell // 6], fill="#1c2430", font=font)
+        draw.text((x, y + cell + 1), str(block.own.label_name or block.own.key)[: 2 * own * cell // 11], fill="#1c2430", font=font)
     return _as_png(picture)
 
 

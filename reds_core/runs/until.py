@@ -113,7 +113,9 @@ class Quota:
     def counts(self, t: Tally) -> dict[str, int]:
         """Returns how much was accepted of every class that is to be filled."""
         if self.certain or (self.declared and t.seeds < self._patience):
-            return {name: _of(t, name, self.images is not None) for name in self.declared}
+            spelt = {plain(name): name for name in t.seen} if self.images is not None else {}
+            # The label of own images may be written otherwise than the classes that their samples are labelled with.
+            return {name: t.accepted[name] for name in (spelt.get(plain(name), name) for name in self.declared)}
         return {name: t.accepted[name] for name in (self.declared or sorted(t.seen)) if name in t.seen}
 
     def short(self, t: Tally) -> dict[str, int]:
@@ -203,11 +205,6 @@ def quota_of(spec: Spec, until: Until) -> Quota:
     if spec.label == "none":
         classes, certain = ("",), True
     return Quota(until, spec, classes, certain, most, images)
-
-
-def _of(t: Tally, name: str, own: bool) -> int:
-    """Returns how much was accepted of a class; the label of an own image may be written otherwise than the generator's class."""
-    return sum(n for other, n in t.accepted.items() if plain(other) == plain(name)) if own else t.accepted[name]
 
 
 def _why(t: Tally, name: str) -> str:

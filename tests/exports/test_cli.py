@@ -44,7 +44,7 @@ def test_an_export_from_start_to_finish(reds: Reds, run: Path, tmp_path: Path) -
     assert dry.returncode == 0 and not (tmp_path / "set").exists(), dry.stderr
     assert re.search(r"Bag +18 +18 +\d+ +\d+", dry.stdout) and re.search(r"all +54 +54 +\d+ +\d+", dry.stdout)
     assert "Bag: 18 of 30; about 8 more seeds, at 1.5 of it a seed so far" in dry.stdout
-    assert "reds run SPEC --set seeds.count=20" in dry.stdout
+    assert "reds run SPEC --until per_class=30" in dry.stdout
 
     done = reds(*words)
     last = done.stdout.splitlines()[-1]
