@@ -1,0 +1,122 @@
+"""What a run of seeds alone leaves, and one whose first shards have no sample: pages, tables, and what readers make of them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from reds_core.reports import sheet
+from reds_core.reports.card import tar_patterns
+from reds_core.reports.croissant import NAME, TABLE
+from reds_core.reports.page import write_report
+from reds_core.reports.summary import summarised
+from reds_core.runs.manifest import read_manifests
+from reds_core.runs.samples import read_samples
+from reds_core.runs.totals import runs
+from reds_core.runs.verify import verify_run
+from reds_core.storage.places import folder_at
+from tests.reports.test_page import other_judge, run, text
+from tests.variants.test_own_images import photographs
+
+ALONE = {"directions": 0}
+EIGHT = {"first": 0, "count": 8}
+
+
+def test_everything_that_a_run_of_seeds_leaves_counts_seeds(tmp_path: Path) -> None:
+    folder = run(tmp_path, trajectory=ALONE, seeds=EIGHT, judge=other_judge(tmp_path))
+    manifests = list(read_manifests(folder_at(folder)))
+    rows = pd.concat([pd.read_parquet(folder / f"{m.stem}.parquet") for m in manifests])
+    accepted = int(rows.accepted.sum())
+    assert set(rows.role) == {"seed"} and len(rows) == 8 and 0 < accepted < 8
+    assert sum(m.accepted for m in manifests) == sum(m.samples for m in manifests) == accepted
+    assert sum(sum(m.labels.values()) for m in manifests) == accepted
+    assert sum(m.rejected.get("seed_label", 0) for m in manifests) == 8 - accepted
+    assert not any(verify_run(folder_at(folder)).values())
+    (listed,) = runs(folder_at(folder))
+    assert (listed.state, listed.totals.candidates, listed.totals.accepted) == ("complete", 8, accepted)
+    for tar in folder.glob("*.tar"):
+        for _, files in read_samples(tar):
+            record = json.loads(files["json"])
+            assert (record["role"], record["direction"], record["waypoint"]) == ("seed", -1, 0)
+            assert "held" not in record and "varied" not in record
+
+
+def test_the_report_shows_seeds_in_a_grid_and_no_empty_charts(tmp_path: Path) -> None:
+    folder = run(tmp_path, trajectory=ALONE, seeds=EIGHT, judge=other_judge(tmp_path))
+    html, card = text(folder), (folder / "README.md").read_text()
+    accepted = len(pd.read_parquet(folder / TABLE))
+    assert f"<h1>{accepted} of 8 seeds accepted</h1>" in html and html.count("data:image/png;base64") == accepted
+    for absent in ("<svg", "waypoint", "variants</h", "Along the trajectories", "<h2>Attributes", "candidates"):
+        assert absent not in html.partition("<details>")[0].partition("</style>")[2], absent
+    assert f"{accepted} of 8 seeds accepted, in 4 WebDataset shards ({accepted} samples)." in card
+    assert "drift" not in card.lower() and "Split by" not in card
+    with summarised(folder_at(folder)) as s:
+        assert Image.open(io.BytesIO(sheet.png(s))).size[0] > 64
+
+
+def test_own_images_stand_beside_their_reconstructions(tmp_path: Path) -> None:
+    photographs(tmp_path / "world" / "data")
+    folder = run(tmp_path, trajectory=ALONE, seeds={"images": "data"}, label=None)
+    html, samples = text(folder), pd.read_parquet(folder / TABLE)
+    assert set(samples.role) == {"source", "seed"} and "of 6 images reconstructed</h1>" in html
+    assert html.count("data:image/png;base64") == len(samples) and "its reconstruction on the right" in html
+    with summarised(folder_at(folder)) as s:
+        assert sheet.png(s).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("walks", [True, False])
+def test_a_run_without_a_single_sample_has_all_its_pages(tmp_path: Path, walks: bool) -> None:
+    whole = run(tmp_path / "whole", **({} if walks else {"trajectory": ALONE}))
+    class_of_nothing = {"kind": "classifier", "model": {"kind": "torchscript", "path": "c.pt"}, "names": ["a", "b", "c"]}
+    judge = other_judge(tmp_path)
+    spoilt = pd.read_parquet(run(tmp_path / "try", trajectory=ALONE, seeds={"count": 40}, judge=judge) / TABLE).seed
+    first = next(s for s in range(40) if s not in set(spoilt) and s + 1 not in set(spoilt))
+    folder = run(
+        tmp_path / "none", seeds={"first": first, "count": 2}, judge=judge, attributes={"class": class_of_nothing, "look": {"kind": "pixels"}},
+        **({} if walks else {"trajectory": ALONE}),
+    )  # fmt: skip
+    assert "Nothing was accepted" in text(folder) and not any(verify_run(folder_at(folder)).values())
+    none, some = pd.read_parquet(folder / TABLE), pd.read_parquet(whole / TABLE)
+    assert len(none) == 0 and none.dtypes.equals(some.dtypes) and list(none) == list(some)
+    fields = [json.loads((f / NAME).read_text())["recordSet"] for f in (folder, whole)]
+    assert fields[0] == fields[1]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_hugging_face_reads_a_run_whose_first_tar_is_empty(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    folder = run(tmp_path, seeds=EIGHT, judge=other_judge(tmp_path))
+    assert not list(read_samples(folder / "shard-00000.tar"))
+    samples = len(pd.read_parquet(folder / TABLE))
+    by_card = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "a"))
+    (line,) = [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("data = load_dataset(")]
+    files = json.loads(line.partition("data_files=")[2].rpartition(", split")[0])
+    by_hand = load_dataset("webdataset", data_files=[f"{folder}/{f}" for f in files], split="train", cache_dir=str(tmp_path / "b"))
+    assert len(by_card) == len(by_hand) == samples > 0
+
+
+@pytest.mark.parametrize(
+    ("finished", "filled", "patterns"),
+    [
+        (range(3), [0, 2], ["shard-*.tar"]),
+        (range(3), [], ["shard-*.tar"]),
+        (range(3), [1, 2], ["shard-00001.tar", "shard-0000[2-9].tar"]),
+        (range(30), [9, 20], ["shard-00009.tar", "shard-000[1-9]?.tar"]),
+        ([2, 5, 100_123], [5], ["shard-00005.tar", "shard-??????*.tar"]),
+    ],
+)
+def test_patterns_leave_out_the_first_tars_without_samples_alone(finished: list[int], filled: list[int], patterns: list[str]) -> None:
+    assert tar_patterns(list(finished), filled) == patterns
+
+
+def test_a_report_made_again_is_the_same(tmp_path: Path) -> None:
+    folder = run(tmp_path, trajectory=ALONE)
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    write_report(folder_at(folder))
+    assert before == {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
