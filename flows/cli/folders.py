@@ -39,7 +39,8 @@ def verify(folder: RunFolder) -> None:
         print(f"{folder}: tars that are not shards of the run: {len(strays)}; move them elsewhere")
     if bad or strays:
         raise typer.Exit(1)
-    print(f"{folder}: {len(found)} shards intact, {summed.samples} samples, {summed.accepted} {'variants' if walks else 'accepted seeds'}")
+    what = "variants" if walks else "accepted seeds"
+    print(f"{folder}: {len(found)} shards intact, {summed.samples} samples, {summed.accepted} {what}")
 
 
 def _verify_export(folder: Folder) -> None:

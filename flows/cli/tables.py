@@ -32,7 +32,7 @@ MOST_LISTED, MOST_SKIPPED = 10, 20  # names in a line, files that are not used
 LOUD = 0.1  # of a tolerance: noise that a user should know about
 HOPE = {
     True: "Widen a tolerance, or change trajectory.step.",
-    False: "Try more seeds; a judge that contradicts them all may know other classes, or see other pixels (input_range, mean, std).",
+    False: "Try more seeds; a judge that contradicts them all may know other classes, or see other pixels (input_range, mean).",
 }
 LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.benchmarks.workers; shards for which it matters
 

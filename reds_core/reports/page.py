@@ -66,7 +66,12 @@ def _figures(s: Summary) -> list[tuple[str, str]]:
         (f"{t.seconds:,.0f} s", "of work, all shards together"),
     ]
     if s.judged:
-        figures.append((f"{s.agreed / s.judged:.1%}", f"of {'candidates kept' if walks else 'them show'} their label according to the judge, before any filter"))
+        figures.append(
+            (
+                f"{s.agreed / s.judged:.1%}",
+                f"of {'candidates kept' if walks else 'them show'} their label according to the judge, before any filter",
+            )
+        )
     return figures
 
 

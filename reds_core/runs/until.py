@@ -1,7 +1,7 @@
 """How many seeds a run makes until every class has enough accepted samples.
 
-Seeds are made in steps of whole shards. The first step is what would do if all were accepted; each later one is what the class that is
-furthest behind would take at its share so far, and at most GROWTH times what there is. A step follows from the shards before it
+Seeds are made in steps of whole shards. The first step is what would do if all were accepted; each later one is what the class that
+is furthest behind would take at its share so far, and at most GROWTH times what there is. A step follows from the shards before it
 alone: a run that was killed, or has other workers, takes the same steps and makes the same shards.
 """
 
@@ -80,8 +80,8 @@ class Tally:
             self.seeds += len(own)
             self.seen |= set(own.label_name)
             self.accepted.update(rows.label_name[rows.accepted].tolist())
-            for (name, reason), count in rows[~rows.accepted].groupby(["label_name", "reason"]).size().items():
-                self.rejected[str(name)][str(reason)] += int(count)
+            for name, reasons in rows[~rows.accepted].groupby("label_name").reason:
+                self.rejected[str(name)].update(reasons.tolist())
 
 
 @dataclass(frozen=True)

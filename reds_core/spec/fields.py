@@ -216,7 +216,7 @@ Goals = dict[str, Positive | Goal]  # as they may be written
 
 # What a run that follows directions needs, which problems.py checks too.
 NEEDED_TO_WALK = ("attributes", "held", "varied")
-IF_IT_WALKS = {
+IF_IT_WALKS: dict[str, Any] = {
     "if": {"properties": {"trajectory": {"properties": {"directions": {"const": 0}}, "required": ["directions"]}}},
     "else": {"required": list(NEEDED_TO_WALK), "properties": {name: {"minProperties": 1} for name in NEEDED_TO_WALK}},
 }

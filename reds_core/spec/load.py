@@ -76,7 +76,7 @@ def _counted(spec: Spec, where: str) -> Spec:
 
 
 def dump(spec: Spec) -> str:
-    """Returns the resolved spec as YAML: defaults filled in, paths absolute; of seeds alone, without what only trajectories need."""
+    """Returns the resolved spec as YAML: defaults filled in, paths absolute; without trajectories, only what counts then."""
     plain = _plain(spec)
     if not spec.walks:
         unused = {"duplicates", *(name for name in NEEDED_TO_WALK if not plain[name])}

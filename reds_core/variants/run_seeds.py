@@ -65,7 +65,9 @@ def run_seeds(job: Job, seeds: Sequence[int]) -> tuple[list[Candidate], Passes]:
     candidates: list[Candidate] = []
     for at in range(0, len(seeds), together):
         part = seeds[at : at + together]
-        candidates += run_origins(work, origins_of(work, part) if job.own is None else origins_from(work, list(part), photos_of(job, part)))[0]
+        candidates += run_origins(
+            work, origins_of(work, part) if job.own is None else origins_from(work, list(part), photos_of(job, part))
+        )[0]
     return candidates, work.counter.total
 
 

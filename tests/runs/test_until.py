@@ -37,7 +37,9 @@ def test_what_is_asked_for_is_read() -> None:
     assert until_of("per_class=500") == Until(500) and until_of("seeds=20, per_class=5") == Until(5, 20)
 
 
-@pytest.mark.parametrize("text", ["", "5", "per_class=0", "per_class=-1", "per_class=5,per_class=6", "class=5", "seeds=5", "per_class=1e3"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "per_class=0", "per_class=-1", "per_class=5,per_class=6", "class=5", "seeds=5", "per_class=1e3"]
+)
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="per_class=N") as error:
         until_of(text)
@@ -80,7 +82,9 @@ def test_a_class_that_gives_nothing_is_waited_for_so_long_and_no_longer(tmp_path
     found = quota(conditional(tmp_path), "per_class=5")
     assert found.next(tally(98, {"a": 9, "b": 9})) == 100 + 96
     assert found.next(tally(100, {"a": 9, "b": 9})) == 100
-    assert "c 0. A class that has given nothing in 100 seeds is not waited for; per_class=5,seeds=M" in found.failure(tally(100, {"a": 9, "b": 9}))
+    assert "c 0. A class that has given nothing in 100 seeds is not waited for; per_class=5,seeds=M" in found.failure(
+        tally(100, {"a": 9, "b": 9})
+    )
     assert found.next(tally(100, {"a": 9, "b": 4})) == 126, "the others are still filled"
     assert quota(conditional(tmp_path), "per_class=5,seeds=1000").next(tally(100, {"a": 9, "b": 9})) == 200
 
