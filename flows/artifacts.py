@@ -66,7 +66,7 @@ def show(s: Summary, report: str) -> None:
         create_image_artifact(
             key=_key("sheet", name),
             image_url=f"data:image/png;base64,{data}",
-            description=f"Seeds of {name}, and verified variants",
+            description=f"Seeds of {name}" + (", and verified variants" if s.spec.walks else ""),
         )
 
 

@@ -230,7 +230,9 @@ class Spec(Config):
     name: Name = Field(description="Names the run's folder, `outputs/NAME/DIGEST`.")
     generator: AnyGenerator = Field(description="What makes images from latents.")
     seeds: Seeds = Field(description="The seeds to start from.")
-    attributes: dict[Name, AnyFeature] = Field(default_factory=dict, description="What is measured, by name.")
+    attributes: dict[Name, AnyFeature] = Field(
+        default_factory=dict, description="What is measured, by name. At least one, unless trajectory.directions is 0."
+    )
     label: str = Field(
         "given",  # without own images it is required, which problems.py sees
         description="Where a sample's label comes from: the name of a classifier attribute (its decision on the seed's own image), "
