@@ -28,7 +28,8 @@ def picture(label: int, number: int) -> Pixels:
     draw = np.random.RandomState(1000 * label + number)
     y, x = np.mgrid[:SIDE, :SIDE] + draw.randint(0, 4)
     form = (y // 2 % 2, x // 2 % 2, (y // 2 + x // 2) % 2)[label]
-    return (90 + 60 * form + NOISE * draw.randn(SIDE, SIDE)).clip(0, 255).astype(np.uint8)
+    pixels: Pixels = (90 + 60 * form + NOISE * draw.randn(SIDE, SIDE)).clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def write_images(folder: Path, numbers: Sequence[int], names: Sequence[str] = NAMES) -> Path:
