@@ -166,6 +166,25 @@ def test_several_workers_share_a_run_and_a_dead_one_costs_its_range_only(
         deployment("make-shards/shared")
 
 
+def test_workers_share_a_run_until_every_class_has_enough(
+    served: dict[str, str], pools: None, workers: Any, augment: Any, tmp_path: Path
+) -> None:
+    spec = world(tmp_path / "world", name="filled", seeds={"count": 2})
+    expected = augment(spec=str(spec), out=str(tmp_path / "alone"), until="per_class=40")
+    options = ("--pool", POOL, "--parents", PARENTS, *NIGHTLY, "--split", 4, "--least-accepted", 0, "--until", "per_class=40")
+    assert reds(served, tmp_path, "deploy", spec, *options).returncode == 0
+    for pool in (POOL, PARENTS):
+        workers(pool)
+    request_run("augment/filled")
+
+    def logs() -> str:
+        return "\n".join(p.read_text() for p in sorted(tmp_path.glob("worker*.log")))
+
+    wait_until(lambda: runs_of("augment", "filled") == ["COMPLETED"], 240, logs)
+    folder = path_of(run_folder(load_spec(spec), folder_at(tmp_path / "outputs")))
+    assert of_shards(contents(folder)) == of_shards(contents(Path(expected["folder"])))
+
+
 def runs_of(flow: str, name: str) -> list[str]:
     """Returns the states of a deployment's runs."""
     from prefect.client.orchestration import get_client
