@@ -87,5 +87,7 @@ def described(error: BaseException, line: int = 0) -> str:
 
     `line` is an index: 0 where the cause comes first, -1 where it follows a traceback, as in TorchScript's messages.
     """
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[line].strip()}" if lines else type(error).__name__
+    name, lines = type(error).__name__, str(error).strip().splitlines()
+    # TorchScript repeats the type in its own message.
+    what = lines[line].strip().removeprefix(f"{name}:").strip() if lines else ""
+    return f"{name}: {what}" if what else name

@@ -30,6 +30,11 @@ def to_bytes(images: Images) -> UInt8[np.ndarray, "n h w c"]:
     return levels
 
 
+def from_levels(levels: Levels) -> Images:
+    """Returns the images in [0, 1] that bytes stand for."""
+    return levels.float() / 255
+
+
 def encode(pixels: Pixels, image: ImageFormat, quality: int | None) -> bytes:
     """Returns the file of an image of 1 or 3 channels; equal pixels give equal bytes."""
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
