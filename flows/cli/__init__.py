@@ -1,8 +1,8 @@
 """`reds`, the program.
 
 options    options that several verbs share
+show       numbers, advice and tables for a terminal
 progress   what a person sees while a run goes on
-tables     forecasts, runs and kinds as tables
 checks     mistakes that are found before anything slow starts
 runs       the verbs run and deploy
 studies    the verbs check and compare

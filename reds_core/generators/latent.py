@@ -63,6 +63,11 @@ class Walkable:
         """Returns the same generator, which maps at most so many latents at once."""
         return replace(self, batch=max(1, min(self.batch, most)))
 
+    @property
+    def title(self) -> str:
+        """What it is called in a message."""
+        return "the generator" if self.name.lower() == "generator" else f"the generator {self.name}"
+
     def truncated(self, psi: float) -> Walkable:
         """Returns the same generator, truncated: towards the mean w of the class where there is a mapping, otherwise towards 0."""
         return replace(self, truncation=psi, coarse=self.coarse and self.coarse.truncated(psi))
@@ -93,16 +98,16 @@ class Walkable:
             latents = self._mapped(latents, labels)
         out = self.synthesis(latents, labels)
         if not isinstance(out, Tensor):
-            raise ModelError(f"the generator {self.name} returns {type(out).__name__}; a tensor (n, c, h, w) is needed")
+            raise ModelError(f"{self.title} returns {type(out).__name__}; a tensor (n, c, h, w) is needed")
         # Images with four axes are left as they are: reshaping (n, h, w, c) would scramble them.
         if self.image_shape and out.ndim != 4:
             out = out.reshape(len(out), *self.image_shape)
-        return single(out, f"the generator {self.name}")
+        return single(out, self.title)
 
     def _mapped(self, z: Float[Tensor, "n z"], labels: Labels) -> Float[Tensor, "n ..."]:
         """Returns what the mapping returns, (n, w) or (n, rows, w), truncated."""
         if self.mapping is None:
-            raise ModelError(f"the generator {self.name} has no mapping; its space is z")
+            raise ModelError(f"{self.title} has no mapping; its space is z")
         pairs = zip(z.split(self.batch), labels.split(self.batch), strict=True)
         w = single(torch.cat([self.mapping(a, b) for a, b in pairs]), "generator.mapping")
         if self.truncation == 1:
@@ -173,14 +178,14 @@ def check_images(generator: Walkable, most: int = TRIED) -> tuple[int, int, int]
             return check_images(generator, n // 2)
         raise
     shape = _checked_shape(generator, tuple(raw.shape), n)
-    check_alike(f"the generator {generator.name}", rendered, raw)
+    check_alike(generator.title, rendered, raw)
     if not bool(torch.isfinite(raw).all()):
-        raise ModelError(f"the generator {generator.name} returns images that hold NaN or infinity")
+        raise ModelError(f"{generator.title} returns images that hold NaN or infinity")
     share = generator.clamped(raw)
     if share > MOST_CLAMPED:
         low, high = generator.output_range
         raise ModelError(
-            f"the generator {generator.name} returns values from {float(raw.min()):.3g} to {float(raw.max()):.3g}, and "
+            f"{generator.title} returns values from {float(raw.min()):.3g} to {float(raw.max()):.3g}, and "
             f"{share:.0%} of its pixels lie outside output_range [{low:g}, {high:g}]; set it to the range that the network was "
             "trained on"
         )
@@ -189,7 +194,7 @@ def check_images(generator: Walkable, most: int = TRIED) -> tuple[int, int, int]
 
 def _tried(generator: Walkable, rendered: Callable[[Rows], Tensor], n: int) -> Tensor:
     """Returns the raw images of n latents. Raises ModelError if the generator fails on them, and says if it takes other numbers."""
-    name = f"the generator {generator.name}"
+    name = generator.title
     try:
         raw = rendered(torch.arange(n, device=generator.device))
     except (ModelError, torch.OutOfMemoryError):
@@ -208,9 +213,9 @@ def _checked_shape(generator: Walkable, shape: tuple[int, ...], n: int) -> tuple
     """Returns (c, h, w). Raises ModelError if `shape` is not (n, c, h, w) for n latents, or differs from `image_shape`."""
     if len(shape) != 4 or shape[0] != n or shape[1] not in (1, 3):
         raise ModelError(
-            f"the generator {generator.name} returns {shape} for {n} latents; (n, c, h, w) with 1 or 3 channels is needed"
+            f"{generator.title} returns {shape} for {n} latents; (n, c, h, w) with 1 or 3 channels is needed"
             + ("; set image_shape: [c, h, w] for flat outputs" if len(shape) in (2, 3) else "")
         )
     if generator.image_shape and shape[1:] != generator.image_shape:
-        raise ModelError(f"the generator {generator.name} returns images {shape[1:]}, but image_shape is {generator.image_shape}")
+        raise ModelError(f"{generator.title} returns images {shape[1:]}, but image_shape is {generator.image_shape}")
     return shape[1], shape[2], shape[3]

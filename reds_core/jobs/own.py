@@ -41,7 +41,7 @@ def own_of(networks: Networks, stored: Levels, sources: Sources, counter: PassCo
     problem = _not_differentiable(generator, latents[:1], given[:1])
     if problem:
         raise ModelError(
-            f"seeds.images: images cannot be reconstructed with the generator {generator.name}, which has no derivatives "
+            f"seeds.images: images cannot be reconstructed with {generator.title}, which has no derivatives "
             f"({problem}); start from sampled seeds, or take a network of torch operations"
         )
     names = list(networks.label_names)

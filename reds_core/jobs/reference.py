@@ -32,7 +32,7 @@ def reference_images(networks: Networks, latents: Latents, conditions: Labels, c
     for z, c in zip(latents.split(networks.batch), conditions.split(networks.batch), strict=True):
         images, _, finite = rendered(networks, z, c)
         if not bool(finite.all()):
-            raise ModelError(f"the generator {networks.generator.name} gives images that hold NaN or infinity")
+            raise ModelError(f"{networks.generator.title} gives images that hold NaN or infinity")
         parts.append(to_levels(images))
     counter.add(forward=len(latents))
     return torch.cat(parts)
