@@ -82,6 +82,15 @@ class StorageError(RunError):
     """The disk is full, or the object store refuses or does not answer: no further shard can be written."""
 
 
+def is_text(name: object) -> bool:
+    """Returns whether a path or name is text in UTF-8: a disk may hold others, but no spec, report or table can name them."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def described(error: BaseException, line: int = 0) -> str:
     """Returns somebody else's error as "type: line of its message", or as its type alone if it has no message.
 

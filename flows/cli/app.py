@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -72,6 +73,9 @@ def main() -> None:
     # Read when torch is imported. Threads that spin while they wait take a tenth less time on an idle machine, and eight times more
     # beside another busy program, which is where a nightly job lives.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this program, who wants to hear nothing
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     return_memory()
     with _exit_codes():
         app(standalone_mode=True)
@@ -89,5 +93,16 @@ def _exit_codes() -> Iterator[None]:
         print("reds: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _mute()
         sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            raise
+        _mute()
+        print("reds: the disk is full that the output goes to", file=sys.stderr)
+        sys.exit(1)
+
+
+def _mute() -> None:
+    """Sends what is left in the buffer of the standard output nowhere, or the exit would fail on it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

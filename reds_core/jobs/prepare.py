@@ -20,7 +20,7 @@ from reds_core.features import Classifier
 from reds_core.generators import Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.jobs.derivatives import derivatives_of
-from reds_core.jobs.images import from_levels
+from reds_core.jobs.images import from_levels, size_problem
 from reds_core.jobs.job import Derivatives, Job, Networks, bound_to, feature_of, in_memory
 from reds_core.jobs.own import own_of
 from reds_core.jobs.reference import (
@@ -44,6 +44,7 @@ from reds_core.spec.files import check_files
 from reds_core.types import Directions, Feature, Features, Labels, Latents, Levels, PassCounter
 
 LATENTS_PER_CLASS = 16
+DEVICES = ("cpu", "cuda")  # Apple's GPUs have no double precision
 NO_DERIVATIVES = Derivatives({}, smooth=False, reverse=False)
 MOST_GRAM = 2048  # latent dimensions: a Gram of that many for every trajectory still fits in memory
 
@@ -82,6 +83,9 @@ def load_networks(spec: Spec, access: Access, generator: Walkable, batch: int | 
         raise ModelError(f"a batch must hold at least 1 image, got {batch}", parameter="batch")
     generator = generator if batch is None else generator.in_batches(batch)
     shape = check_images(generator, batch or TRIED)
+    problem = size_problem(spec.shards.image, *shape[1:])
+    if problem:
+        raise ModelError(f"shards.image: {problem}")
     generator = generator.truncated(spec.seeds.truncation)
     features, label_names = _load_features(spec, access, shape, generator, sources)
     judge = spec.judge.load_network(access) if spec.judge else None
@@ -170,6 +174,10 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise ModelError(
+                f"the device {name!r} cannot be used: the method computes in double precision, on {' or '.join(DEVICES)}"
+            )
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"the device {name!r} cannot be used: {described(error)}") from error

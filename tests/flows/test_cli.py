@@ -263,3 +263,13 @@ def test_check_says_how_much_contradictory_attributes_leave(here: Reds, tmp_path
         r"100% of the candidates were not reached: no step leads there that holds all \(drift <= 0\.05\) \(turned \d+\)",
         found.stdout,
     )
+
+
+def test_output_that_nobody_reads_or_that_finds_no_room_is_no_traceback() -> None:
+    def ended(words: str) -> tuple[int, str]:
+        program = f"{sys.executable} -m flows {words}"
+        done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+        return done.returncode, done.stderr
+
+    assert ended("kinds >&-") == (0, "")
+    assert ended("schema > /dev/full") == (1, "reds: the disk is full that the output goes to\n")

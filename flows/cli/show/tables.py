@@ -18,7 +18,7 @@ from flows.cli.show.advice import advice
 from flows.cli.show.words import counted
 from reds_core.jobs.job import Job
 from reds_core.models.imported import Description
-from reds_core.runs.totals import Run
+from reds_core.runs.totals import Run, differences
 from reds_core.spec.fields import Spec
 from reds_core.studies.fits import Fits
 from reds_core.studies.forecast import QUANTILES, Forecast
@@ -271,6 +271,10 @@ def show_runs(runs: list[Run], out: str) -> None:
         changed = datetime.fromtimestamp(r.changed, UTC).strftime("%Y-%m-%d %H:%M")
         table.add_row(changed, r.state, str(t.samples), accepted, f"{t.bytes / 1e6:.1f}", escape(str(r.folder)))
     console.print(table)
+    for folder, changes in differences(runs).items():
+        if changes:
+            shown = ", ".join(changes[:MOST_LISTED]) + (", ..." if len(changes) > MOST_LISTED else "")
+            console.print(f"{escape(folder)}: {escape(shown)}")
 
 
 def _duration(seconds: float) -> str:
