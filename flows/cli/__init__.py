@@ -9,6 +9,7 @@ studies    the verbs check and compare
 evaluate   the verb evaluate
 folders    the verbs verify, report and list
 export     the verb export
+start      the verb init
 networks   the verbs import, kinds and schema
 app        all verbs, and the exit codes
 """

@@ -17,12 +17,14 @@ from flows.cli.folders import list_, report, verify
 from flows.cli.networks import import_, kinds, schema
 from flows.cli.options import option_of
 from flows.cli.runs import deploy, run
+from flows.cli.start import init
 from flows.cli.studies import check, compare
 from flows.process import return_memory
 from reds_core.errors import RedsError, UserError
 from reds_core.version import __version__
 
 VERBS: dict[str, Callable[..., None]] = {
+    "init": init,
     "run": run,
     "check": check,
     "compare": compare,
@@ -45,7 +47,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Expand a labelled image data set with a pretrained generator: variants that keep what must hold, each one checked, "
-    "as WebDataset shards.\n\nStart with [bold]reds check SPEC[/bold], then [bold]reds run SPEC[/bold]. "
+    "as WebDataset shards.\n\n"
+    "Start with [bold]reds init SPEC[/bold], then [bold]reds check SPEC[/bold] and [bold]reds run SPEC[/bold]. "
     "Specs to start from are in augment_specs/.",
     epilog="Exit codes: 0 done; 1 a run failed, accepted nothing, or verify found damage; 2 the input is wrong; 130 interrupted.",
 )

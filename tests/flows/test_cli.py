@@ -273,3 +273,15 @@ def test_output_that_nobody_reads_or_that_finds_no_room_is_no_traceback() -> Non
 
     assert ended("kinds >&-") == (0, "")
     assert ended("schema > /dev/full") == (1, "reds: the disk is full that the output goes to\n")
+
+
+def test_init_writes_a_spec_that_check_accepts_and_overwrites_none(here: Reds, tmp_path: Path) -> None:
+    world(tmp_path)
+    found = here("init", "new/mine.yaml", "--generator", "g.pt", "--classifier", "c.pt")
+    assert found.returncode == 0 and "reds check new/mine.yaml" in found.stdout
+    assert here("check", "new/mine.yaml", "--seeds", "1", "--no-others").returncode == 0
+    again = here("init", "new/mine.yaml")
+    assert again.returncode == 2 and "new/mine.yaml exists already" in again.stderr
+    assert here("init", "new").returncode == 0 and (tmp_path / "new/spec.yaml").is_file()
+    missing = here("init", "other.yaml", "--generator", "none.pt")
+    assert missing.returncode == 2 and "there is no file" in missing.stderr and not (tmp_path / "other.yaml").exists()
