@@ -16,7 +16,7 @@ from reds_core.runs.until import Until, until_of
 from reds_core.runs.worker import Request
 from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
-from reds_core.spec.files import check_files
+from reds_core.spec.files import check_code, check_files
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder
 from reds_core.storage.places import folder_at
@@ -84,7 +84,7 @@ def checked_spec(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec
     `reds` calls this, then the flow does; the spec is read again only if it has changed.
 
     Raises:
-        SpecError, ModelError: the spec is wrong, or a file is missing or changed.
+        SpecError, ModelError: the spec is wrong, a file is missing or changed, or code is named that may not run.
     """
     make_importable(path, allow_code)
     try:
@@ -94,6 +94,7 @@ def checked_spec(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec
     # Overrides are relative to the working directory, and a spec's files may change while the spec does not.
     spec = _loaded(path, tuple(overrides), Path.cwd(), stat.st_mtime_ns, stat.st_size)
     check_files(spec)
+    check_code(spec, allow_code)
     return spec
 
 

@@ -53,6 +53,11 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    """Returns the public names, most of which are not imported yet."""
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Imports torch only when something that needs it is used: `reds --help` should not wait for it."""
     if name not in _HOMES:

@@ -82,10 +82,21 @@ class StorageError(RunError):
     """The disk is full, or the object store refuses or does not answer: no further shard can be written."""
 
 
+def is_text(name: object) -> bool:
+    """Returns whether a path or name is text in UTF-8: a disk may hold others, but no spec, report or table can name them."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def described(error: BaseException, line: int = 0) -> str:
     """Returns somebody else's error as "type: line of its message", or as its type alone if it has no message.
 
     `line` is an index: 0 where the cause comes first, -1 where it follows a traceback, as in TorchScript's messages.
     """
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[line].strip()}" if lines else type(error).__name__
+    name, lines = type(error).__name__, str(error).strip().splitlines()
+    # TorchScript repeats the type in its own message.
+    what = lines[line].strip().removeprefix(f"{name}:").strip() if lines else ""
+    return f"{name}: {what}" if what else name

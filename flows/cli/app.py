@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,12 +17,14 @@ from flows.cli.folders import list_, report, verify
 from flows.cli.networks import import_, kinds, schema
 from flows.cli.options import option_of
 from flows.cli.runs import deploy, run
+from flows.cli.start import init
 from flows.cli.studies import check, compare
 from flows.process import return_memory
 from reds_core.errors import RedsError, UserError
 from reds_core.version import __version__
 
 VERBS: dict[str, Callable[..., None]] = {
+    "init": init,
     "run": run,
     "check": check,
     "compare": compare,
@@ -44,7 +47,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Expand a labelled image data set with a pretrained generator: variants that keep what must hold, each one checked, "
-    "as WebDataset shards.\n\nStart with [bold]reds check SPEC[/bold], then [bold]reds run SPEC[/bold]. "
+    "as WebDataset shards.\n\n"
+    "Start with [bold]reds init SPEC[/bold], then [bold]reds check SPEC[/bold] and [bold]reds run SPEC[/bold]. "
     "Specs to start from are in augment_specs/.",
     epilog="Exit codes: 0 done; 1 a run failed, accepted nothing, or verify found damage; 2 the input is wrong; 130 interrupted.",
 )
@@ -72,6 +76,9 @@ def main() -> None:
     # Read when torch is imported. Threads that spin while they wait take a tenth less time on an idle machine, and eight times more
     # beside another busy program, which is where a nightly job lives.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this program, who wants to hear nothing
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     return_memory()
     with _exit_codes():
         app(standalone_mode=True)
@@ -89,5 +96,16 @@ def _exit_codes() -> Iterator[None]:
         print("reds: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _mute()
         sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            raise
+        _mute()
+        print("reds: the disk is full that the output goes to", file=sys.stderr)
+        sys.exit(1)
+
+
+def _mute() -> None:
+    """Sends what is left in the buffer of the standard output nowhere, or the exit would fail on it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

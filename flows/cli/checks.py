@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.parameters import checked_spec, make_importable
 from reds_core.errors import ModelError, OutputError
 from reds_core.spec.fields import Spec
-from reds_core.spec.files import check_files, check_present
+from reds_core.spec.files import check_code, check_files, check_present
 from reds_core.spec.load import load_spec
 from reds_core.spec.problems import doubts
 from reds_core.storage.folder import Folder
@@ -36,6 +36,7 @@ def checked_all(path: Path, overrides: list[str], allow_code: bool) -> Spec:
         wrong = check_present(spec, Access(torch.device("cpu"), allow_code))
         rest = "\n".join(wrong) or "everything else that can be checked without them is right"
         raise ModelError(f"{error}\n{rest}") from error
+    check_code(spec, allow_code)
     _tell_doubts(spec)
     return spec
 

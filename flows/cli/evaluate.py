@@ -82,7 +82,7 @@ def show(panel: Panel) -> None:
     from rich import box
     from rich.table import Table
 
-    from flows.cli.tables import console
+    from flows.cli.show.tables import console
 
     title = f"{panel.per_class} real images a class"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))

@@ -75,7 +75,7 @@ def show_plan(plan: Plan) -> None:
     """Prints how many samples of each class would be written, and what is lacking."""
     from rich.markup import escape
 
-    from flows.cli.tables import console
+    from flows.cli.show.tables import console
 
     console.print(_table(plan))
     for note in _notes(plan):

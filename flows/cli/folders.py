@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.options import RunFolder
+from flows.cli.show.words import counted
 
 if TYPE_CHECKING:
     from reds_core.storage.folder import Folder
@@ -34,13 +35,13 @@ def verify(folder: RunFolder) -> None:
     with on_disk(place, "spec.yaml", ".json") as here:
         summed, walks = totals(read_manifests(here)), load_spec(here.path / "spec.yaml").walks
     if bad:
-        print(f"{folder}: {bad} of {len(found)} shards damaged or missing; for each, {cure(place)}")
+        print(f"{folder}: {bad} of {counted(len(found), 'shard')} damaged or missing; for each, {cure(place)}")
     if strays:
         print(f"{folder}: tars that are not shards of the run: {len(strays)}; move them elsewhere")
     if bad or strays:
         raise typer.Exit(1)
-    what = "variants" if walks else "accepted seeds"
-    print(f"{folder}: {len(found)} shards intact, {summed.samples} samples, {summed.accepted} {what}")
+    held = f"{counted(summed.samples, 'sample')}, {counted(summed.accepted, 'variant' if walks else 'accepted seed')}"
+    print(f"{folder}: {counted(len(found), 'shard')} intact, {held}")
 
 
 def _verify_export(folder: Folder) -> None:
@@ -52,7 +53,9 @@ def _verify_export(folder: Folder) -> None:
     if found.problems:
         print(f"{folder}: {len(found.problems)} problem{'s' if len(found.problems) > 1 else ''}; {CURE}")
         raise typer.Exit(1)
-    what = f"{found.shards} shards intact, {found.samples} samples" if found.shards else f"{found.samples} images intact"
+    what = f"{counted(found.samples, 'image')} intact"
+    if found.shards:
+        what = f"{counted(found.shards, 'shard')} intact, {counted(found.samples, 'sample')}"
     print(f"{folder}: {what}")
 
 
@@ -67,7 +70,7 @@ def report(folder: RunFolder) -> None:
 def list_(out: Annotated[str, typer.Argument(metavar="[DIR]", help="The folder of all runs, or its URL.")] = "outputs") -> None:
     """List the runs under a folder, newest first, with their state and totals."""
     from flows.cli.checks import existing
-    from flows.cli.tables import show_runs
+    from flows.cli.show.tables import show_runs
     from reds_core.runs.totals import runs
 
     show_runs(runs(existing(out)), out)

@@ -22,15 +22,19 @@ def import_(
     Reads network pickles of stylegan2-ada-pytorch and stylegan3, rosinality's stylegan2-pytorch, and BigGAN-PyTorch.
     Writes DEST and, beside it, its architecture as .json. The last line is the generator for a spec.
     """
-    from flows.cli.tables import show_import
+    from flows.cli.show.tables import show_import
     from reds_core.models.imported import import_checkpoint
 
     show_import(import_checkpoint(source, dest, config), dest)
 
 
-def kinds(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A kind, to see its fields.")] = None) -> None:
-    """Show the kinds of generators, networks, features and methods; with NAME, the fields of one."""
-    from flows.cli.tables import show_kind, show_kinds
+def kinds(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A kind, or a part of a spec such as seeds, to see its fields.")
+    ] = None,
+) -> None:
+    """Show the kinds of generators, networks, features and methods, and the parts of a spec; with NAME, the fields of one."""
+    from flows.cli.show.kinds import show_kind, show_kinds
 
     show_kind(name) if name else show_kinds()
 

@@ -11,7 +11,20 @@ SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec, a YAML
 RunFolder = Annotated[
     str, typer.Argument(metavar="DIR", help="A run's folder, outputs/NAME/DIGEST, or its URL.", show_default=False)
 ]
-Out = Annotated[str, typer.Option("--out", metavar="DIR", help="The folder of all runs, or a URL such as s3://bucket/runs.")]
+
+
+def _place(place: str) -> str:
+    """Returns the name of a folder. Raises OutputError if there can be none of this name, before anything slow starts."""
+    from reds_core.storage.places import folder_at
+
+    folder_at(place)
+    return place
+
+
+Out = Annotated[
+    str,
+    typer.Option("--out", metavar="DIR", help="The folder of all runs, or a URL such as s3://bucket/runs.", callback=_place),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or one GPU such as cuda:1.", metavar="NAME")]
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Worker processes.", show_default="one per device or core")]
 Batch = Annotated[int | None, typer.Option(help="Images per evaluation.", metavar="N", show_default="by image size")]

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from flows.cli.show.words import counted
+
 
 class Progress:
     """Shows the flow's events. A context manager around the run."""
@@ -46,7 +48,8 @@ class Progress:
             todo, finished = figures["todo"], figures["planned"] - figures["todo"]
             self.todo += todo
             self.bar.update(self.task, total=self.todo, completed=self.done)
-            self.say(f"{figures['folder']}: {todo} shards to make" + (f", {finished} finished before" if finished else ""))
+            before = f", {finished} finished before" if finished else ""
+            self.say(f"{figures['folder']}: {counted(todo, 'shard')} to make{before}")
         elif event == "step":
             short = figures["short"]
             worst = min(short, key=lambda name: short[name])
@@ -69,7 +72,9 @@ class Progress:
 
     def finished(self) -> str:
         """Returns how far the run got, for a person who stopped it."""
-        return f"{self.done} of {self.todo} shards were finished and are kept." if self.done else "no shard was finished."
+        if not self.done:
+            return "no shard was finished."
+        return f"{self.done} of {counted(self.todo, 'shard')} {'was' if self.done == 1 else 'were'} finished and kept."
 
 
 class Steps:

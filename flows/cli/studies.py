@@ -22,7 +22,7 @@ def check(
 ) -> None:
     """Try SPEC on a few seeds: is it right, what would it accept, what would it cost? Writes nothing."""
     from flows.cli.checks import checked_all
-    from flows.cli.tables import show_forecast, show_settings
+    from flows.cli.show.tables import show_forecast, show_settings
     from reds_core.jobs.prepare import prepare
     from reds_core.runs.plan import plan
     from reds_core.studies.fits import fits_of, spread_over
@@ -38,7 +38,7 @@ def check(
     found = forecast(job, tried)
     show_forecast(job, found, len(plan(loaded)), None if job.own is None else fits_of(job))
     if others and loaded.walks:
-        show_settings(loaded, [found.as_it_is, *other_settings(job, tried, found.as_it_is)])
+        show_settings(loaded, [found.as_it_is, *other_settings(job, tried, found.as_it_is)], found.rejected)
 
 
 def compare(

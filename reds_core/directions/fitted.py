@@ -21,18 +21,18 @@ from torch import Tensor
 
 from reds_core.directions.cloud import Cloud, components
 from reds_core.generators.latent import Walkable
-from reds_core.types import Directions, Features, Images, Latents
+from reds_core.types import Directions, Features, Latents, Levels
 
 MOST = 20  # directions that are fitted
 HELD_NORMALS = 10  # of each held attribute
 SAMPLES = 2048
 RIDGE = 1e-3  # of the latents' variance
 
-# How many -> the latents and images of that many reference seeds.
-Sample = Callable[[int], tuple[Latents, Images]]
+# How many -> the latents of that many reference seeds, and their images in bytes.
+Sample = Callable[[int], tuple[Latents, Levels]]
 
 # An attribute's name and images -> its features of them.
-FeatureOf = Callable[[str, Images], Features]
+FeatureOf = Callable[[str, Levels], Features]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def pca(sampled: Sampled) -> Directions:
     """Returns the principal components of latents; where z is walked, the latents that go with those of images."""
     if sampled.generator.space != "z":
         return _unit(components(sampled.cloud.deviations, MOST)[0].double())
-    latents, images = sampled.sample(SAMPLES)
-    return _unit(_slopes(_leading(images.flatten(1), MOST), latents).mT)
+    latents, levels = sampled.sample(SAMPLES)
+    return _unit(_slopes(_leading(levels.flatten(1).float(), MOST), latents).mT)
 
 
 def sefa(sampled: Sampled) -> Directions:
@@ -67,10 +67,10 @@ def sefa(sampled: Sampled) -> Directions:
 
 def interfacegan(sampled: Sampled) -> Directions:
     """Returns the normals of what varies, with those of what is held projected out."""
-    latents, images = sampled.sample(SAMPLES)
+    latents, levels = sampled.sample(SAMPLES)
 
     def leading(name: str, size: int) -> Float64[Tensor, "n _k"]:
-        return _leading(sampled.feature_of(name, images), size)
+        return _leading(sampled.feature_of(name, levels), size)
 
     normals = torch.cat([_slopes(latents, leading(name, HELD_NORMALS)) for name in sampled.held], 1)
     keep = torch.linalg.qr(normals)[0]
@@ -92,12 +92,15 @@ def _pixel_jacobian(generator: Walkable, cloud: Cloud) -> Float[Tensor, "p d"]:
     axes = h * torch.eye(d, dtype=cloud.means.dtype, device=cloud.means.device)
     classes = list(cloud.row_of) or list(range(len(generator.class_names)))[:1] or [0]
     parts = []
+    most = min(64, generator.batch)
     for c in classes[:10]:
         mean = cloud.means[cloud.row_of.get(c, 0)]
         points = torch.cat([mean + axes, mean - axes])
         labels = torch.full((len(points),), c, dtype=torch.long, device=points.device)
         with torch.no_grad():
-            images = torch.cat([generator.images(a, b).flatten(1) for a, b in zip(points.split(64), labels.split(64), strict=True)])
+            images = torch.cat(
+                [generator.images(a, b).flatten(1) for a, b in zip(points.split(most), labels.split(most), strict=True)]
+            )
         parts.append((images[:d] - images[d:]).mT / (2 * h))
     return torch.cat(parts)
 

@@ -21,7 +21,7 @@ import torch
 
 from reds_core.errors import ModelError
 from reds_core.evaluation.labelled import Labelled, Shape, joined, read_shard
-from reds_core.jobs.job import Networks, features_of, in_memory, rendered
+from reds_core.jobs.job import Networks, all_bound, features_of, in_memory, judged_by, rendered
 from reds_core.jobs.prepare import load_networks, prepare
 from reds_core.jobs.seeds import conditions_of, latents_of
 from reds_core.models.config import Access
@@ -133,10 +133,9 @@ def _labels(spec: Spec, networks: Networks, images: Images, finite: torch.Tensor
     if label == "judge":
         if networks.judge is None:
             raise ModelError("sampled: nothing can label fresh samples of this generator; leave the arm out", parameter="arms")
-        found = classify(networks.judge(images))
+        found = classify(judged_by(networks.judge, images, networks.batch))
     else:
-        bound = {name: f.bind(images) for name, f in networks.features.items()}
-        found = classify(features_of(networks, images, finite, bound)[label])
+        found = classify(features_of(networks, images, finite, all_bound(networks, images))[label])
     return [name_of(c, networks.label_names) if ok else "" for c, ok in zip(found.labels, finite.tolist(), strict=True)]
 
 

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reds_core.errors import ModelError
+from reds_core.models.answers import single
 from reds_core.models.config import Access, Config
 from reds_core.models.factory import TARGET, import_target, target_sha256
 from reds_core.types import Feature, Features, Images
@@ -71,7 +72,7 @@ class RowsOf:
                 f"{self.target} returns {tuple(out.shape)} for {len(images)} images; (n, p) is needed, a row per image"
             )
         self.shape = tuple(out.shape[1:])
-        return out.float().reshape(len(images), *self.shape or (1,))
+        return single(out, self.target).reshape(len(images), *self.shape or (1,))
 
     def _stacked(self, rows: Sequence[Any], device: torch.device) -> Float[Tensor, "n ..."]:
         known = [torch.as_tensor(row, dtype=torch.float32, device=device) for row in rows if row is not None]

@@ -18,6 +18,7 @@ from torch import Tensor
 from reds_core.errors import ModelError
 from reds_core.features.filters import to_gray
 from reds_core.models import AnyNetwork, Timm, TorchVision
+from reds_core.models.answers import single
 from reds_core.models.config import Access, Config, Count, Number
 from reds_core.models.layout import BestLayout
 from reds_core.models.zoo import TrainingImages
@@ -108,7 +109,7 @@ class Preprocessing(Config):
             if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != len(images):
                 seen = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
                 raise ModelError(f"{model.title()} returns {seen} for {len(images)} images; a tensor (n, ...) is needed")
-            return out
+            return single(out, model.title())
 
         return preprocessed
 

@@ -16,12 +16,12 @@ from pydantic import Field
 from torch import Tensor
 
 from reds_core.errors import ModelError, described
+from reds_core.models.answers import TRIED, check_alike, frozen_sizes, single
 from reds_core.models.config import Count, Number
-from reds_core.types import Images, Labels, Latents
+from reds_core.types import Images, Labels, Latents, Rows
 
 OVERSHOOT = 0.02  # of the output range: a trained network overshoots a flat background by a little, in the right range too
 MOST_CLAMPED = 0.2  # of the pixels
-TRIED = 8  # latents that `check_images` runs
 FIRST_REFERENCE_SEED = 2**31  # seeds from here on belong to no run: spreads and means must not change with its length
 MEAN_SEEDS = range(FIRST_REFERENCE_SEED, FIRST_REFERENCE_SEED + 4096)
 
@@ -57,6 +57,16 @@ class Walkable:
     truth: Truth | None = None  # the true factors of points, (n, k) by group, where a generator knows them
     coarse: Walkable | None = None  # the same with smaller images, by which trajectories are walked
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    batch: int = 512  # latents that are mapped at once: a mapping takes little memory beside the images
+
+    def in_batches(self, most: int) -> Walkable:
+        """Returns the same generator, which maps at most so many latents at once."""
+        return replace(self, batch=max(1, min(self.batch, most)))
+
+    @property
+    def title(self) -> str:
+        """What it is called in a message."""
+        return "the generator" if self.name.lower() == "generator" else f"the generator {self.name}"
 
     def truncated(self, psi: float) -> Walkable:
         """Returns the same generator, truncated: towards the mean w of the class where there is a mapping, otherwise towards 0."""
@@ -76,10 +86,10 @@ class Walkable:
         low, high = self.output_range
         return ((self.raw(latents, labels) - low) / (high - low)).clamp(0, 1)
 
-    def clamped(self, latents: Latents, labels: Labels) -> float:
-        """Returns the share of pixels that lie outside the output range by more than a trained network's overshoot."""
+    def clamped(self, raw: Float[Tensor, "n c h w"]) -> float:
+        """Returns the share of raw pixels that lie outside the output range by more than a trained network's overshoot."""
         low, high = self.output_range
-        raw, margin = self.raw(latents, labels), OVERSHOOT * (high - low)
+        margin = OVERSHOOT * (high - low)
         return float(((raw < low - margin) | (raw > high + margin)).double().mean())
 
     def raw(self, latents: Latents, labels: Labels) -> Tensor:
@@ -88,17 +98,18 @@ class Walkable:
             latents = self._mapped(latents, labels)
         out = self.synthesis(latents, labels)
         if not isinstance(out, Tensor):
-            raise ModelError(f"the generator {self.name} returns {type(out).__name__}; a tensor (n, c, h, w) is needed")
+            raise ModelError(f"{self.title} returns {type(out).__name__}; a tensor (n, c, h, w) is needed")
         # Images with four axes are left as they are: reshaping (n, h, w, c) would scramble them.
         if self.image_shape and out.ndim != 4:
             out = out.reshape(len(out), *self.image_shape)
-        return out.float()
+        return single(out, self.title)
 
     def _mapped(self, z: Float[Tensor, "n z"], labels: Labels) -> Float[Tensor, "n ..."]:
         """Returns what the mapping returns, (n, w) or (n, rows, w), truncated."""
         if self.mapping is None:
-            raise ModelError(f"the generator {self.name} has no mapping; its space is z")
-        w = self.mapping(z, labels)
+            raise ModelError(f"{self.title} has no mapping; its space is z")
+        pairs = zip(z.split(self.batch), labels.split(self.batch), strict=True)
+        w = single(torch.cat([self.mapping(a, b) for a, b in pairs]), "generator.mapping")
         if self.truncation == 1:
             return w
         mean = torch.stack([self._mean(c) for c in labels.tolist()])
@@ -111,8 +122,8 @@ class Walkable:
             with torch.no_grad():
                 z = draw(MEAN_SEEDS, self.z_dim, self.latent).to(self.device)
                 labels = torch.full((len(z),), label, dtype=torch.long, device=self.device)
-                parts = [self.mapping(a, b) for a, b in zip(z.split(512), labels.split(512), strict=True)]
-            self.means[label] = torch.cat(parts).mean(0)
+                parts = [self.mapping(a, b) for a, b in zip(z.split(self.batch), labels.split(self.batch), strict=True)]
+            self.means[label] = single(torch.cat(parts), "generator.mapping").mean(0)
         return self.means[label]
 
 
@@ -144,48 +155,67 @@ def range_mistakes(output_range: PixelRange) -> list[str]:
     return [] if low < high else [f"output_range {list(output_range)} is empty; it is [lo, hi]"]
 
 
-def check_images(generator: Walkable) -> tuple[int, int, int]:
-    """Runs a generator on a few seeds and returns its images' (c, h, w).
+def check_images(generator: Walkable, most: int = TRIED) -> tuple[int, int, int]:
+    """Runs a generator on a few seeds, at most so many at once, and returns its images' (c, h, w).
 
     Raises:
-        ModelError: it fails, or its images have the wrong shape, hold NaN or infinity, or lie outside the output range.
+        ModelError: it fails, or its images differ from call to call or with the batch, have the wrong shape, hold NaN or infinity,
+            or lie outside the output range.
     """
-    z = draw(MEAN_SEEDS[:TRIED], generator.z_dim, generator.latent).to(generator.device)
-    # From the first class to the last.
-    labels = torch.linspace(0, max(0, len(generator.class_names) - 1), TRIED, device=generator.device).long()
-    try:
+    n = max(1, min(TRIED, most))
+    z = draw(MEAN_SEEDS[:n], generator.z_dim, generator.latent).to(generator.device)
+    # From the first class to the last; the last one if only one is tried.
+    labels = torch.linspace(max(0, len(generator.class_names) - 1), 0, n, device=generator.device).long().flip(0)
+
+    def rendered(rows: Rows) -> Tensor:
         with torch.no_grad():
-            latents = generator.latents(z, labels)
-            raw = generator.raw(latents, labels)
-    except ModelError:
+            return generator.raw(generator.latents(z[rows], labels[rows]), labels[rows])
+
+    try:
+        raw = _tried(generator, rendered, n)
+    except torch.OutOfMemoryError:
+        if n > 1:
+            return check_images(generator, n // 2)
         raise
-    # A user's network may raise anything.
-    except Exception as error:
-        raise ModelError(
-            f"the generator {generator.name} failed on {TRIED} latents of size {generator.z_dim}: {described(error, -1)}; check "
-            "latent_dim, classes, space and mapping"
-        ) from error
-    shape = _checked_shape(generator, tuple(raw.shape))
+    shape = _checked_shape(generator, tuple(raw.shape), n)
+    check_alike(generator.title, rendered, raw)
     if not bool(torch.isfinite(raw).all()):
-        raise ModelError(f"the generator {generator.name} returns images that hold NaN or infinity")
-    share = generator.clamped(latents, labels)
+        raise ModelError(f"{generator.title} returns images that hold NaN or infinity")
+    share = generator.clamped(raw)
     if share > MOST_CLAMPED:
         low, high = generator.output_range
         raise ModelError(
-            f"the generator {generator.name} returns values from {float(raw.min()):.3g} to {float(raw.max()):.3g}, and "
+            f"{generator.title} returns values from {float(raw.min()):.3g} to {float(raw.max()):.3g}, and "
             f"{share:.0%} of its pixels lie outside output_range [{low:g}, {high:g}]; set it to the range that the network was "
             "trained on"
         )
     return shape
 
 
-def _checked_shape(generator: Walkable, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Returns (c, h, w). Raises ModelError if `shape` is not (n, c, h, w) for the latents tried, or differs from `image_shape`."""
-    if len(shape) != 4 or shape[0] != TRIED or shape[1] not in (1, 3):
+def _tried(generator: Walkable, rendered: Callable[[Rows], Tensor], n: int) -> Tensor:
+    """Returns the raw images of n latents. Raises ModelError if the generator fails on them, and says if it takes other numbers."""
+    name = generator.title
+    try:
+        raw = rendered(torch.arange(n, device=generator.device))
+    except (ModelError, torch.OutOfMemoryError):
+        raise
+    # A user's network may raise anything.
+    except Exception as error:
+        frozen = frozen_sizes(rendered, n, generator.device)
+        cure = frozen or "check latent_dim, classes, space and mapping"
+        raise ModelError(f"{name} failed on {n} latents of size {generator.z_dim}: {described(error, -1)}; {cure}") from error
+    if raw.ndim == 4 and len(raw) != n and (frozen := frozen_sizes(rendered, n, generator.device)):
+        raise ModelError(f"{name} returns {tuple(raw.shape)} for {n} latents; {frozen}")
+    return raw
+
+
+def _checked_shape(generator: Walkable, shape: tuple[int, ...], n: int) -> tuple[int, int, int]:
+    """Returns (c, h, w). Raises ModelError if `shape` is not (n, c, h, w) for n latents, or differs from `image_shape`."""
+    if len(shape) != 4 or shape[0] != n or shape[1] not in (1, 3):
         raise ModelError(
-            f"the generator {generator.name} returns {shape} for {TRIED} latents; (n, c, h, w) with 1 or 3 channels is needed"
+            f"{generator.title} returns {shape} for {n} latents; (n, c, h, w) with 1 or 3 channels is needed"
             + ("; set image_shape: [c, h, w] for flat outputs" if len(shape) in (2, 3) else "")
         )
     if generator.image_shape and shape[1:] != generator.image_shape:
-        raise ModelError(f"the generator {generator.name} returns images {shape[1:]}, but image_shape is {generator.image_shape}")
+        raise ModelError(f"{generator.title} returns images {shape[1:]}, but image_shape is {generator.image_shape}")
     return shape[1], shape[2], shape[3]

@@ -113,6 +113,8 @@ def _mapped_shape(mapping: Layers, options: LatentOptions, access: Access, space
     try:
         with torch.no_grad():
             w = mapping(z, torch.zeros(2, dtype=torch.long, device=access.device))
+    except torch.OutOfMemoryError:
+        raise
     # A user's network may raise anything.
     except Exception as error:
         raise ModelError(f"generator.mapping failed on latents of size {options.latent_dim}: {described(error, -1)}") from error

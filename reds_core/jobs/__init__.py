@@ -6,5 +6,6 @@ job           networks, the job that is measured with them, and the work on a sh
 reference     reference images, and what is measured on them once: spreads and noise
 derivatives   how derivatives are taken, and in which tangent basis trajectories move
 own           what starting from the user's own images needs
+trials        every feature and the judge, tried on a few images
 prepare       spec -> job
 """

@@ -15,6 +15,7 @@ from reds_core.types import Candidate, Images, Levels
 
 ImageFormat = Literal["png", "jpg", "webp"]
 DEFAULT_QUALITY = 95
+MOST_PIXELS = {"png": 2**31 - 1, "jpg": 65_500, "webp": 16_383}  # down or across, of a file of the format
 
 Pixels = UInt8[np.ndarray, "h w c"]
 
@@ -28,6 +29,19 @@ def to_bytes(images: Images) -> UInt8[np.ndarray, "n h w c"]:
     """Returns images rounded to bytes, channels last, on the host."""
     levels: np.ndarray = to_levels(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return levels
+
+
+def from_levels(levels: Levels) -> Images:
+    """Returns the images in [0, 1] that bytes stand for."""
+    return levels.float() / 255
+
+
+def size_problem(image: ImageFormat, height: int, width: int) -> str:
+    """Returns in words why images of this size cannot be stored in a format, or ""."""
+    most = MOST_PIXELS[image]
+    if max(height, width) <= most:
+        return ""
+    return f"{image} files have at most {most:,} pixels down or across, and the images have {height:,}x{width:,}; choose png"
 
 
 def encode(pixels: Pixels, image: ImageFormat, quality: int | None) -> bytes:

@@ -52,7 +52,8 @@ class Networks:
 
     def halved(self) -> Networks:
         """Returns the same with half the batch."""
-        return replace(self, batch=max(1, self.batch // 2))
+        batch = max(1, self.batch // 2)
+        return replace(self, batch=batch, generator=self.generator.in_batches(batch))
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,23 @@ def features_at(
     """Returns the named features of images that belong to the seeds in `rows`."""
     kept = {name: bound[name] for name in names}
     return [networks.features[name](images, None if b is None else b[rows]) for name, b in kept.items()]
+
+
+def bound_to(networks: Networks, name: str, images: Images) -> Bound | None:
+    """Returns what one attribute's feature remembers of seeds' images, a batch at a time."""
+    parts = [networks.features[name].bind(x) for x in images.split(networks.batch)]
+    return None if parts[0] is None else torch.cat([p for p in parts if p is not None])
+
+
+def all_bound(networks: Networks, images: Images) -> dict[str, Bound | None]:
+    """Returns the same of every attribute."""
+    return {name: bound_to(networks, name, images) for name in networks.features}
+
+
+def judged_by(judge: Network, images: Images, batch: int) -> Features:
+    """Returns a judge's scores of images, a batch at a time."""
+    with torch.no_grad():
+        return torch.cat([judge(x) for x in images.split(batch)])
 
 
 def features_of(networks: Networks, images: Images, finite: Flags, bound: Mapping[str, Bound | None]) -> dict[str, Features]:

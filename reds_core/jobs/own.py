@@ -9,17 +9,17 @@ from reds_core.generators import Walkable
 from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.inversion.library import library_of
 from reds_core.jobs.job import Networks, Own
-from reds_core.jobs.reference import median_distance
+from reds_core.jobs.reference import pixel_spread
 from reds_core.jobs.seeds import conditions_of, latents_of
 from reds_core.sources import Sources
 from reds_core.sources.labels import conditions, indices
-from reds_core.types import Images, Latents, PassCounter
+from reds_core.types import Latents, Levels, PassCounter
 
 SMALL_IMAGE = 64  # pixels: up to this size a sample is cheap
 SAMPLES, FEW_SAMPLES = 1024, 256  # that reconstructions may start from
 
 
-def own_of(networks: Networks, stored: Images, sources: Sources, counter: PassCounter) -> Own:
+def own_of(networks: Networks, stored: Levels, sources: Sources, counter: PassCounter) -> Own:
     """Returns what reconstructing images needs. `stored` are the reference seeds' images, `sources` the user's.
 
     Raises:
@@ -41,7 +41,7 @@ def own_of(networks: Networks, stored: Images, sources: Sources, counter: PassCo
     problem = _not_differentiable(generator, latents[:1], given[:1])
     if problem:
         raise ModelError(
-            f"seeds.images: images cannot be reconstructed with the generator {generator.name}, which has no derivatives "
+            f"seeds.images: images cannot be reconstructed with {generator.title}, which has no derivatives "
             f"({problem}); start from sampled seeds, or take a network of torch operations"
         )
     names = list(networks.label_names)
@@ -49,7 +49,7 @@ def own_of(networks: Networks, stored: Images, sources: Sources, counter: PassCo
     if labels is None:
         raise ModelError(f"seeds.images: the labels {', '.join(sources.labels[:5])} are not among {', '.join(names[:20])}")
     library = library_of(generator, networks.cloud, latents, given, networks.batch, counter)
-    return Own(sources, labels, conditions(sources.labels, generator.class_names), library, median_distance(stored.flatten(1)))
+    return Own(sources, labels, conditions(sources.labels, generator.class_names), library, pixel_spread(stored))
 
 
 def _not_differentiable(generator: Walkable, latents: Latents, given: torch.Tensor) -> str:

@@ -6,11 +6,10 @@ changes. Spreads are measured on them too, so that a run of ten seeds and one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from reds_core.directions.choices import FROM_GRAMS
 from reds_core.directions.cloud import Cloud, cloud_of
@@ -21,11 +20,11 @@ from reds_core.features import Classifier
 from reds_core.generators import Walkable, check_images
 from reds_core.generators.latent import MEAN_SEEDS
 from reds_core.jobs.derivatives import derivatives_of
-from reds_core.jobs.job import Derivatives, Job, Networks, feature_of, in_memory
+from reds_core.jobs.images import from_levels, size_problem
+from reds_core.jobs.job import Derivatives, Job, Networks, bound_to, feature_of, in_memory
 from reds_core.jobs.own import own_of
 from reds_core.jobs.reference import (
     NOISE_IMAGES,
-    bound_to,
     check_noise,
     measured_rows,
     median_distance,
@@ -34,15 +33,18 @@ from reds_core.jobs.reference import (
     spread_of,
 )
 from reds_core.jobs.seeds import REFERENCE_SEEDS, classes_of, conditions_of, latents_of
+from reds_core.jobs.trials import try_networks
+from reds_core.models.answers import TRIED
 from reds_core.models.config import Access
 from reds_core.models.shipped.builtin import Builtin, class_names
 from reds_core.sources import Sources, sources_of
 from reds_core.sources.labels import conditions, label_names
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import check_files
-from reds_core.types import Directions, Feature, Features, Images, Labels, Latents, PassCounter
+from reds_core.types import Directions, Feature, Features, Labels, Latents, Levels, PassCounter
 
 LATENTS_PER_CLASS = 16
+DEVICES = ("cpu", "cuda")  # Apple's GPUs have no double precision
 NO_DERIVATIVES = Derivatives({}, smooth=False, reverse=False)
 MOST_GRAM = 2048  # latent dimensions: a Gram of that many for every trajectory still fits in memory
 
@@ -77,7 +79,13 @@ def load_networks(spec: Spec, access: Access, generator: Walkable, batch: int | 
         classes = sorted(set(conditions(sources.labels, generator.class_names).values())) if generator.class_names else []
     if spec.label == "condition" and not generator.class_names:
         raise ModelError("label: condition needs a generator that takes classes; declare generator.classes, or label otherwise")
-    shape = check_images(generator)
+    if batch is not None and batch < 1:
+        raise ModelError(f"a batch must hold at least 1 image, got {batch}", parameter="batch")
+    generator = generator if batch is None else generator.in_batches(batch)
+    shape = check_images(generator, batch or TRIED)
+    problem = size_problem(spec.shards.image, *shape[1:])
+    if problem:
+        raise ModelError(f"shards.image: {problem}")
     generator = generator.truncated(spec.seeds.truncation)
     features, label_names = _load_features(spec, access, shape, generator, sources)
     judge = spec.judge.load_network(access) if spec.judge else None
@@ -86,8 +94,6 @@ def load_networks(spec: Spec, access: Access, generator: Walkable, batch: int | 
             f"trajectory.method: {spec.trajectory.method} needs a Gram of {generator.dim}x{generator.dim} at every waypoint, in "
             f"space {generator.space}; only `corrected` walks so large a space, in a tangent basis"
         )
-    if batch is not None and batch < 1:
-        raise ModelError(f"a batch must hold at least 1 image, got {batch}", parameter="batch")
     return Networks(
         spec=spec,
         device=access.device,
@@ -116,7 +122,7 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     if not spec.walks and spec.seeds.images is None:
         return _unmeasured(networks, latents, conditions)
     stored = reference_images(networks, latents, conditions, counter)
-    _try_networks(networks, stored[:2])
+    try_networks(networks, from_levels(stored[: min(TRIED, networks.batch)]))
     # What a decision may lose is a probability as it is.
     spreads = dict.fromkeys(spec.decisions, 1.0) | {n: spread_of(networks, n, stored) for n in (*spec.levels, *spec.varied)}
     latent_spread = median_distance(latents)
@@ -125,8 +131,9 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     fixed = _fixed(networks, counter)
     derivatives, tangent = NO_DERIVATIVES, None
     if spec.held or spec.varied:
-        rows = measured_rows(networks, stored)[:2]
-        derivatives, tangent = derivatives_of(networks, latents[rows], conditions[rows], stored[rows], latent_spread)
+        rows = measured_rows(networks, stored)[: min(2, networks.batch)]
+        images = from_levels(stored[rows])
+        derivatives, tangent = derivatives_of(networks, latents[rows], conditions[rows], images, latent_spread)
     sources = None if spec.seeds.images is None else sources_of(spec.seeds.images, spec.seeds.classes)
     return Job(
         networks=networks,
@@ -144,7 +151,8 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
 def _unmeasured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     """Returns the job of networks that seeds alone are made with: that the networks fit together is all that has to be known."""
     counter = PassCounter()
-    _try_networks(networks, reference_images(networks, latents[:2], conditions[:2], counter))
+    n = min(TRIED, networks.batch)
+    try_networks(networks, from_levels(reference_images(networks, latents[:n], conditions[:n], counter)))
     return Job(networks, median_distance(latents), {}, {}, NO_DERIVATIVES, None, None, counter.total)
 
 
@@ -166,6 +174,10 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise ModelError(
+                f"the device {name!r} cannot be used: the method computes in double precision, on {' or '.join(DEVICES)}"
+            )
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"the device {name!r} cannot be used: {described(error)}") from error
@@ -198,15 +210,16 @@ def _fixed(networks: Networks, counter: PassCounter) -> Directions | None:
     if spec.trajectory.directions_by not in FITTED:
         return None
 
-    def sample(count: int) -> tuple[Latents, Images]:
+    def sample(count: int) -> tuple[Latents, Levels]:
         seeds = range(MEAN_SEEDS.start, MEAN_SEEDS.start + count)
         conditions = conditions_of(seeds, networks.classes, networks.device)
         with torch.no_grad():
             latents = networks.generator.latents(latents_of(seeds, networks.generator, networks.device), conditions)
         return latents, reference_images(networks, latents, conditions, counter)
 
-    def named(name: str, images: Images) -> Features:
-        return feature_of(networks, name, images, bound_to(networks.features[name], images, networks.batch))
+    def named(name: str, levels: Levels) -> Features:
+        parts = (from_levels(some) for some in levels.split(networks.batch))
+        return torch.cat([feature_of(networks, name, x, bound_to(networks, name, x)) for x in parts])
 
     sampled = Sampled(networks.generator, networks.cloud, sample, named, list(spec.held), list(spec.varied))
     return FITTED[spec.trajectory.directions_by](sampled)
@@ -227,35 +240,3 @@ def _load_features(
         return features, label_names(sources.labels, generator.class_names, *known)
     label = spec.attributes.get(spec.label)
     return features, label.class_names() if isinstance(label, Classifier) else ()
-
-
-def _try_networks(networks: Networks, images: Images) -> None:
-    """Runs every feature and the judge once, so that what fails in them is reported with its name."""
-
-    def attempt(where: str, call: Callable[[], Tensor]) -> Tensor:
-        try:
-            with torch.no_grad():
-                return call()
-        except torch.OutOfMemoryError:
-            raise
-        except ModelError as error:
-            raise error.at(where) from error
-        # Somebody else's network: whatever it raises is shown as its own.
-        except Exception as error:
-            raise ModelError(
-                f"{where}: failed on the generator's images {tuple(images.shape)}: {described(error, -1)}; input_size, "
-                "input_range, mean and std say what a network expects"
-            ) from error
-
-    for name, feature in networks.features.items():
-        attempt(f"attributes.{name}", lambda f=feature: f(images, f.bind(images)))  # type: ignore[misc]
-    judge, label_names = networks.judge, networks.label_names
-    if judge:
-        scores = attempt("judge", lambda: judge(images))
-        if scores.ndim != 2 or scores.shape[1] < 2:
-            raise ModelError(f"judge: gives {tuple(scores.shape)}; class scores (n, classes) are needed")
-        if label_names and scores.shape[1] != len(label_names):
-            raise ModelError(
-                f"judge: decides among {scores.shape[1]} classes, but the label is one of {len(label_names)}; "
-                "both must know the same classes in the same order"
-            )

@@ -4,6 +4,7 @@
 
 config        what every part of a spec shares: the base model, checked numbers, files and their hashes
 layout        networks laid out in memory as suits the device
+answers       what a network answers: in single precision, and alike, when asked again and in any batch
 states        state dicts, read as data
 archive       archives of torch.export, checked before they are opened
 torchscript   kind torchscript: torch.jit.save

@@ -14,7 +14,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from torch import nn
 
-from reds_core.errors import ModelError
+from reds_core.errors import ModelError, is_text
 
 
 class Config(BaseModel):
@@ -51,6 +51,8 @@ def absolute_path(path: Path, info: Any) -> Path:
     base = (info.context or {}).get("base", Path.cwd())
     if "\0" in str(path):
         raise ValueError("a path cannot hold a zero byte")
+    if not is_text(Path(base) / path):
+        raise ValueError(f"{ascii(str(path))[1:-1]}: the path is not UTF-8, and no report could name it; rename the file or folder")
     try:
         return Path(base) / path.expanduser()
     except RuntimeError as error:

@@ -10,9 +10,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from reds_core.errors import ShardDamaged
 from reds_core.storage.folder import Folder, Sizes
@@ -50,6 +51,15 @@ class Manifest(BaseModel):
     device: str
     versions: dict[str, str]
     manifest_sha256: str = ""
+
+    @field_validator("passes")
+    @classmethod
+    def _known_passes(cls, passes: dict[str, int]) -> dict[str, int]:
+        """Raises ValueError for a pass of no kind, which a sum over shards would stumble over."""
+        unknown = passes.keys() - {field.name for field in fields(Passes)}
+        if unknown:
+            raise ValueError(f"there are no passes of the kind {', '.join(sorted(unknown))}")
+        return passes
 
     @property
     def stem(self) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reds_core.errors import RedsError
+from reds_core.errors import RedsError, StorageError
 from reds_core.runs.manifest import Manifest, indices, read_manifests
 from reds_core.runs.plan import plan
 from reds_core.spec.fields import Spec
@@ -79,12 +80,17 @@ def progress(spec: Spec, t: Totals) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, for a listing: its totals, its state in words, and when it changed last (seconds since 1970)."""
+    """A run's folder, for a listing.
+
+    `state` is in words, `changed` when it changed last (seconds since 1970), and `spec` what its spec.yaml says, None if that is
+    not to be had.
+    """
 
     folder: Folder
     totals: Totals
     state: str
     changed: float
+    spec: Spec | None
 
 
 def runs(out: Folder) -> list[Run]:
@@ -92,15 +98,46 @@ def runs(out: Folder) -> list[Run]:
     found = []
     for folder in _run_folders(out):
         with on_disk(folder, "spec.yaml", ".json") as here:
-            summed = totals(read_manifests(here))
+            spec, summed = None, Totals()
+            # One damaged run must not hide the others.
             try:
-                so_far = progress(load_spec(here.path / "spec.yaml"), summed)
+                spec = load_spec(here.path / "spec.yaml")
+                summed = totals(read_manifests(here))
+                so_far = progress(spec, summed)
                 state = f"partial, {so_far}" if so_far else "complete"
+            except StorageError:
+                state = "cannot be read"
             except RedsError:
-                state = "its spec.yaml is damaged"  # one damaged run must not hide the others
+                state, summed = "its spec.yaml is damaged", totals(read_manifests(here))
             shards = [name for name in here.files() if indices([name], "json")]
-            found.append(Run(folder, summed, state, folder.changed(["spec.yaml", *shards])))  # every run writes spec.yaml first
+            changed = folder.changed(["spec.yaml", *shards])  # every run writes spec.yaml first
+            found.append(Run(folder, summed, state, changed, spec))
     return sorted(found, key=lambda run: run.changed, reverse=True)
+
+
+def differences(listed: Iterable[Run]) -> dict[str, list[str]]:
+    """Returns how the specs of one name differ: by the run's folder, as "key.path=value"; nothing for one alone of its name."""
+    values = {str(run.folder): _flat(_told(run.spec)) for run in listed if run.spec}
+    found: dict[str, list[str]] = {}
+    for folder, own in values.items():
+        others = [v for f, v in values.items() if v["name"] == own["name"] and f != folder]
+        keys = sorted({key for v in (own, *others) for key in v if any(o.get(key) != own.get(key) for o in others)})
+        found[folder] = [f"{key}={own[key]}" if key in own else f"no {key}" for key in keys]
+    return found
+
+
+def _told(spec: Spec) -> Any:
+    """Returns a spec's values, but for how many seeds there are, which does not tell runs apart."""
+    values = spec.model_dump(mode="json", exclude_none=True)
+    values["seeds"].pop("count", None)
+    return values
+
+
+def _flat(value: Any, where: str = "") -> dict[str, str]:
+    """Returns the single values in a mapping, by key.path."""
+    if not isinstance(value, dict):
+        return {where.removesuffix("."): json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{where}{key}.").items()}
 
 
 def _run_folders(out: Folder) -> list[Folder]:

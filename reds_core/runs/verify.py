@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from reds_core.errors import OutputError, RedsError
+from reds_core.errors import OutputError, RedsError, StorageError
 from reds_core.runs.in_threads import in_threads
 from reds_core.runs.manifest import Manifest, indices, read_manifest, stem
 from reds_core.runs.plan import plan
@@ -74,7 +74,10 @@ def _examined(folder: Folder, here: Folder, index: int) -> tuple[Manifest | None
         if here.size(f"{name}.json") is None:
             there = ", ".join(f"{name}.{kind}" for kind in files)
             return None, [f"{name}: has no manifest, so it is not finished (found {there})" if there else f"{name}: is missing"]
-        manifest = read_manifest(here, index)
+        try:
+            manifest = read_manifest(here, index)
+        except StorageError as error:  # it may be as intact as any
+            return None, [f"{name}.json: {error}"]
         if manifest is None:
             return None, [f"{name}.json: is damaged, or the manifest of another shard or run"]
         problems = list(hash_problems(files, manifest.files()))

@@ -2,9 +2,12 @@
 
 strict_yaml   YAML without its surprises: duplicate keys, `yes`, NaN
 fields        the spec and its parts, as frozen models
+keys          the keys that a spec may have at a place
 digest        the 16 hex digits that name a run's folder
 problems      everything that can be wrong with a spec, or doubtful, found in one go
 files         the files that a spec names
+probe         what a network's file holds, found by trying it
+starter       a commented spec to start from
 load          YAML -> spec, and back
 """
 

@@ -26,7 +26,17 @@ METHODS = {  # of trajectories -> what they do
 }
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Positive = Annotated[Number, Field(gt=0)]
+LEAST, MOST = 1e-12, 1e12  # of positive numbers: their squares, and products with spreads, still fit in single precision
+
+
+def _in_range(value: float) -> float:
+    """Returns a number. Raises ValueError if single precision cannot compute with it."""
+    if not LEAST <= value <= MOST:
+        raise ValueError(f"{value:g} is beyond what can be computed with in single precision; give {LEAST:g} to {MOST:g}")
+    return value
+
+
+Positive = Annotated[Number, Field(gt=0), AfterValidator(_in_range)]
 Share = Annotated[Number, Field(gt=0, le=1)]
 
 

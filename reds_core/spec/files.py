@@ -53,6 +53,14 @@ def check_files(spec: Spec) -> None:
         raise ModelError("\n".join(problems))
 
 
+def check_code(spec: Spec, allow_code: bool) -> None:
+    """Raises ModelError if a spec names code of the user's own, and it may not run."""
+    targets = [f"{key}target: {target}" for key, config in configs_in(spec) if (target := getattr(config, "target", None))]
+    if targets and not allow_code:
+        named = ", ".join(targets)
+        raise ModelError(f"the spec asks to run code of yours ({named}); allow code to run if you trust it", parameter="allow_code")
+
+
 def check_present(spec: Spec, access: Access) -> list[str]:
     """Loads the networks whose files are there, whatever else is missing, and returns what is wrong, each as "where: what"."""
     problems = []

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reds_core.errors import ModelError, SpecError
+from reds_core.errors import ModelError, SpecError, is_text
 from reds_core.models.config import Config
 from reds_core.sources import sources_of
 from reds_core.spec import strict_yaml
@@ -34,6 +34,8 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
         SpecError: the file or an override cannot be read, or the spec is wrong; lists every mistake of shape and of reference.
     """
     path = Path(path)
+    if not is_text(path.absolute()):
+        raise SpecError(ascii(str(path))[1:-1], ["the path is not UTF-8, and no report could name it; rename the file or folder"])
     try:
         raw = strict_yaml.parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -7,12 +7,13 @@ the raw mapping, so that they are found whatever else is wrong with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reds_core.models.config import Config
 from reds_core.spec.digest import canonical
 from reds_core.spec.fields import NEEDED_TO_WALK, Spec
+from reds_core.spec.keys import form, nearest
 
 LABELS_BESIDE_ATTRIBUTES = ("condition", "given", "none")
 LIMIT_FORMS = "give a number of spreads, or {decision: 0.9} to hold a classifier's decision"
@@ -31,17 +32,24 @@ def shape_mistake(error: Any, raw: Any) -> str:
         keys.append(str(part))
         raw = raw.get(part) if isinstance(raw, Mapping) else None
     where = ".".join(keys)
-    what = error["msg"].removeprefix("Value error, ")
+    what = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     if error["type"] == "extra_forbidden":
-        what = "unknown key; `reds schema` lists the known ones"
+        what = f"unknown key; {nearest(error['loc'][:-1], keys[-1])}"
     elif error["type"] == "missing":
         what = "is required"
     elif error["type"] in ("finite_number", "literal_error", "union_tag_invalid") or "type" in error["type"]:
         value = repr(error["input"])
         what += f", not {value if len(value) <= 60 else value[:57] + '...'}"
+    if error["type"] in ("tuple_type", "too_long", "missing") and (written := form(_listed_at(error["loc"]))):
+        what += f"; write it as {written}"
     if keys[:1] == ["held"] and error["type"] in ("float_type", "missing") and keys[2:] in ([], ["decision"]):
         what += f"; {LIMIT_FORMS if error['type'] == 'missing' or len(keys) == 2 else 'give a probability'}"
     return f"{where}: {what}"
+
+
+def _listed_at(loc: Sequence[Any]) -> Sequence[Any]:
+    """Returns where the list is that an error is about, or about a number in."""
+    return loc[:-1] if loc and isinstance(loc[-1], int) else loc
 
 
 def reference_mistakes(raw: Mapping[str, Any]) -> list[str]:
@@ -145,6 +153,11 @@ def doubts(spec: Spec) -> list[str]:
         ModelError: a file that the judge or a held attribute names cannot be read.
     """
     found = [f"{key.removesuffix('.')}: {doubt}" for key, config in configs_in(spec) for doubt in config.doubts()]
+    found += [
+        f"held.{name}: a tolerance of {tolerance:g} spreads holds nothing: 1 is the distance between two unrelated images"
+        for name, tolerance in spec.levels.items()
+        if tolerance > 1
+    ]
     if spec.judge is None:
         return found
     judge = canonical(spec.judge)["model"]

@@ -43,10 +43,15 @@ def writing(folder: Path, cure: str = "choose another folder", parameter: str = 
         yield
     except OSError as error:
         if is_full(error):
-            raise StorageError(f"the disk is full: {folder}. What is finished is kept; make room and run again") from error
+            raise StorageError(f"the disk is full: {folder}. {_again(folder, 'make room and run again')}") from error
         if error.errno in USERS_MISTAKES:
             raise OutputError(f"{folder} cannot be written: {error.strerror}; {cure}", parameter=parameter) from error
-        raise RunError(f"{error.filename or folder}: {error.strerror or error}. What is finished is kept; run again") from error
+        raise RunError(f"{error.filename or folder}: {error.strerror or error}. {_again(folder, 'run again')}") from error
+
+
+def _again(folder: Path, cure: str) -> str:
+    """Returns what to do, and that what is finished is kept if something is: every finished thing has a manifest."""
+    return f"What is finished is kept; {cure}" if any(folder.glob("*.json")) else cure.capitalize()
 
 
 def is_full(error: BaseException) -> bool:

@@ -81,7 +81,7 @@ class Folder(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
-        """Returns a small file's content, None if there is no such file."""
+        """Returns a small file's content, None if there is no such file. Raises StorageError if it cannot be read."""
 
     @abstractmethod
     def on_disk(self, *endings: str) -> AbstractContextManager[Path]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from reds_core.errors import StorageError
 from reds_core.storage.disk import locked, writing
 from reds_core.storage.folder import PART, Folder, Sizes, hash_of
 
@@ -77,8 +78,10 @@ class LocalFolder(Folder):
     def read(self, name: str) -> bytes | None:
         try:
             return (self.path / name).read_bytes()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except OSError as error:
+            raise StorageError(f"{self.path / name} cannot be read: {error.strerror or error}; make it readable") from error
 
     @contextlib.contextmanager
     def on_disk(self, *endings: str) -> Iterator[Path]:

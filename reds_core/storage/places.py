@@ -10,7 +10,7 @@ from pathlib import Path
 from fsspec import available_protocols
 from upath import UPath
 
-from reds_core.errors import OutputError
+from reds_core.errors import OutputError, is_text
 from reds_core.storage.folder import Folder
 from reds_core.storage.local import LocalFolder
 from reds_core.storage.remote import BUCKETS, RemoteFolder
@@ -29,6 +29,8 @@ def folder_at(place: str | Path) -> Folder:
     Raises:
         OutputError: the URL cannot hold runs, or the library that it needs is not installed.
     """
+    if not is_text(place):
+        raise OutputError(f"{ascii(str(place))[1:-1]}: the name is not UTF-8, and no report could name it; rename the folder")
     protocol, colon, rest = str(place).partition("://")
     if not colon:
         mistaken = re.match(r"([a-z0-9]+):/", str(place))
@@ -36,6 +38,10 @@ def folder_at(place: str | Path) -> Folder:
             raise OutputError(f"{place}: a URL has two slashes after its colon, as in {mistaken[1]}://BUCKET/FOLDER")
         if not str(place):
             raise OutputError("the folder's name is empty; give one, or . for the working directory")
+        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", str(place))
+        if scheme:
+            # So it does to the libraries that write and read tables and tars.
+            raise OutputError(f"{place}: reads like a URL of the scheme {scheme[1]}; give another name, or the folder's whole path")
         return LocalFolder(_expanded(Path(place)))
     if protocol in ("file", "local"):
         if not rest.startswith("/"):

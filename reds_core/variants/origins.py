@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import torch
 
 from reds_core.directions.evaluator import Measure
-from reds_core.jobs.job import Job, Work, features_of, measure_of
+from reds_core.jobs.job import Job, Work, all_bound, features_of, measure_of
 from reds_core.jobs.seeds import conditions_of, latents_of, random_directions
 from reds_core.types import Bound, Columns, Features, Images, Labels, Latents, Reason, Rows
 from reds_core.variants.limits import Limit, limits_of
 from reds_core.variants.photos import Photos
-from reds_core.variants.verdicts import Classified, classify
+from reds_core.variants.verdicts import Classified, classify, judged_in
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def origins_of(work: Work, seeds: Sequence[int]) -> Origins:
     conditions = conditions_of(seeds, networks.classes, networks.device)
     latents = networks.generator.latents(latents_of(seeds, networks.generator, networks.device), conditions)
     images, encoded, finite = work.render(latents, conditions)
-    bound = {name: f.bind(images) for name, f in networks.features.items()}
+    bound = all_bound(networks, images)
     features = features_of(networks, images, finite, bound)
-    judged = classify(networks.judge(images)) if networks.judge else None
+    judged = judged_in(networks, images)
     if networks.spec.label == "condition":
         labels = conditions.tolist()
     elif networks.spec.label == "none":

@@ -18,14 +18,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reds_core.inversion.fit import PASSES_A_STEP, Losses, Space, fitted
-from reds_core.jobs.job import Job, Work, features_at, features_of
+from reds_core.jobs.job import Job, Work, all_bound, features_at, features_of
 from reds_core.trajectories.tangent import COTANGENTS
 from reds_core.types import Bound, Features, Images, Labels, Latents, Reason, Rows
 from reds_core.variants.level_set import MOVES, led_to_level_set
 from reds_core.variants.limits import Decided, Level, Limit, limits_of
 from reds_core.variants.origins import Origins
 from reds_core.variants.photos import Photos
-from reds_core.variants.verdicts import classify, distances
+from reds_core.variants.verdicts import classify, distances, judged_in
 
 MOST_FOR_LEVEL_SET = 0.25  # of the passes
 OF_DECISION = 0.01  # the weight of what a decision has lost, beside squared spreads
@@ -35,13 +35,13 @@ def origins_from(work: Work, seeds: list[int], photos: Photos) -> Origins:
     """Reconstructs own images, and measures them and their reconstructions."""
     job, networks = work.job, work.job.networks
     everything = torch.ones(len(seeds), dtype=torch.bool, device=job.device)
-    bound = {name: f.bind(photos.images) for name, f in networks.features.items()}
+    bound = all_bound(networks, photos.images)
     own = features_of(networks, photos.images, everything, bound)
     labels = _labels(job, photos, own)
     known = None if job.spec.label == "none" else torch.tensor(labels, device=job.device)
     limits = limits_of(job, own, known)
     latents = _fit(work, photos, bound, limits)
-    of_photos = classify(networks.judge(photos.images)) if networks.judge else None
+    of_photos = judged_in(networks, photos.images)
     expected = [label if label >= 0 or not of_photos else of_photos.labels[s] for s, label in enumerate(labels)]
 
     def rendered(latents: Latents) -> Mapping[str, Features]:
@@ -58,7 +58,7 @@ def origins_from(work: Work, seeds: list[int], photos: Photos) -> Origins:
     images, encoded, finite = work.render(latents, photos.conditions)
     features = features_of(networks, images, finite, bound)
     fits = distances(images.flatten(1), photos.images.flatten(1), job.own_images.pixel_spread)
-    judged = classify(networks.judge(images)) if networks.judge else None
+    judged = judged_in(networks, images)
     made = replace(origins, latents=latents, images=images, encoded=encoded, features=features, judged=judged, fits=fits)
     return replace(made, reasons=_reasons(job, photos, features, limits, made))
 

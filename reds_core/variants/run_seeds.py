@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 
 from reds_core.directions.precision import float32_as
-from reds_core.jobs.images import as_stored, file_of, to_bytes
+from reds_core.jobs.images import as_stored, file_of, from_levels, to_bytes
 from reds_core.jobs.job import Job, Rendered, Work, features_of
 from reds_core.jobs.prepare import prepare
 from reds_core.jobs.reference import all_distances
@@ -29,7 +29,7 @@ from reds_core.variants.origins import Origins, origins_of
 from reds_core.variants.own_images import origins_from
 from reds_core.variants.photos import Photos, photos_of
 from reds_core.variants.trajectories_from import trajectories_from
-from reds_core.variants.verdicts import Classified, Measured, classify, distances, verdicts
+from reds_core.variants.verdicts import Classified, Measured, distances, judged_in, verdicts
 
 
 def augment(
@@ -138,7 +138,7 @@ def _measured(shard: _Shard, places: list[_Place]) -> dict[_Place, Candidate]:
         images, encoded, finite = _stored(job, trajectories.images[t, waypoint - 1])
     bound = {name: None if b is None else b[rows] for name, b in origins.bound.items()}
     features = features_of(networks, images, finite, bound)
-    judged = classify(networks.judge(images)) if networks.judge else None
+    judged = judged_in(networks, images)
     points, pixels = latents.float().cpu().numpy(), to_bytes(images)
     made: dict[_Place, Candidate] = {}
     for s, group in groupby(range(len(places)), key=lambda row: places[row].seed):
@@ -154,7 +154,7 @@ def _measured(shard: _Shard, places: list[_Place]) -> dict[_Place, Candidate]:
 def _stored(job: Job, levels: Levels) -> Rendered:
     """Returns images that trajectories have rendered already, as stored."""
     shards = job.spec.shards
-    images, files = as_stored(levels.float() / 255, shards.image, shards.quality)
+    images, files = as_stored(from_levels(levels), shards.image, shards.quality)
     return Rendered(images, files or [b""] * len(images), torch.ones(len(images), dtype=torch.bool, device=job.device))
 
 

@@ -24,8 +24,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reds_core.jobs.job import Networks, judged_by
 from reds_core.spec.fields import Goal
-from reds_core.types import Features, Reason
+from reds_core.types import Features, Images, Reason
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ def classify(scores: Features) -> Classified:
     """Returns what class scores say."""
     confidence, label = torch.nan_to_num(scores).softmax(1).max(1)
     return Classified(label.tolist(), confidence.tolist(), torch.isfinite(scores).all(1).tolist())
+
+
+def judged_in(networks: Networks, images: Images) -> Classified | None:
+    """Returns what the judge says of images, a batch at a time; None without a judge."""
+    return None if networks.judge is None else classify(judged_by(networks.judge, images, networks.batch))
 
 
 def distances(vectors: Features, seed: Float[Tensor, "*_n _p"], spread: float) -> list[float]:

@@ -263,3 +263,25 @@ def test_check_says_how_much_contradictory_attributes_leave(here: Reds, tmp_path
         r"100% of the candidates were not reached: no step leads there that holds all \(drift <= 0\.05\) \(turned \d+\)",
         found.stdout,
     )
+
+
+def test_output_that_nobody_reads_or_that_finds_no_room_is_no_traceback() -> None:
+    def ended(words: str) -> tuple[int, str]:
+        program = f"{sys.executable} -m flows {words}"
+        done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+        return done.returncode, done.stderr
+
+    assert ended("kinds >&-") == (0, "")
+    assert ended("schema > /dev/full") == (1, "reds: the disk is full that the output goes to\n")
+
+
+def test_init_writes_a_spec_that_check_accepts_and_overwrites_none(here: Reds, tmp_path: Path) -> None:
+    world(tmp_path)
+    found = here("init", "new/mine.yaml", "--generator", "g.pt", "--classifier", "c.pt")
+    assert found.returncode == 0 and "reds check new/mine.yaml" in found.stdout
+    assert here("check", "new/mine.yaml", "--seeds", "1", "--no-others").returncode == 0
+    again = here("init", "new/mine.yaml")
+    assert again.returncode == 2 and "new/mine.yaml exists already" in again.stderr
+    assert here("init", "new").returncode == 0 and (tmp_path / "new/spec.yaml").is_file()
+    missing = here("init", "other.yaml", "--generator", "none.pt")
+    assert missing.returncode == 2 and "there is no file" in missing.stderr and not (tmp_path / "other.yaml").exists()

@@ -58,7 +58,7 @@ def test_mistakes_in_a_decision_come_with_all_others(tmp_path: Path) -> None:
         load_spec(world(tmp_path, held=held, keep=0))
     assert caught.value.problems == [
         "held.class.decision: Input should be less than 1",
-        "held.level.tolerance: unknown key; `reds schema` lists the known ones",
+        "held.level.tolerance: unknown key; there are: decision",
         "keep: Input should be greater than or equal to 1",
         "held.level: no attribute has this name; there are: class, look",
         "held.look.decision: 'look' is of kind pixels, which decides on nothing; give a number of spreads, or hold a classifier",

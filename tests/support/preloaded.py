@@ -15,7 +15,7 @@ import flows.augment
 import flows.cli.app
 import flows.cli.checks
 import flows.cli.progress
-import flows.cli.tables
+import flows.cli.show.tables
 import flows.deploy
 import flows.engines.local
 import flows.engines.processes

@@ -4,43 +4,40 @@ from __future__ import annotations
 
 import math
 import sys
-import types
-import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
-from pydantic import BaseModel
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reds_core.errors import UserError
+from flows.cli.show.advice import advice
+from flows.cli.show.words import counted
 from reds_core.jobs.job import Job
 from reds_core.models.imported import Description
-from reds_core.runs.totals import Run
+from reds_core.runs.totals import Run, differences
 from reds_core.spec.fields import Spec
 from reds_core.studies.fits import Fits
 from reds_core.studies.forecast import QUANTILES, Forecast
 from reds_core.studies.settings import Setting, recommended
 
-UNREACHED = ("step_underflow", "turned", "implausible")  # why a trajectory ended before a candidate
+LOST, FAR = ("step_underflow", "turned"), ("implausible",)  # why a trajectory ended before a candidate
+WIDE = 132  # columns: narrower terminals get narrower tables
 MOST_LISTED, MOST_SKIPPED = 10, 20  # names in a line, files that are not used
 LOUD = 0.1  # of a tolerance: noise that a user should know about
-HOPE = {
-    True: "Widen a tolerance, or change trajectory.step.",
-    False: "Try more seeds; a judge that contradicts them all may know other classes, or see other pixels (input_range, mean).",
-}
+# For seeds alone, of which nothing is held.
+HOPE = "Try more seeds; a judge that contradicts them all may know other classes, or see other pixels (input_range, mean)."
 LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.benchmarks.workers; shards for which it matters
 
 # Tables that go to a file or a pipe need not fit a terminal.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
-def _table(title: str, *columns: str) -> Table:
+def table_of(title: str, *columns: str) -> Table:
+    """Returns an empty table; a column that begins with > is one of numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         name = column.removeprefix(">")
@@ -66,16 +63,26 @@ def show_forecast(job: Job, f: Forecast, shards: int, fits: Fits | None = None) 
     _show_cost(f, shards)
     if f.short_seeds:
         console.print(
-            f"[bold red]{f.short_seeds} of {f.tried_seeds} seeds had fewer than "
-            f"{job.spec.trajectory.directions} directions[/bold red]: what is held leaves no more."
+            f"[bold red]{f.short_seeds} of {counted(f.tried_seeds, 'seed')} had fewer than "
+            f"{counted(job.spec.trajectory.directions, 'direction')}[/bold red]: what is held leaves no more."
         )
     if not f.accepted:
-        console.print("[bold red]Nothing was accepted of these seeds.[/bold red] " + HOPE[job.spec.walks])
+        console.print("[bold red]Nothing was accepted of these seeds.[/bold red]" + ("" if job.spec.walks else f" {HOPE}"))
+        if job.spec.walks:
+            _show_advice(f.rejected)
+
+
+def _show_advice(rejected: Mapping[str, int]) -> None:
+    """Prints what would cure the reasons that candidates were rejected for."""
+    for line in advice(rejected):
+        console.print(f"  {escape(line)}")
 
 
 def _show_fits(spec: Spec, f: Fits) -> None:
     """Prints how well own images can be reconstructed, the worst of them, and the files that are not used."""
-    table = _table(f"Reconstructions of {len(f.names)} of {f.images} images", "", *(f">{q:.0%} below" for q in QUANTILES))
+    table = table_of(
+        f"Reconstructions of {len(f.names)} of {counted(f.images, 'image')}", "", *(f">{q:.0%} below" for q in QUANTILES)
+    )
 
     def line(title: str, values: Sequence[float], digits: int) -> None:
         table.add_row(title, *(f"{v:.{digits}f}" for v in np.quantile(values, QUANTILES)))
@@ -120,21 +127,32 @@ def _show_job(job: Job) -> None:
     classes = f", {len(gen.class_names)} classes" if gen.class_names else ""
     console.print(f"[bold]{escape(job.spec.name)}[/bold]: the spec, its files and its networks are fine")
     console.print(
-        f"generator {escape(gen.name)}: {gen.space} space of {gen.dim} dimensions{classes}, images {c}x{h}x{w}; "
+        f"{escape(gen.title.removeprefix('the '))}: {gen.space} space of {counted(gen.dim, 'dimension')}{classes}, "
+        f"images {c}x{h}x{w}; "
         + (f"Jacobians by {job.derivatives.in_words}; " if job.derivatives.modes else "")
-        + f"on {job.device}, {job.batch} images at a time\n"
+        + f"on {job.device}, {counted(job.batch, 'image')} at a time\n"
     )
 
 
 def _show_attributes(job: Job, f: Forecast) -> None:
-    quantiles = [f">{q:.0%} below" for q in QUANTILES]
-    table = _table(
-        "Attributes (drifts and effects in spreads)", "attribute", "role", ">spread", "unit", ">limit", ">meet it", *quantiles
-    )
+    if console.width >= WIDE:
+        quantiles = [f">{q:.0%} below" for q in QUANTILES]
+        table = table_of(
+            "Attributes (drifts and effects in spreads)", "attribute", "role", ">spread", "unit", ">limit", ">meet it", *quantiles
+        )
+    else:
+        quantiles = [f">{q:.0%}" for q in QUANTILES]
+        table = table_of("Attributes: that share lies below, in spreads", "attribute", ">spread", ">limit", ">meet it", *quantiles)
     for a in f.attributes:
-        values = [f"{v:.3f}" for v in a.quantiles]
-        table.add_row(escape(a.name), a.role, f"{a.spread:.4g}", escape(a.unit), a.limit, f"{a.passed:.0%}", *values)
+        values = [f"{a.passed:.0%}", *(f"{v:.3f}" for v in a.quantiles)]
+        if console.width >= WIDE:
+            table.add_row(escape(a.name), a.role, f"{a.spread:.4g}", escape(a.unit), a.limit, *values)
+        else:
+            table.add_row(escape(a.name), f"{a.spread:.4g}", a.limit, *values)
     console.print(table)
+    if console.width < WIDE:
+        for a in f.attributes:
+            console.print(f"Spread of {escape(a.name)}, which is {a.role}: in {escape(a.unit)}.")
     for name, noise in job.noise.items():
         if noise > LOUD * job.spec.levels[name]:
             console.print(
@@ -145,18 +163,21 @@ def _show_attributes(job: Job, f: Forecast) -> None:
 
 def _show_reached(f: Forecast) -> None:
     """Prints how well corrected trajectories can hold: their drifts follow the tolerances, so what counts is how far they got."""
-    ended = {reason: f.rejected[reason] for reason in UNREACHED if f.rejected[reason]}
-    if not ended:
-        return
-    share = sum(ended.values()) / max(1, f.tried)
-    why = ", ".join(f"{reason} {count}" for reason, count in ended.items())
     held = " and ".join(f"{escape(a.name)} ({a.limit})" for a in f.attributes if a.role == "held")
-    print_as = "[bold red]{}[/bold red]" if share > 0.5 else "{}"
-    console.print(
-        print_as.format(f"{share:.0%} of the candidates were not reached: no step leads there that holds {held}") + f" ({why})."
-    )
-    if share > 0.1:
-        console.print("A larger tolerance, a shorter step or fewer held attributes reach more.")
+    for reasons, why, cure in (
+        (LOST, f"no step leads there that holds {held}", "A larger tolerance, a shorter step or fewer held attributes reach more."),
+        (FAR, "they lie further out than where the generator was trained", "A shorter step or fewer waypoints stay nearer."),
+    ):
+        ended = {reason: f.rejected[reason] for reason in reasons if f.rejected[reason]}
+        if not ended:
+            continue
+        share = sum(ended.values()) / max(1, f.tried)
+        counts = ", ".join(f"{reason} {count}" for reason, count in ended.items())
+        print_as = "[bold red]{}[/bold red]" if share > 0.5 else "{}"
+        in_words = f"{share:.0%}" if share >= 0.01 else "Less than 1%"
+        console.print(print_as.format(f"{in_words} of the candidates were not reached: {why}") + f" ({counts}).")
+        if share > 0.1:
+            console.print(cure)
 
 
 def _show_tolerances(f: Forecast) -> None:
@@ -169,8 +190,9 @@ def _show_tolerances(f: Forecast) -> None:
 
 
 def _show_verdicts(f: Forecast, spec: Spec) -> None:
-    seeds = f"{f.tried_seeds} {'images' if spec.seeds.images else 'seeds'}"
-    table = _table(f"Of {f.tried} candidates of {seeds}" if spec.walks else f"Of {seeds}", "verdict", ">count", ">share")
+    seeds = counted(f.tried_seeds, "image" if spec.seeds.images else "seed")
+    title = f"Of {counted(f.tried, 'candidate')} of {seeds}" if spec.walks else f"Of {seeds}"
+    table = table_of(title, "verdict", ">count", ">share")
     for reason, count in [("accepted", f.accepted), *f.rejected.most_common()]:
         table.add_row(escape(reason), str(count), f"{count / max(1, f.tried):.0%}")
     console.print(table)
@@ -179,7 +201,7 @@ def _show_verdicts(f: Forecast, spec: Spec) -> None:
 
 
 def _show_cost(f: Forecast, shards: int) -> None:
-    table = _table(
+    table = table_of(
         "The whole run, by these seeds", "shards", ">seeds", ">samples", ">forward equivalents", ">each sample", ">time", ">disk"
     )
     per = f"{f.equivalents / max(1, f.samples):.0f}"
@@ -193,10 +215,10 @@ def _show_cost(f: Forecast, shards: int) -> None:
         )
 
 
-def show_settings(spec: Spec, found: Sequence[Setting]) -> None:
-    """Prints what other settings of a spec reach, and which one to take."""
+def show_settings(spec: Spec, found: Sequence[Setting], rejected: Mapping[str, int]) -> None:
+    """Prints what other settings of a spec reach, and which one to take; `rejected` are the spec's own rejects by reason."""
     effects = [f">effect: {name}" for name in spec.varied]
-    table = _table("Other settings, on the same seeds", "--set", ">reached", ">accepted", *effects, ">label kept", ">cost")
+    table = table_of("Other settings, on the same seeds", "--set", ">reached", ">accepted", *effects, ">label kept", ">cost")
     table.columns[0].no_wrap = True
     for s in found:
         changes = escape("\n".join(s.changes)) or "(as it is)"
@@ -207,7 +229,9 @@ def show_settings(spec: Spec, found: Sequence[Setting]) -> None:
     console.print("Effect: median of the accepted, in spreads. Cost: forward equivalents of each. Label kept: before any filter.")
     best = recommended(found)
     if best is None:
-        console.print("None of these accepts half of its candidates. Widen a limit, or hold fewer attributes.")
+        console.print("None of these accepts half of its candidates and keeps their labels.")
+        if found[0].accepted:  # else the forecast has said what to change
+            _show_advice(rejected)
     elif best.changes:
         console.print("The largest change for its cost: " + escape(" ".join(f"--set {change}" for change in best.changes)))
     else:
@@ -240,83 +264,17 @@ def show_runs(runs: list[Run], out: str) -> None:
     if not runs:
         console.print(f"no runs under {escape(out)}")
         return
-    table = _table("", "changed (UTC)", "state", ">samples", ">accepted", ">MB", "run")
+    table = table_of("", "changed (UTC)", "state", ">samples", ">accepted", ">MB", "run")
     for r in runs:
         t = r.totals
         accepted = f"{t.accepted} ({t.accepted / t.candidates:.0%})" if t.candidates else "0"
         changed = datetime.fromtimestamp(r.changed, UTC).strftime("%Y-%m-%d %H:%M")
         table.add_row(changed, r.state, str(t.samples), accepted, f"{t.bytes / 1e6:.1f}", escape(str(r.folder)))
     console.print(table)
-
-
-def show_kinds() -> None:
-    """Prints every kind with a line on what it is."""
-    for group, members in _kinds().items():
-        table = _table(group, "kind", "what it is")
-        for name, what in members.items():
-            text = what if isinstance(what, str) else (what.__doc__ or "").strip().split("\n")[0]
-            table.add_row(f"[bold]{name}[/bold]", escape(text))
-        console.print(table)
-    console.print("[dim]reds kinds NAME shows a kind's fields; reds schema the whole spec.[/dim]")
-
-
-def show_kind(name: str) -> None:
-    """Prints the fields of every kind of this name."""
-    found = [(g, m[name]) for g, m in _kinds().items() if name in m]
-    if not found:
-        known = sorted({k for members in _kinds().values() for k in members})
-        raise UserError(f"there is no kind {name!r}; there are: {', '.join(known)}")
-    for group, what in found:
-        console.print(f"[bold]{name}[/bold] ({group.lower()})")
-        console.print(escape(what if isinstance(what, str) else (what.__doc__ or "").strip()))
-        if not isinstance(what, str):
-            table = _table("", "field", "type", "default", "meaning")
-            for key, kind, default, meaning in _fields(what):
-                table.add_row(key, escape(kind), escape(default), escape(meaning))
-            console.print(table)
-
-
-def _kinds() -> dict[str, dict[str, Any]]:
-    from reds_core.features import AnyFeature
-    from reds_core.generators import AnyGenerator
-    from reds_core.models import AnyNetwork
-    from reds_core.spec.fields import METHODS
-
-    def members(union: Any) -> dict[str, Any]:
-        return {get_args(c.model_fields["kind"].annotation)[0]: c for c in get_args(get_args(union)[0])}
-
-    return {
-        "Generators": members(AnyGenerator),
-        "Features": members(AnyFeature),
-        "Networks (of features and the judge)": members(AnyNetwork),
-        "Trajectory methods": METHODS,
-    }
-
-
-def _fields(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
-    for name, info in model.model_fields.items():
-        default = (
-            "required" if info.is_required() else "" if info.default is None else str(info.get_default(call_default_factory=True))
-        )
-        yield name, _type_name(info.annotation), default, info.description or ""
-
-
-def _type_name(kind: Any) -> str:
-    """Returns a type as a person would say it."""
-    origin = get_origin(kind)
-    args = [a for a in get_args(kind) if a is not Ellipsis]
-    if origin is Annotated:
-        return _type_name(args[0])
-    if origin in (typing.Union, types.UnionType):
-        return " | ".join(dict.fromkeys(_type_name(a) for a in args if a is not type(None)))
-    if origin is Literal:
-        return " | ".join(str(a) for a in args)
-    if origin is tuple:
-        return "[" + ", ".join(_type_name(a) for a in args) + (", ...]" if Ellipsis in get_args(kind) else "]")
-    if origin is dict:
-        return f"{{{_type_name(args[0])}: {_type_name(args[1])}}}"
-    plain = {"str": "text", "float": "number", "int": "integer", "bool": "true | false", "Path": "file", "Any": "anything"}
-    return plain.get(getattr(kind, "__name__", str(kind)), getattr(kind, "__name__", str(kind)).lower())
+    for folder, changes in differences(runs).items():
+        if changes:
+            shown = ", ".join(changes[:MOST_LISTED]) + (", ..." if len(changes) > MOST_LISTED else "")
+            console.print(f"{escape(folder)}: {escape(shown)}")
 
 
 def _duration(seconds: float) -> str:

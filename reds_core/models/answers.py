@@ -1,0 +1,135 @@
+"""What a network answers: in single precision from here on; and alike when it is asked again, whatever else is in its batch.
+
+Without the latter, two runs of one digest differ, and every tolerance is blamed for what no tolerance can cure. Rounding is no such
+fault: a network may add in another order in another batch. What may differ is measured against what tells two inputs apart, and
+against the precision of the answers themselves:
+
+    from call to call   SHARE_AGAIN x spread + ROUNDING_AGAIN x norm
+    with the batch      SHARE x spread + max(ROUNDING, 2 eps) x norm
+
+with the median distance between the answers to unrelated inputs, the median norm of an answer, and eps of half, bfloat16 or
+single precision, whichever all of the numbers fit in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reds_core.errors import ModelError, described
+from reds_core.types import Rows
+
+TRIED = 8  # inputs
+SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64)  # of batches, for a network that fails on TRIED
+SHARE_AGAIN, ROUNDING_AGAIN = 1e-4, 1e-6
+SHARE, ROUNDING = 1e-3, 1e-5
+
+# Which of the inputs tried -> the answers to them, a row each.
+Answers = Callable[[Rows], Tensor]
+
+
+def single(answer: Tensor, title: str) -> Tensor:
+    """Returns a network's answer in single precision, whatever it computes in. Raises ModelError if it is complex."""
+    if answer.is_complex():
+        raise ModelError(f"{title} returns complex numbers; let it return real ones, such as their absolute values")
+    return answer.float()
+
+
+def check_alike(title: str, answers: Answers, first: Float[Tensor, "n ..."], *, may_vary: bool = False) -> None:
+    """Asks a network again, and then for a few rows at a time.
+
+    Args:
+        title: what it is, for people.
+        answers: asks it.
+        first: what it answered to all inputs at once, all in one batch.
+        may_vary: whether answers may differ from call to call, as a user's own measurement may; batches are told apart even so.
+
+    Raises:
+        ModelError: names the network, and says whether its answers differ from call to call or with the batch.
+    """
+    n = len(first)
+    rows = torch.arange(n, device=first.device)
+    varies = _apart(first, answers(rows))
+    if not may_vary and varies > _allowed(first, SHARE_AGAIN, ROUNDING_AGAIN):
+        raise ModelError(
+            f"{title} answers otherwise from call to call: {_in_words(varies, first)}. It draws random numbers of its own (noise, "
+            "dropout). Save it in evaluation mode, a style-based generator with fixed noise (noise_mode='const')"
+        )
+    # Rows change their places too: noise that is drawn from a fixed seed goes by them.
+    for part in rows.split([size for size in (1, 2, n - 3) if size > 0]) if n > 3 else rows.split(1) if n > 1 else ():
+        try:
+            found = answers(part)
+        except torch.OutOfMemoryError:
+            raise
+        # A user's network may raise anything.
+        except Exception as error:
+            raise ModelError(
+                f"{title} answers {n} inputs at once, but not {len(part)} ({described(error, -1)}): {FROZEN}, or it has BatchNorm "
+                "in training mode"
+            ) from error
+        differs = _apart(first[part], found)
+        if differs > _allowed(first, SHARE, max(ROUNDING, 2 * _precision(first))) + 4 * varies:
+            raise ModelError(
+                f"{title} answers otherwise with the batch: the same input alone, or beside other inputs: "
+                f"{_in_words(differs, first)}. It has BatchNorm in training mode, or another statistic over its batch. Call "
+                "network.eval() before it is traced or exported"
+            )
+
+
+FROZEN = "its batch size was frozen when it was traced. Trace it so that it takes any, or use torch.jit.script or torch.export"
+
+
+def frozen_sizes(answers: Answers, n: int, device: torch.device) -> str:
+    """Returns in words which batch sizes a network takes that failed on the n inputs tried, "" if it takes none."""
+    works = []
+    for size in SIZES:
+        # Every input takes part, so that what fails on one of them fails here too, whatever the size.
+        batches = [torch.arange(at, at + size, device=device) % n for at in range(0, n, size)]
+        try:
+            if all(len(answers(rows)) == size for rows in batches):
+                works.append(size)
+        except torch.OutOfMemoryError:
+            break
+        except Exception:  # whatever it is, the network does not take so many
+            continue
+    return f"it takes {', '.join(map(str, works))} at once, and no other number: {FROZEN}" if works else ""
+
+
+def _apart(a: Float[Tensor, "n ..."], b: Float[Tensor, "n ..."]) -> float:
+    """Returns the largest distance between rows of the same input; infinity if their shapes differ."""
+    if a.shape != b.shape:
+        return float("inf")
+    # A row that is not a number in one of the two is noise of a threshold; one that is in both is none.
+    return float((a - b).flatten(1).double().nan_to_num(0, 0, 0).norm(dim=1).max())
+
+
+def _allowed(answers: Float[Tensor, "n ..."], share: float, rounding: float) -> float:
+    spread, norm = _scales(answers)
+    return share * spread + rounding * norm
+
+
+def _scales(answers: Float[Tensor, "n ..."]) -> tuple[float, float]:
+    """Returns the median distance between rows, and their median norm."""
+    rows = answers.flatten(1).double()
+    rows = rows[torch.isfinite(rows).all(1)]
+    if not len(rows):
+        return 0.0, 0.0
+    apart = [float((a - b).norm()) for i, a in enumerate(rows) for b in rows[:i]]
+    return sorted(apart)[len(apart) // 2] if apart else 0.0, float(rows.norm(dim=1).median())
+
+
+def _precision(answers: Float[Tensor, "n ..."]) -> float:
+    """Returns the eps of the coarsest type that holds all numbers as they are."""
+    known = answers.nan_to_num(0, 0, 0)
+    fits = (t for t in (torch.bfloat16, torch.float16) if torch.equal(known.to(t).to(known), known))
+    return torch.finfo(next(fits, torch.float32)).eps
+
+
+def _in_words(differs: float, answers: Float[Tensor, "n ..."]) -> str:
+    spread, _ = _scales(answers)
+    if not differs < float("inf"):
+        return "even their shape"
+    return f"by up to {differs / spread:.2g} of the distance between two inputs' answers" if spread else f"by up to {differs:.2g}"

@@ -1,0 +1,111 @@
+"""What the program says: advice by what was met, numbers in words, tables that fit."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flows.cli.progress import Progress
+from flows.cli.show import kinds, tables
+from flows.cli.show.advice import CURES, advice
+from flows.cli.show.words import counted
+from reds_core.errors import UserError, described
+from reds_core.jobs.prepare import prepare
+from reds_core.spec.load import load_spec
+from reds_core.studies.forecast import forecast
+from reds_core.studies.settings import other_settings
+from reds_core.types import REASONS
+from tests.support.worlds import world
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, width: int) -> io.StringIO:
+    out = io.StringIO()
+    for module in (tables, kinds):
+        monkeypatch.setattr(module, "console", Console(file=out, width=width, highlight=False, force_terminal=False))
+    return out
+
+
+def test_every_reason_has_a_cure() -> None:
+    assert CURES.keys() == REASONS.keys()
+
+
+def test_advice_goes_by_the_reasons_met_the_most_frequent_first() -> None:
+    said = advice({"held:class": 20, "varied:look": 75, "turned": 5})
+    assert [line.partition(":")[0] for line in said] == ["varied", "held"]
+    assert said[0] == "varied:look 75%: lower varied.look, or walk further: a larger trajectory.step, or more waypoints"
+    assert not any("widen" in line for line in advice({"varied:look": 9})) and advice({}) == []
+
+
+def test_numbers_are_in_the_singular_and_plural() -> None:
+    assert [counted(n, "shard") for n in (0, 1, 2)] == ["0 shards", "1 shard", "2 shards"]
+    progress = Progress(io.StringIO())
+    progress.todo = 3
+    assert progress.finished() == "no shard was finished."
+    progress.done = 1
+    assert progress.finished() == "1 of 3 shards was finished and kept."
+
+
+def test_a_type_is_named_once() -> None:
+    assert described(RuntimeError("Traceback\nRuntimeError: size 3"), -1) == "RuntimeError: size 3"
+    assert described(ValueError()) == "ValueError" and described(RuntimeError("RuntimeError: ")) == "RuntimeError"
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_forecast_fits_the_terminal_and_advises_by_what_it_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    out = shown(monkeypatch, width)
+    spec = load_spec(world(tmp_path, varied={"look": 3}, seeds={"first": 0, "count": 1}))
+    (tmp_path / "g.pt").rename(tmp_path / "generator.pt")
+    spec = load_spec(tmp_path / "spec.yaml", [f"generator.path={tmp_path / 'generator.pt'}"])
+    job = prepare(spec, batch=1)
+    found = forecast(job, range(1))
+    tables.show_forecast(job, found, 1)
+    tables.show_settings(spec, [found.as_it_is, *other_settings(job, range(1), found.as_it_is)], found.rejected)
+    said = out.getvalue()
+    lines = said.splitlines()
+    assert max(map(len, lines)) <= width and "\ngenerator: z space" in said and "…" not in said
+    assert " ".join(lines).count("lower varied.look, or walk further") == 1 and "Widen" not in said
+    assert "1 image at a" in said and "of 1 seed" in said
+    assert "drift <= 0.2" in said and "class scores (L2)" in said and "effect >= 3" in said
+
+
+def test_what_was_not_reached_is_told_only_where_something_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = shown(monkeypatch, 160)
+    step = {"method": "corrected", "directions": 1, "waypoints": 1, "step": 0.05}
+    job = prepare(load_spec(world(tmp_path, trajectory=step, judge=None)))
+    tables.show_forecast(job, forecast(job, range(1)), 1)
+    assert "not reached" not in out.getvalue()
+    found = replace(forecast(job, range(1)), tried=200, rejected=Counter({"implausible": 150, "turned": 1}))
+    tables.show_forecast(job, found, 1)
+    lines = out.getvalue().splitlines()
+    far = "75% of the candidates were not reached: they lie further out than where the generator was trained (implausible 150)."
+    assert far in lines and "A shorter step or fewer waypoints stay nearer." in lines
+    lost = "Less than 1% of the candidates were not reached: no step leads there that holds class (drift <= 0.2) (turned 1)."
+    assert lost in lines and not any("A larger tolerance" in line for line in lines)
+
+
+@pytest.mark.parametrize("part", ["spec", "seeds", "fit", "trajectory", "shards", "judge"])
+def test_the_parts_of_a_spec_are_shown_with_their_fields(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    out = shown(monkeypatch, 80)
+    kinds.show_kind(part)
+    assert all(len(line) <= 80 for line in out.getvalue().splitlines())
+    wanted = {
+        "spec": "held",
+        "seeds": "truncation",
+        "fit": "passes",
+        "trajectory": "waypoints",
+        "shards": "quality",
+        "judge": "mean",
+    }
+    assert f" {wanted[part]} " in out.getvalue()
+
+
+def test_a_kind_that_is_not_there_leads_to_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"there is no kind 'clasifier'; did you mean classifier\?"):
+        kinds.show_kind("clasifier")
