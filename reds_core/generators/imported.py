@@ -34,7 +34,9 @@ class ImportedGenerator(FromFile):
     output_range: PixelRange = Field((-1.0, 1.0), description="[lo, hi] of the network's pixel values, which become 0 and 1.")
 
     def identity(self) -> dict[str, str]:
-        return {"architecture_sha256": hashlib.sha256(describe(self.path).architecture.model_dump_json().encode()).hexdigest()}
+        # Without what is left at its default: a field that is added later does not change what is there already.
+        text = describe(self.path).architecture.model_dump_json(exclude_defaults=True)
+        return {"architecture_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
     def mistakes(self) -> list[str]:
         return range_mistakes(self.output_range)
@@ -74,13 +76,16 @@ class StyleBasedGenerator(ImportedGenerator):
         affine = [
             m.weight.detach() for name, m in synthesis.named_modules() if name.endswith(".affine") and isinstance(m, nn.Linear)
         ]
-        to_w, mean = (_in_rows(mapping, rows), mapping.mean.expand(rows, -1)) if self.space == "w+" else (mapping, mapping.mean)
+        to_w = _in_rows(mapping, rows) if self.space == "w+" else mapping
+        # One mean for all classes, or one for each.
+        means = list(mapping.mean) if mapping.mean.ndim == 2 else [mapping.mean] * max(1, len(names))
         return Walkable(
             name=self.path.stem, space=self.space, z_dim=architecture.z_dim,
             dim={"z": architecture.z_dim, "w": architecture.w_dim, "w+": rows * architecture.w_dim}[self.space], latent="normal",
             class_names=names, output_range=self.output_range,
             synthesis=by_rows(_unlabelled(synthesis), rows, repeat=self.space != "w+"), mapping=to_w,
-            rows=rows if self.space == "w+" else 1, means=dict.fromkeys(range(max(1, len(names))), mean),
+            rows=rows if self.space == "w+" else 1,
+            means={k: m.expand(rows, -1) if self.space == "w+" else m for k, m in enumerate(means)},
             style_weight=torch.cat(affine) if self.space == "w" else None, device=access.device,
         )  # fmt: skip
 
@@ -125,7 +130,7 @@ class StyleGan2Generator(StyleBasedGenerator):
 
     def _upto(self, key: str, size: int | None, architecture: StyleGan2, synthesis: stylegan2.Synthesis) -> stylegan2.Synthesis:
         """Returns the synthesis without the blocks beyond a size. Raises ModelError that names `key` if it cannot end there."""
-        sizes = [4 * 2**k for k in range(len(synthesis.blocks))]
+        sizes = [architecture.base[0] << k for k in range(len(synthesis.blocks))]
         if size is None or size == architecture.resolution == sizes[-1]:
             return synthesis
         if size not in sizes:
@@ -134,7 +139,7 @@ class StyleGan2Generator(StyleBasedGenerator):
             raise ModelError(
                 f"generator.{key}: {self.path.name} is of the form {architecture.form}, which has colours only at its end"
             )
-        return synthesis.upto(size)
+        return synthesis.upto(sizes.index(size) + 1)
 
 
 class StyleGan3Generator(StyleBasedGenerator):

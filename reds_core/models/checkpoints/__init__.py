@@ -3,14 +3,15 @@
 stand_ins    what the names in pickles stand for: inert data
 pickles      a checkpoint's contents as data
 tensors      reading and checking tensors, shared by all families
+modules      networks that were saved whole
+means        the mean w of a mapping, where a file does not hold it
 family       what a family of checkpoints is
-nvidia       network pickles of stylegan2-ada-pytorch and stylegan3
-rosinality   state dicts of stylegan2-pytorch
-biggan       state dicts of BigGAN-PyTorch, with the settings that they were trained with
+tflib        networks of TensorFlow's StyleGAN
+families/    the families, and their table
 
-`FAMILIES` is the table: a new family is a file and a line there. What published code multiplies in at run time is multiplied in
-here, once: equalised learning rates, noise strengths, spectral norms, statistics of normalisations. Every size is checked against
-the file. What the architectures here cannot do is an error, never left out.
+What published code multiplies in at run time is multiplied in here, once: equalised learning rates, noise strengths, spectral
+norms, statistics of normalisations. Every size is checked against the file, and every tensor is used or known to be of no use.
+What the architectures here cannot do is an error, never left out.
 """
 
 from __future__ import annotations
@@ -18,17 +19,13 @@ from __future__ import annotations
 from typing import Any
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints.biggan import BIGGAN
-from reds_core.models.checkpoints.family import Family, Settings
-from reds_core.models.checkpoints.nvidia import STYLEGAN2, STYLEGAN3
+from reds_core.models.checkpoints.families import FAMILIES
+from reds_core.models.checkpoints.family import Family, Settings, warnings_of
 from reds_core.models.checkpoints.pickles import read_checkpoint
-from reds_core.models.checkpoints.rosinality import ROSINALITY
 from reds_core.models.checkpoints.tensors import State
 from reds_core.models.published import Architecture
 
-FAMILIES = (STYLEGAN2, STYLEGAN3, ROSINALITY, BIGGAN)
-
-__all__ = ["FAMILIES", "Family", "converted", "read_checkpoint"]
+__all__ = ["FAMILIES", "Family", "converted", "read_checkpoint", "warnings_of"]
 
 
 def converted(found: Any, settings: Settings | None) -> tuple[Family, Architecture, State]:
@@ -41,6 +38,8 @@ def converted(found: Any, settings: Settings | None) -> tuple[Family, Architectu
     Raises:
         ModelError: it is of no known family, or a variant that is not supported.
     """
+    if isinstance(found, tuple | list) and len(found) == 3:
+        found = dict(zip(("G", "D", "Gs"), found, strict=True))  # as StyleGAN's pickles of TensorFlow hold them
     if not isinstance(found, dict):
         raise ModelError(_unknown(type(found).__name__))
     try:

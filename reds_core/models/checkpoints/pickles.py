@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import torch
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints.stand_ins import KNOWN, Inert, Storage
+from reds_core.models.checkpoints.stand_ins import KNOWN, Inert, Storage, stand_in
 
 MOST_WORK = 8  # times a file's size: how much the calls in it may copy
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
@@ -141,16 +141,13 @@ class _Reader(_Interpreter):  # type: ignore[misc]  # the typed interface leaves
         if (module, name) == ("torch.storage", "_load_from_bytes"):
             return Inert(self._nested)
         full = f"{module}.{name}"
-        if module.startswith("dnnlib.tflib"):
-            raise ModelError(
-                f"{self.where} is a pickle of a TensorFlow version of StyleGAN; convert it to PyTorch with legacy.py of stylegan3"
-            )
-        if full not in KNOWN:
+        try:
+            return stand_in(full)
+        except KeyError as error:
             raise ModelError(
                 f"{self.where} names {ascii(full)[1:-1][:200]}, which is not part of a checkpoint of tensors: to read it as Python "
                 "would could run any code. Nothing of it was run"
-            )
-        return KNOWN[full]
+            ) from error
 
     def persistent_load(self, key: Any) -> Storage:
         if (

@@ -1,7 +1,11 @@
-"""Reading and checking tensors, shared by all families. Everything leaves here in float32."""
+"""Reading and checking tensors, shared by all families. Everything leaves here in float32.
+
+A tensor that nobody asked for belongs to a variant that draws other images: `check_all_used` names it, and the import stops.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints.stand_ins import Stored
+from reds_core.models.checkpoints.stand_ins import Array, Stored
 
 State = dict[str, Tensor]  # under the names of our architectures
 
@@ -20,8 +24,8 @@ class Tensors(Mapping[str, Tensor]):
     """The tensors of a state dict, each made only when it is looked up: many names may share one large storage."""
 
     def __init__(self, found: Mapping[Any, Any]) -> None:
-        self.stored = {name: value for name, value in found.items() if isinstance(value, Stored)}
-        self.unused = {name for name in self.stored if isinstance(name, str)}
+        self.stored = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Stored | Array)}
+        self.unused = set(self.stored)
 
     def __getitem__(self, name: str) -> Tensor:
         self.unused.discard(name)
@@ -33,6 +37,18 @@ class Tensors(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.stored)
 
+    def below(self, prefix: str) -> Tensors:
+        """Returns the tensors whose names begin with a prefix, without it. The others need not be used."""
+        return Tensors({k.removeprefix(prefix): v for k, v in self.stored.items() if k.startswith(prefix)})
+
+    def numbers(self, pattern: str) -> list[int]:
+        """Returns the numbers, sorted, that stand in the only group of a pattern that matches the start of a name."""
+        return sorted({int(m[1]) for m in map(re.compile(pattern).match, self.stored) if m})
+
+    def ignore(self, *endings: str) -> None:
+        """Counts tensors as used whose names end so."""
+        self.unused = {name for name in self.unused if not name.endswith(endings)}
+
     def check_all_used(self, *known: str) -> None:
         """Raises ModelError if a tensor was never looked up, unless its name ends in one of `known`: it is another network."""
         left = sorted(name for name in self.unused if not name.endswith(known))
@@ -43,7 +59,7 @@ class Tensors(Mapping[str, Tensor]):
             )
 
 
-def made(stored: Stored) -> Tensor:
+def made(stored: Stored | Array) -> Tensor:
     """Returns a tensor in float32. Raises ModelError for an empty one: nothing in the file bounds its other sizes."""
     tensor = stored.tensor()
     if not tensor.numel():
@@ -64,3 +80,20 @@ def check_filter(kernel: Tensor, gain: float) -> None:
     expected = taps.outer(taps) / taps.sum() ** 2 * gain
     if kernel.shape != expected.shape or not torch.allclose(kernel, expected, atol=1e-6):
         raise ModelError(f"a resampling filter other than {list(map(int, FILTER))} is not supported")
+
+
+def spectral(t: Tensors, name: str) -> Tensor:
+    """Returns the weight of a layer with PyTorch's spectral norm, over its largest singular value as training last estimated it."""
+    if f"{name}.weight_orig" not in t:
+        return t[f"{name}.weight"]
+    weight, u, v = (t[f"{name}.weight_{part}"] for part in ("orig", "u", "v"))
+    # Transposed convolutions have their output channels second.
+    matrix = weight.flatten(1) if len(weight) * v.numel() == weight.numel() else weight.transpose(0, 1).flatten(1)
+    return weight / (u @ matrix @ v)
+
+
+def batch_norm(t: Tensors, name: str, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Returns what a batch normalisation multiplies by and then adds, (channels,), once its statistics are fixed."""
+    scale = scaled((t[f"{name}.running_var"] + epsilon).rsqrt(), t[f"{name}.weight"])
+    t.unused.discard(f"{name}.num_batches_tracked")
+    return scale, t[f"{name}.bias"] - scaled(scale, t[f"{name}.running_mean"])

@@ -1,0 +1,20 @@
+"""The families of published checkpoints. `FAMILIES` is the table: a new one is a file and a line there.
+
+stylegan2    networks by the names of stylegan2-ada-pytorch
+stylegan3    networks of stylegan3 and of StyleGAN-XL
+tensorflow   StyleGAN2 in TensorFlow
+rosinality   state dicts of stylegan2-pytorch, and of the encoders that hold one
+biggan       state dicts of BigGAN-PyTorch, with the settings that they were trained with
+"""
+
+from __future__ import annotations
+
+from reds_core.models.checkpoints.families.biggan import BIGGAN
+from reds_core.models.checkpoints.families.rosinality import ROSINALITY
+from reds_core.models.checkpoints.families.stylegan2 import STYLEGAN2
+from reds_core.models.checkpoints.families.stylegan3 import STYLEGAN3
+from reds_core.models.checkpoints.families.tensorflow import TENSORFLOW
+
+FAMILIES = (STYLEGAN2, STYLEGAN3, TENSORFLOW, ROSINALITY, BIGGAN)
+
+__all__ = ["FAMILIES"]
