@@ -1,4 +1,4 @@
-"""Published generators, imported by `reds import`: StyleGAN2, StyleGAN3 and BigGAN."""
+"""Published generators, imported by `reds import`: what they have in common, and StyleGAN2 and StyleGAN3."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from reds_core.errors import ModelError
 from reds_core.generators.latent import Layers, PixelRange, Size, Walkable, by_rows, range_mistakes
 from reds_core.models.config import Access, File, FromFile
 from reds_core.models.imported import describe, open_imported
-from reds_core.models.published import stylegan2
-from reds_core.models.published.biggan import BigGan
+from reds_core.models.published import Architecture, stylegan2
 from reds_core.models.published.style import Mapping
 from reds_core.models.published.stylegan2 import StyleGan2
 from reds_core.models.published.stylegan3 import StyleGan3
 from reds_core.types import Labels
 
-A = TypeVar("A", StyleGan2, StyleGan3, BigGan)
+A = TypeVar("A", bound=Architecture)
 
 
 class ImportedGenerator(FromFile):
@@ -151,21 +150,6 @@ class StyleGan3Generator(StyleBasedGenerator):
         """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
         architecture, network = self.opened(access, StyleGan3)
         return self.walkable(network, network.get_submodule("synthesis"), architecture, architecture.rows, access)
-
-
-class BigGanGenerator(ImportedGenerator):
-    """A BigGAN, imported from BigGAN-PyTorch's files. It is walked in z."""
-
-    kind: Literal["biggan"]
-
-    def load(self, access: Access) -> Walkable:
-        """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
-        architecture, network = self.opened(access, BigGan)
-        return Walkable(
-            name=self.path.stem, space="z", z_dim=architecture.z_dim, dim=architecture.z_dim, latent="normal",
-            class_names=self.class_names(architecture.classes), output_range=self.output_range, synthesis=network, mapping=None,
-            device=access.device,
-        )  # fmt: skip
 
 
 def _unlabelled(synthesis: nn.Module) -> Layers:
