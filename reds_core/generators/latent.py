@@ -164,9 +164,12 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
     # A user's network may raise anything.
     except Exception as error:
         raise ModelError(
-            f"the generator {generator.name} failed on {TRIED} latents of size {generator.z_dim}: {described(error, -1)}; check "
-            "latent_dim, classes, space and mapping"
+            _frozen(generator, z, labels)
+            or f"the generator {generator.name} failed on {TRIED} latents of size {generator.z_dim}: {described(error, -1)}; check "
+            "latent_dim, latent_axes, classes, space and mapping"
         ) from error
+    if raw.ndim == 4 and len(raw) != TRIED and (frozen := _frozen(generator, z, labels)):
+        raise ModelError(frozen)
     shape = _checked_shape(generator, tuple(raw.shape))
     if not bool(torch.isfinite(raw).all()):
         raise ModelError(f"the generator {generator.name} returns images that hold NaN or infinity")
@@ -179,6 +182,24 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
             "trained on"
         )
     return shape
+
+
+def _frozen(generator: Walkable, z: Tensor, labels: Labels) -> str:
+    """Returns what is wrong with a generator that takes only one number of latents at a time, or "" if that is not it."""
+    for count in (*range(1, TRIED), 16, 32, 64):
+        some, of = z.repeat(TRIED, 1)[:count], labels.repeat(TRIED)[:count]
+        try:
+            with torch.no_grad():
+                raw = generator.raw(generator.latents(some, of), of)
+        # It fails for whatever reason it failed before.
+        except Exception:  # the reason has been caught already
+            continue
+        if len(raw) == count:
+            return (
+                f"the generator {generator.name} takes {count} latents, but not {TRIED}: the number that it was traced with became "
+                "a part of it; save it by torch.jit.script, or use it by kind: factory, which needs no trace"
+            )
+    return ""
 
 
 def _checked_shape(generator: Walkable, shape: tuple[int, ...]) -> tuple[int, int, int]:

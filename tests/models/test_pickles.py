@@ -124,14 +124,14 @@ def test_a_name_outside_the_list_is_refused_and_nothing_has_run(
 def built(name: str, state: Any) -> Any:
     """Something that pickles as an object of a class that is not here."""
     module, _, short = name.rpartition(".")
-    kind = type(short, (), {"__module__": module, "__getstate__": lambda self: state})
-    found = kind.__new__(kind)
-    found.__dict__["state"] = state
-    return found
+    return type(short, (), {"__module__": module, "__getstate__": lambda self: state})()
 
 
 class Foreign(pickle._Pickler):  # type: ignore[name-defined,misc]  # the one in Python, whose look-up of names can be left out
     """Writes classes by their names, whether or not they can be found."""
+
+    write: Callable[[bytes], None]
+    memoize: Callable[[Any], None]
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         self.write(f"c{obj.__module__}\n{name or obj.__name__}\n".encode())

@@ -39,7 +39,10 @@ UNITS = {
     "beta": "a share", "beta_varied": "a share", "tau": "a ratio", "tangent_size": "components",
     "decision": "a probability", "keep": "variants of a seed",
 }  # fmt: skip
-UNITS_OF = {(MaskInput, "classes"): "indices", (LatentOptions, "classes"): "a count or names"}  # where one model differs
+UNITS_OF: dict[tuple[type[BaseModel], str], str] = {
+    (MaskInput, "classes"): "indices",
+    (LatentOptions, "classes"): "a count or names",
+}  # where one model differs
 
 MEANINGS = {"model": "The network."}  # of fields whose models have no description
 LINKS = {name: f" See [{name}](#{name.lower()})." for name in ("attributes", "trajectory", "judge", "shards", "region", "segment")}

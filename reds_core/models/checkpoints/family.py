@@ -14,7 +14,10 @@ Contents = Mapping[Any, Any]  # of a checkpoint, as `read_checkpoint` returns th
 Settings = Mapping[str, Any]  # that a checkpoint was trained with, from a JSON file beside it
 
 NVIDIA = "NVIDIA publishes its checkpoints for non-commercial use; what was trained by others is theirs to license."
-AVERAGED, TRAINED = ("G_ema", "g_ema"), ("G", "g")  # the average of the weights over training, and the weights at its end
+# What the average of the weights over training is called, and the weights at its end.
+AVERAGED, TRAINED = ("G_ema", "g_ema", "Gs", "avgG"), ("G", "g", "netG")
+
+PARALLEL = "module."  # before every name of a network that trained on several GPUs
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,20 @@ def is_module(found: Any) -> bool:
     return isinstance(found, Record) and "_modules" in found
 
 
+def named(found: Any) -> Any:
+    """Returns a checkpoint's contents by name, whatever surrounds them."""
+    if isinstance(found, tuple | list) and len(found) == 3:  # StyleGAN's pickles of TensorFlow are three networks in a row
+        return dict(zip(("G", "D", "Gs"), found, strict=True))
+    if isinstance(found, dict) and found and all(isinstance(k, str) and k.startswith(PARALLEL) for k in found):
+        return {k.removeprefix(PARALLEL): v for k, v in found.items()}
+    return found
+
+
 def warnings_of(found: Contents) -> list[str]:
     """Returns what a user should know of a checkpoint that is read all the same."""
     if is_module(found) or any(found.get(name) for name in AVERAGED):
         return []
-    if any(is_module(found.get(name)) for name in TRAINED):
-        return ["it holds only G, the weights at the end of training, not G_ema, their average, which draws better images"]
+    for name in TRAINED:
+        if isinstance(found.get(name), Record):
+            return [f"it holds only {name}, the weights at the end of training, not their average, which draws better images"]
     return []

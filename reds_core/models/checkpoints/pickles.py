@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -25,10 +26,12 @@ from typing import Any, ClassVar
 import torch
 
 from reds_core.errors import ModelError
+from reds_core.models.checkpoints.identify import by_bytes
 from reds_core.models.checkpoints.stand_ins import KNOWN, Inert, Storage, stand_in
 
 MOST_WORK = 8  # times a file's size: how much the calls in it may copy
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
+CUT = re.compile("exhausted|not enough data|only [0-9]+ remain|no newline found")  # how `pickletools` says that a pickle ends early
 MOST_NESTED = 3  # a storage is a file inside a file; nothing published goes deeper
 
 
@@ -42,6 +45,9 @@ def read_checkpoint(path: Path) -> Any:
         content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    what = by_bytes(content)
+    if what is not None:
+        raise ModelError(f"{path} is {what}")
     return _opened(content, str(path), 0, Ration(MOST_WORK * len(content) + 2**20))
 
 
@@ -146,7 +152,7 @@ class _Reader(_Interpreter):  # type: ignore[misc]  # the typed interface leaves
         except KeyError as error:
             raise ModelError(
                 f"{self.where} names {ascii(full)[1:-1][:200]}, which is not part of a checkpoint of tensors: to read it as Python "
-                "would could run any code. Nothing of it was run"
+                "would could run any code. Nothing of it was run. docs/checkpoints.md has a way round for files that you trust"
             ) from error
 
     def persistent_load(self, key: Any) -> Storage:
@@ -212,5 +218,9 @@ def _check_claims(stream: io.BytesIO, where: str) -> None:
                 raise ModelError(f"{where} claims a memo of {argument} entries in {whole} bytes: it was made to fill the memory")
     # This is how `pickletools` reports lengths beyond the end and unknown instructions.
     except ValueError as error:
-        raise ModelError(f"{where} cannot be read as a checkpoint: {error}") from error
+        cut = CUT.search(str(error)) is not None
+        raise ModelError(
+            f"{where} ends in the middle: it is an incomplete download, or damaged"
+            if cut else f"{where} cannot be read as a checkpoint: {error}"
+        ) from error  # fmt: skip
     stream.seek(start)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reds_core.errors import ModelError
+from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.stand_ins import Array, Stored
 
 State = dict[str, Tensor]  # under the names of our architectures
@@ -50,10 +51,10 @@ class Tensors(Mapping[str, Tensor]):
         self.unused = {name for name in self.unused if not name.endswith(endings)}
 
     def check_all_used(self, *known: str) -> None:
-        """Raises ModelError if a tensor was never looked up, unless its name ends in one of `known`: it is another network."""
+        """Raises NotSupportedError if a tensor was never looked up, unless its name ends in one of `known`."""
         left = sorted(name for name in self.unused if not name.endswith(known))
         if left:
-            raise ModelError(
+            raise NotSupportedError(
                 f"the checkpoint holds {len(left)} tensors that this architecture does not have, {ascii(left[0])[:80]} among them: "
                 "it is a variant that is not supported"
             )
@@ -75,11 +76,11 @@ def scaled(a: Tensor, by: Tensor) -> Tensor:
 
 
 def check_filter(kernel: Tensor, gain: float) -> None:
-    """Raises ModelError if a StyleGAN2's kernel is not the outer product (4, 4) of FILTER with itself, times `gain`."""
+    """Raises NotSupportedError if a StyleGAN2's kernel is not the outer product (4, 4) of FILTER with itself, times `gain`."""
     taps = torch.tensor(FILTER)
     expected = taps.outer(taps) / taps.sum() ** 2 * gain
     if kernel.shape != expected.shape or not torch.allclose(kernel, expected, atol=1e-6):
-        raise ModelError(f"a resampling filter other than {list(map(int, FILTER))} is not supported")
+        raise NotSupportedError(f"a resampling filter other than {list(map(int, FILTER))} is not supported")
 
 
 def spectral(t: Tensors, name: str) -> Tensor:

@@ -1,8 +1,8 @@
 """BigGAN-deep in plain PyTorch (Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", ICLR 2019).
 
 Residual blocks of four convolutions, narrow inside, each normalised by z and the class's vector. A block with fewer channels than
-the one before keeps the first ones in its shortcut. The statistics of the normalisations belong to a truncation: there is a table of
-them, from psi 0 to 1, and between its rows they are mixed.
+the one before keeps the first ones in its shortcut. The statistics of the normalisations belong to a truncation: there is a table
+of them, from psi 0 to 1, and between its rows they are mixed.
 """
 
 from __future__ import annotations

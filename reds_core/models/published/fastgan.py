@@ -4,8 +4,8 @@ Liu et al., "Towards Faster and Stabilized GAN Training for High-fidelity Few-sh
 "Projected GANs Converge Faster", NeurIPS 2021.
 
 z, at unit length, becomes 4x4 features, and blocks double their size: the nearest pixel, then one or two convolutions, each with a
-gate (one half of its channels, times the sigmoid of the other half). From 64 to 512 pixels, features sixteen times smaller scale the
-channels. Normalisations are fixed once trained: a scale and a shift of each channel, by the class where there are classes. The
+gate (one half of its channels, times the sigmoid of the other half). From 64 to 512 pixels, features sixteen times smaller scale
+the channels. Normalisations are fixed once trained: a scale and a shift of each channel, by the class where there are classes. The
 noise of large networks was drawn anew for every image: there is none here.
 """
 
@@ -57,14 +57,8 @@ class Generator(nn.Module):
         super().__init__()
         self.first = nn.ConvTranspose2d(a.z_dim, 2 * a.channels[0], 4)
         self.blocks = nn.ModuleList(Block(i, o, a.convolutions, a.classes) for i, o in pairwise(a.channels))
-        sizes = [8 << k for k in range(len(self.blocks))]
-        self.scales = nn.ModuleDict(
-            {
-                str(k): Scale(a.channels[k - 3], a.channels[k + 1])
-                for k, size in enumerate(sizes)
-                if FIRST_SCALED <= size <= LAST_SCALED
-            }
-        )
+        scaled = [k for k in range(len(self.blocks)) if FIRST_SCALED <= 8 << k <= LAST_SCALED]
+        self.scales = nn.ModuleDict({str(k): Scale(a.channels[k - 3], a.channels[k + 1]) for k in scaled})
         self.rgb = nn.Conv2d(a.channels[-1], a.colours, 3, padding=1)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:

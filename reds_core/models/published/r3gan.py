@@ -1,7 +1,7 @@
 """R3GAN in plain PyTorch (Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline", NeurIPS 2024).
 
-z, with a vector of the class after it, scales 4x4 maps of features. Then come stages, each with twice the size: a filter [1, 3, 3, 1]
-that doubles, and residual blocks without normalisation, whose 3x3 convolutions work in groups.
+z, with a vector of the class after it, scales 4x4 maps of features. Then come stages, each with twice the size: a filter
+[1, 3, 3, 1] that doubles, and residual blocks without normalisation, whose 3x3 convolutions work in groups.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import torch
 
 from reds_core.errors import ModelError
 from reds_core.models.checkpoints.family import Contents, Family, Settings
+from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.tensors import State, Tensors, spectral
 from reds_core.models.published.biggan_deep import BOTTOM, BigGanDeep, DeepBlock
 
@@ -46,7 +47,7 @@ def convert(found: Contents, settings: Settings | None) -> tuple[BigGanDeep, Sta
 
 def _architecture(t: Tensors, blocks: list[int], attention: list[int], told: Settings) -> BigGanDeep:
     if len(attention) > 1:
-        raise ModelError(f"it has attention at {len(attention)} places; one at most is supported")
+        raise NotSupportedError(f"it has attention at {len(attention)} places; one at most is supported")
     doubles = [bool(layer[0]) for layer in told["layers"]] if "layers" in told else [k % 2 == 1 for k in range(len(blocks))]
     if len(doubles) != len(blocks):
         raise ModelError(f"the configuration has {len(doubles)} blocks, and the file {len(blocks)}: they do not belong together")

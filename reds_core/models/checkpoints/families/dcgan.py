@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from reds_core.errors import ModelError
 from reds_core.models.checkpoints.family import Contents, Family, Settings
+from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.tensors import State, Tensors, batch_norm, scaled
 from reds_core.models.published.dcgan import DcGan
 
@@ -19,7 +19,9 @@ def convert(found: Contents, settings: Settings | None) -> tuple[DcGan, State]:
     weights = [t[f"main.{k}.weight"] for k in convs]
     odd = [tuple(w.shape) for w in weights if w.shape[2:] != (4, 4)]
     if odd or len(weights) < 2:
-        raise ModelError(f"a DCGAN has two or more convolutions, all with kernels of 4x4; this one has {odd or len(weights)}")
+        raise NotSupportedError(
+            f"a DCGAN has two or more convolutions, all with kernels of 4x4; this one has {odd or len(weights)}"
+        )
     architecture = DcGan(
         kind="dcgan", z_dim=len(weights[0]), channels=tuple(w.shape[1] for w in weights[:-1]), colours=weights[-1].shape[1]
     )

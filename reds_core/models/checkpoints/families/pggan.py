@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from reds_core.errors import ModelError
 from reds_core.models.checkpoints.family import Contents, Family, Settings
+from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.tensors import State, Tensors
 from reds_core.models.published.pggan import PgGan
 
@@ -23,7 +23,7 @@ def convert(found: Contents, settings: Settings | None) -> tuple[PgGan, State]:
     told = found.get("config") or {}
     for key, only in ONLY.items():
         if told.get(key, only) != only:
-            raise ModelError(f"its setting {key} is {ascii(told[key])[:60]}; only {only} is supported")
+            raise NotSupportedError(f"its setting {key} is {ascii(told[key])[:60]}; only {only} is supported")
     t = Tensors(found.get(AVERAGE) or found[TRAINED])
     scales = t.numbers(r"scaleLayers\.(\d+)\.")
     last = f"toRGBLayers.{len(scales)}"

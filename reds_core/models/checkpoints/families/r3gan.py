@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from reds_core.errors import ModelError
 from reds_core.models.checkpoints.family import Contents, Family, Settings, generator_of
+from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.modules import Modules
 from reds_core.models.checkpoints.tensors import State, check_filter
 from reds_core.models.published.r3gan import R3Gan
@@ -42,7 +42,7 @@ def _architecture(t: Modules) -> R3Gan:
     class_dim = len(t["Model.EmbeddingLayer.weight"]) if classes else 0
     convs = [t[f"{stage}.1.LinearLayer2.Layer.weight"] for stage in stages]
     if any(conv.shape[2:] != (3, 3) for conv in convs):
-        raise ModelError(f"its blocks have kernels of {tuple(convs[0].shape[2:])}; only 3x3 is supported")
+        raise NotSupportedError(f"its blocks have kernels of {tuple(convs[0].shape[2:])}; only 3x3 is supported")
     return R3Gan(
         kind="r3gan", z_dim=t.setting("", "z_dim"), classes=classes, class_dim=class_dim,
         channels=tuple(len(t[f"{stage}.1.LinearLayer3.Layer.weight"]) for stage in stages),

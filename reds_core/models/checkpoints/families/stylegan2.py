@@ -6,20 +6,19 @@ A state dict says nothing of the settings. They are then those of the published 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from reds_core.errors import ModelError
 from reds_core.models.checkpoints.family import NVIDIA, Contents, Family, Settings, generator_of
+from reds_core.models.checkpoints.identify import NotSupportedError
+from reds_core.models.checkpoints.layers import Says, class_vectors, linear
 from reds_core.models.checkpoints.means import measured_mean
 from reds_core.models.checkpoints.modules import Modules
 from reds_core.models.checkpoints.tensors import State, Tensors, check_filter
 from reds_core.models.published.stylegan2 import StyleGan2
 
-Says = Callable[[str, str], Any]  # module, attribute -> its value
 MAPPING_RATE = 0.01  # the learning rate's factor of the mapping, in all published training scripts
 SCRIPT = {"use_noise": True, "conv_clamp": 256}  # what a state dict does not say
 
@@ -35,7 +34,7 @@ def converted_modules(t: Modules) -> tuple[StyleGan2, State]:
     sizes = _sizes(t)
     last, form = f"synthesis.b{sizes[-1]}", _form(t, sizes)
     if len(sizes) > 1 and t.modules[last].get("architecture", form) != form:
-        raise ModelError(f"the blocks are those of {form}, but the network says {t.setting(last, 'architecture')!r}")
+        raise NotSupportedError(f"the blocks are those of {form}, but the network says {t.setting(last, 'architecture')!r}")
     return _converted(t, sizes, t.setting)
 
 
@@ -97,31 +96,19 @@ def _converted(t: Tensors, sizes: list[int], says: Says) -> tuple[StyleGan2, Sta
     return architecture, state
 
 
-def linear(t: Tensors, says: Says, name: str, activation: str = "linear") -> tuple[Tensor, Tensor]:
-    """Returns a fully connected layer's weight and bias."""
-    if says(name, "activation") != activation:
-        raise ModelError(
-            f"a fully connected layer has the activation {says(name, 'activation')!r}; only {activation!r} is supported there"
-        )
-    return t[f"{name}.weight"] * says(name, "weight_gain"), t[f"{name}.bias"] * says(name, "bias_gain")
-
-
 def _mapping(t: Tensors, says: Says) -> State:
     """Returns the mapping's weights, without its mean."""
     state = {}
     for k in t.numbers(r"mapping\.fc(\d+)\."):
         state[f"mapping.layers.{k}.weight"], state[f"mapping.layers.{k}.bias"] = linear(t, says, f"mapping.fc{k}", "lrelu")
     if "mapping.embed.weight" in t:
-        weight, bias = linear(t, says, "mapping.embed")
-        if weight.shape[:1] != bias.shape:
-            raise ModelError(f"the classes' vectors {tuple(weight.shape)} and their bias {tuple(bias.shape)} do not fit together")
-        state["mapping.embed.weight"] = weight.T + bias  # a class is a column
+        state["mapping.embed.weight"] = class_vectors(t, says, "mapping.embed")
     return state
 
 
 def _styled(t: Tensors, says: Says, ours: str, theirs: str, size: tuple[int, int]) -> State:
     if says(theirs, "activation") != "lrelu":
-        raise ModelError(f"{theirs} has the activation {says(theirs, 'activation')!r}; only lrelu is supported")
+        raise NotSupportedError(f"{theirs} has the activation {says(theirs, 'activation')!r}; only lrelu is supported")
     if f"{theirs}.resample_filter" in t:
         check_filter(t[f"{theirs}.resample_filter"], 1.0)
     affine = linear(t, says, f"{theirs}.affine")

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reds_core.errors import ModelError
-from reds_core.models.checkpoints.families.stylegan2 import linear
 from reds_core.models.checkpoints.family import NVIDIA, Contents, Family, Settings, generator_of
+from reds_core.models.checkpoints.identify import NotSupportedError
+from reds_core.models.checkpoints.layers import class_vectors, linear
 from reds_core.models.checkpoints.means import measured_mean
 from reds_core.models.checkpoints.modules import Modules, plain
 from reds_core.models.checkpoints.tensors import State
@@ -89,7 +89,7 @@ def _check_padding(t: Modules, name: str, k: int, layer: Layer, around: tuple[in
         *t.modules[name]["padding"][:2],
     )
     if seen != (layer.fan_in, layer.fan_out, layer.up, layer.down, *around):
-        raise ModelError(f"layer {k} differs from the published plan of layers, which has {layer} and padding {around}")
+        raise NotSupportedError(f"layer {k} differs from the published plan of layers, which has {layer} and padding {around}")
 
 
 def _mapping(t: Modules) -> State:
@@ -100,17 +100,14 @@ def _mapping(t: Modules) -> State:
         weight, bias = linear(t, t.setting, "mapping.embed_proj", "lrelu")
         state["mapping.embed.weight"] = leaky(t["mapping.embed.weight"] @ weight.T + bias)
     elif t.has("mapping.embed"):
-        weight, bias = linear(t, t.setting, "mapping.embed")
-        if weight.shape[:1] != bias.shape:
-            raise ModelError(f"the classes' vectors {tuple(weight.shape)} and their bias {tuple(bias.shape)} do not fit together")
-        state["mapping.embed.weight"] = weight.T + bias  # a class is a column
+        state["mapping.embed.weight"] = class_vectors(t, t.setting, "mapping.embed")
     return state
 
 
 def _waves(t: Modules) -> State:
     name = "synthesis.input"
     if not torch.equal(t[f"{name}.transform"], torch.eye(3)):
-        raise ModelError("the input of this network is permanently turned or shifted; only the identity is supported")
+        raise NotSupportedError("the input of this network is permanently turned or shifted; only the identity is supported")
     weight, bias = linear(t, t.setting, f"{name}.affine")
     return {
         "synthesis.input.affine.weight": weight, "synthesis.input.affine.bias": bias,

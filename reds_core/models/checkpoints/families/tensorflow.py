@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from reds_core.errors import ModelError
 from reds_core.models.checkpoints.families.stylegan2 import from_state
 from reds_core.models.checkpoints.family import NVIDIA, Contents, Family, Settings
+from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.stand_ins import Array
 from reds_core.models.checkpoints.tensors import State, Tensors
 from reds_core.models.checkpoints.tflib import average_of, settings_of, variables_of
@@ -36,7 +36,7 @@ def convert(found: Contents, settings: Settings | None) -> tuple[StyleGan2, Stat
     told, variables = settings_of(network), variables_of(network)
     for key, allowed in ONLY.items():
         if key in told and told[key] not in allowed:
-            raise ModelError(f"its setting {key} is {ascii(told[key])[:60]}; only {allowed[0]} is supported")
+            raise NotSupportedError(f"its setting {key} is {ascii(told[key])[:60]}; only {allowed[0]} is supported")
     joint = "mapping/LabelConcat/weight" in variables
     script = {"conv_clamp": told.get("conv_clamp"), "use_noise": told.get("use_noise", True)}
     architecture, state = from_state(Tensors(_renamed(variables)), script)
