@@ -60,7 +60,10 @@ class LatentOptions(Config):
     )
     latent_axes: Literal[2, 4] = Field(2, description="4 for a network that takes latents as (n, d, 1, 1) instead of (n, d).")
     mapping: AnyMapping | None = Field(
-        None, description="A second network z [, class] -> w, whose output the generator takes; the generator takes z if absent."
+        None,
+        description="A second network z [, class] -> w, whose output the generator takes; the generator takes z if absent. "
+        "Beside the keys of its kind, `mean` may name a tensor in it, such as `w_avg`: the mean w, or one for each class, that "
+        "truncation moves towards. It is measured if absent.",
     )
     space: Literal["z", "w", "w+"] | None = Field(
         None, description="The latent space walked; w+ has a row of w for every layer. If absent, w with a mapping and z without."

@@ -87,13 +87,18 @@ generator:
     "generator stylegan2": "generator: {kind: stylegan2, path: ffhq.safetensors, resolution: 256}",
     "generator stylegan3": "generator: {kind: stylegan3, path: afhq.safetensors, space: w+}",
     "generator biggan": "generator: {kind: biggan, path: biggan.safetensors}",
+    "generator biggan-deep": "generator: {kind: biggan-deep, path: biggan-deep-256.safetensors}",
+    "generator r3gan": "generator: {kind: r3gan, path: imagenet-64.safetensors}",
+    "generator fastgan": "generator: {kind: fastgan, path: pokemon.safetensors}",
+    "generator dcgan": "generator: {kind: dcgan, path: netG.safetensors}",
+    "generator pggan": "generator: {kind: pggan, path: celebahq.safetensors}",
     "A generator of your own": """\
 generator:
   kind: torchscript
   path: synthesis.pt
   latent_dim: 512
   output_range: [-1, 1]
-  mapping: {kind: torchscript, path: mapping.pt}
+  mapping: {kind: torchscript, path: mapping.pt, mean: w_avg}
   classes: [cat, dog, wild]""",
     "An imported generator": "generator: {kind: stylegan2, path: afhq.safetensors, classes: [cat, dog, wild]}",
     "attribute pixels": "attributes: {sky: {kind: pixels, region: {box: [0, 0, 0.4, 1]}, lowpass: 2}}",

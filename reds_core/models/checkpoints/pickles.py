@@ -213,7 +213,9 @@ def _check_claims(stream: io.BytesIO, where: str) -> None:
     try:
         for opcode, argument, _ in pickletools.genops(stream):
             if opcode.name == "FRAME" and argument is not None and argument > whole - stream.tell():
-                raise ModelError(f"{where} claims a frame of {argument} bytes in {whole}: it is cut off, or made to mislead")
+                raise ModelError(
+                    f"{where} claims a frame of {argument} bytes in {whole}: an incomplete download, or made to mislead"
+                )
             if opcode.name.endswith("PUT") and argument is not None and int(argument) > whole:
                 raise ModelError(f"{where} claims a memo of {argument} entries in {whole} bytes: it was made to fill the memory")
     # This is how `pickletools` reports lengths beyond the end and unknown instructions.
