@@ -5,6 +5,7 @@ seed --draw--> z --latents--> a point of the space walked --images--> an image
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
@@ -186,20 +187,18 @@ def check_images(generator: Walkable) -> tuple[int, int, int]:
 
 def _frozen(generator: Walkable, z: Tensor, labels: Labels) -> str:
     """Returns what is wrong with a generator that takes only one number of latents at a time, or "" if that is not it."""
+    takes = []
     for count in (*range(1, TRIED), 16, 32, 64):
         some, of = z.repeat(TRIED, 1)[:count], labels.repeat(TRIED)[:count]
-        try:
-            with torch.no_grad():
-                raw = generator.raw(generator.latents(some, of), of)
-        # It fails for whatever reason it failed before.
-        except Exception:  # the reason has been caught already
-            continue
-        if len(raw) == count:
-            return (
-                f"the generator {generator.name} takes {count} latents, but not {TRIED}: the number that it was traced with became "
-                "a part of it; save it by torch.jit.script, or use it by kind: factory, which needs no trace"
-            )
-    return ""
+        with torch.no_grad(), contextlib.suppress(Exception):  # it may fail for whatever reason it failed before
+            raw = generator.raw(generator.latents(some, of), of)
+            takes += [count] * (raw.ndim == 4 and len(raw) == count)
+    if len(takes) != 1:
+        return ""
+    return (
+        f"the generator {generator.name} takes {takes[0]} latents, and no other number: the one that it was traced with became a "
+        "part of it; save it by torch.jit.script, or use it by kind: factory, which needs no trace"
+    )
 
 
 def _checked_shape(generator: Walkable, shape: tuple[int, ...]) -> tuple[int, int, int]:
