@@ -356,3 +356,49 @@ def test_a_biggan_s_settings_are_read_from_its_own_state(tmp_path: Path) -> None
     torch.save(collections.OrderedDict(a=torch.ones(1)), tmp_path / "other.pth")
     with pytest.raises(ModelError, match=r"other\.pth holds no config"):
         import_checkpoint(DATA / "biggan-tiny-G_ema.pth", tmp_path / "c.safetensors", tmp_path / "other.pth")
+
+
+# What would grow
+
+
+def wide(rows: int, columns: int) -> Any:
+    """A large tensor in a small file: a view that repeats one number has to be stored whole, so this one is thin."""
+    return stored(torch.ones(rows, columns))
+
+
+def test_products_of_thin_tensors_cannot_fill_the_memory() -> None:
+    found = read_checkpoint(DATA / "xl-stem-tiny.pkl")
+    mapping = found["G_ema"]["_modules"]["mapping"]["_modules"]
+    mapping["embed"]["_parameters"]["weight"] = wide(60_000, 1)
+    mapping["embed_proj"]["_parameters"] = {"weight": wide(60_000, 1), "bias": stored(torch.ones(60_000))}
+    with pytest.raises(ModelError, match="made to fill the memory"):
+        converted(found, None)
+    published = record_of(moved(FastganGenerator(8, 128, 3, True)))
+    synthesis = published["_modules"]["synthesis"]["_modules"]
+    synthesis["embed"]["_parameters"]["weight"] = wide(60_000, 1)
+    gain = synthesis["feat_8"]["_modules"]["bn"]["_modules"]["gain"]["_parameters"]
+    gain |= {"weight_orig": wide(60_000, 1), "weight_u": stored(torch.ones(60_000)), "weight_v": stored(torch.ones(1))}
+    gain["bias"] = stored(torch.ones(60_000))
+    with pytest.raises(ModelError, match="made to fill the memory"):
+        converted({"G_ema": published}, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [("main.1.bias", torch.ones(8, 1)), ("main.1.running_mean", torch.ones(8, 1)), ("main.0.bias", torch.ones(8, 1))],
+)
+def test_shapes_that_would_spread_are_refused(name: str, tensor: Tensor) -> None:
+    with pytest.raises(ModelError, match="not fit"):
+        converted(state_of(moved(dcgan(10, (8, 6)))) | {name: stored(tensor)}, None)
+
+
+@pytest.mark.parametrize("name", ["synthesis/noise99999999999", "synthesis/99999999x99999999/Conv1/weight"])
+def test_absurd_numbers_in_names_are_only_names(name: str) -> None:
+    g, parts = tensorflow("sg2ada")
+    parts["synthesis"]["variables"].append((name.removeprefix("synthesis/"), Array(np.ones((1, 1, 1, 1), np.float32))))
+    with pytest.raises(ModelError):
+        converted((None, None, g), None)
+    for k in range(13):
+        parts["synthesis"]["variables"].append((f"{k}x{k}/Conv1/weight", Array(np.ones((1, 1, 1, 1), np.float32))))
+    with pytest.raises(ModelError, match="blocks; no published network"):
+        converted((None, None, g), None)

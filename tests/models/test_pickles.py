@@ -167,6 +167,12 @@ def test_what_dill_would_run_is_refused(tmp_path: Path, name: str) -> None:
     refused(tmp_path / "d.pkl", f"dill._dill.{name}")
 
 
+def test_more_names_than_any_checkpoint_has_are_refused(tmp_path: Path) -> None:
+    program = b"(" + b"".join(f"ctimm.layers\nLayer{k}\n".encode() for k in range(5000)) + b"t."
+    (tmp_path / "n.pkl").write_bytes(program)
+    within(100, lambda: refused(tmp_path / "n.pkl", "more than 2000 different things"), seconds=30)
+
+
 def test_code_that_dill_saved_is_left_behind(tmp_path: Path) -> None:
     """A function is made of code, and called: what comes of it is nothing that could run, nor be told from other such things."""
     program = b"cdill._dill\n_create_function\n(cdill._dill\n_create_code\n(S'x'\ntR}tR(S'y'\ntR}b."

@@ -14,8 +14,10 @@ MEAN_LATENTS, BLOCK = 10_000, 100
 
 def measured_mean(architecture: StyleGan2 | StyleGan3, state: State) -> Tensor:
     """Returns the mean w, (w,), over latents of a fixed stream, with every class in turn."""
-    mapping = architecture.mapping()
-    mapping.load_state_dict({k.removeprefix("mapping."): v for k, v in state.items() if k.startswith("mapping.")}, strict=False)
+    with torch.device("meta"):  # sizes that the file claims take no memory; what it holds is put in their place
+        mapping = architecture.mapping()
+    held = {k.removeprefix("mapping."): v for k, v in state.items() if k.startswith("mapping.")}
+    mapping.load_state_dict(held, strict=False, assign=True)
     draw, labels = torch.Generator().manual_seed(0), torch.arange(BLOCK) % max(1, architecture.classes)
     with torch.no_grad():
         blocks = [

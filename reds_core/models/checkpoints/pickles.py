@@ -31,6 +31,7 @@ from reds_core.models.checkpoints.stand_ins import KNOWN, Inert, Storage, stand_
 
 MOST_WORK = 8  # times a file's size: how much the calls in it may copy
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
+MOST_NAMES = 2000  # of classes and functions
 CUT = re.compile("exhausted|not enough data|only [0-9]+ remain|no newline found")  # how `pickletools` says that a pickle ends early
 MOST_NESTED = 3  # a storage is a file inside a file; nothing published goes deeper
 
@@ -119,6 +120,13 @@ class Ration:
 
     def __init__(self, left: int) -> None:
         self.left = left
+        self.names: set[str] = set()
+
+    def name(self, full: str) -> None:
+        """Counts a name that stands for something. Raises ModelError for more different ones than any checkpoint has."""
+        self.names.add(full)
+        if len(self.names) > MOST_NAMES:
+            raise ModelError(f"it names more than {MOST_NAMES} different things: it was made to fill the memory")
 
     def spend(self, value: Any) -> None:
         """Counts what copying a value costs. Raises ModelError once nothing is left."""
@@ -147,6 +155,7 @@ class _Reader(_Interpreter):  # type: ignore[misc]  # the typed interface leaves
         if (module, name) == ("torch.storage", "_load_from_bytes"):
             return Inert(self._nested)
         full = f"{module}.{name}"
+        self.ration.name(full)
         try:
             return stand_in(full)
         except KeyError as error:

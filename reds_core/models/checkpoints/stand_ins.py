@@ -7,6 +7,7 @@ Layers of the packages that networks are made of need no line of their own: what
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -185,6 +186,7 @@ def _numpy(name: str) -> tuple[str, str]:
     return f"numpy.core.multiarray.{name}", f"numpy._core.multiarray.{name}"
 
 
+@functools.lru_cache(maxsize=4096)
 def _record(full: str) -> type[Record]:
     """Returns the class of records whose `kind` is a name."""
     return type("Record", (Record,), {"kind": full, "__slots__": ()})

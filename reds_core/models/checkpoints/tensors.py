@@ -18,6 +18,7 @@ from reds_core.models.checkpoints.stand_ins import Array, Stored
 
 State = dict[str, Tensor]  # under the names of our architectures
 
+MOST_GROWTH = 64  # times what is multiplied
 FILTER = (1.0, 3.0, 3.0, 1.0)  # by which StyleGAN2 resamples
 
 
@@ -75,6 +76,22 @@ def scaled(a: Tensor, by: Tensor) -> Tensor:
     return a * by
 
 
+def added(a: Tensor, b: Tensor) -> Tensor:
+    """Returns a + b. Raises ModelError unless both are of one shape: to spread one over the other can fill the memory."""
+    if a.shape != b.shape:
+        raise ModelError(f"shapes {tuple(a.shape)} and {tuple(b.shape)} do not fit together")
+    return a + b
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Returns x (n, i) times weight (o, i), plus bias (o,), as (n, o). Raises ModelError if that would be far larger than both."""
+    if x.ndim != 2 or weight.ndim != 2 or bias.shape != weight.shape[:1]:
+        raise ModelError(f"a layer's weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not fit together")
+    if len(x) * len(weight) > MOST_GROWTH * (x.numel() + weight.numel()):
+        raise ModelError(f"{len(x)} vectors become {len(weight)} numbers each: the file was made to fill the memory")
+    return x @ weight.T + bias
+
+
 def check_filter(kernel: Tensor, gain: float) -> None:
     """Raises NotSupportedError if a StyleGAN2's kernel is not the outer product (4, 4) of FILTER with itself, times `gain`."""
     taps = torch.tensor(FILTER)
@@ -88,6 +105,8 @@ def spectral(t: Tensors, name: str) -> Tensor:
     if f"{name}.weight_orig" not in t:
         return t[f"{name}.weight"]
     weight, u, v = (t[f"{name}.weight_{part}"] for part in ("orig", "u", "v"))
+    if u.ndim != 1 or v.ndim != 1:
+        raise ModelError(f"the spectral norm of {ascii(name)[:80]} has vectors of shape {tuple(u.shape)} and {tuple(v.shape)}")
     # Transposed convolutions have their output channels second.
     matrix = weight.flatten(1) if len(weight) * v.numel() == weight.numel() else weight.transpose(0, 1).flatten(1)
     return weight / (u @ matrix @ v)
@@ -97,4 +116,4 @@ def batch_norm(t: Tensors, name: str, epsilon: float) -> tuple[Tensor, Tensor]:
     """Returns what a batch normalisation multiplies by and then adds, (channels,), once its statistics are fixed."""
     scale = scaled((t[f"{name}.running_var"] + epsilon).rsqrt(), t[f"{name}.weight"])
     t.unused.discard(f"{name}.num_batches_tracked")
-    return scale, t[f"{name}.bias"] - scaled(scale, t[f"{name}.running_mean"])
+    return scale, added(t[f"{name}.bias"], -scaled(scale, t[f"{name}.running_mean"]))

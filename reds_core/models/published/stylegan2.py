@@ -15,12 +15,14 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from reds_core.models.config import Config
 from reds_core.models.published.limits import Classes, Layers, Positive, Size
 from reds_core.models.published.style import Mapping, clamped, leaky, modulation
+
+MOST_PIXELS = 8192  # a side of an image
 
 
 class StyleGan2(Config):
@@ -42,6 +44,12 @@ class StyleGan2(Config):
     base: tuple[Size, Size] = Field((4, 4), description="The height and width of the constant, in pixels.")
     class_dim: Size | None = Field(None, description="The size of a class's vector; w_dim if null.")
     joint: bool = Field(False, description="Whether z and the class's vector are brought to unit length together.")
+
+    @model_validator(mode="after")
+    def _size(self) -> StyleGan2:
+        if max(self.size) > MOST_PIXELS:
+            raise ValueError(f"images of {self.size[0]}x{self.size[1]} pixels are larger than {MOST_PIXELS}")
+        return self
 
     @property
     def resolution(self) -> int:

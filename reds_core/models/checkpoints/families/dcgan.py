@@ -6,7 +6,7 @@ import torch
 
 from reds_core.models.checkpoints.family import Contents, Family, Settings
 from reds_core.models.checkpoints.identify import NotSupportedError
-from reds_core.models.checkpoints.tensors import State, Tensors, batch_norm, scaled
+from reds_core.models.checkpoints.tensors import State, Tensors, added, batch_norm, scaled
 from reds_core.models.published.dcgan import DcGan
 
 EPSILON = 1e-5  # PyTorch's own
@@ -30,7 +30,7 @@ def convert(found: Contents, settings: Settings | None) -> tuple[DcGan, State]:
         bias = t[f"main.{k}.bias"] if f"main.{k}.bias" in t else torch.zeros(weight.shape[1])
         if f"main.{k + 1}.running_mean" in t:
             scale, shift = batch_norm(t, f"main.{k + 1}", EPSILON)
-            weight, bias = scaled(weight, scale[:, None, None]), scaled(bias, scale) + shift
+            weight, bias = scaled(weight, scale[:, None, None]), added(scaled(bias, scale), shift)
         ours = f"layers.{n - 1}" if n else "first"
         state |= {f"{ours}.weight": weight, f"{ours}.bias": bias}
     t.check_all_used()

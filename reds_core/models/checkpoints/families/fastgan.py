@@ -9,7 +9,7 @@ from torch import Tensor
 from reds_core.errors import ModelError
 from reds_core.models.checkpoints.family import Contents, Family, Settings, generator_of
 from reds_core.models.checkpoints.modules import Modules
-from reds_core.models.checkpoints.tensors import State, batch_norm, scaled, spectral
+from reds_core.models.checkpoints.tensors import State, added, affine, batch_norm, scaled, spectral
 from reds_core.models.published.fastgan import FIRST_SCALED, LAST_SCALED, FastGan
 
 EPSILON = 1e-5  # PyTorch's own
@@ -69,9 +69,9 @@ def _gated(t: Modules, ours: str, block: str, conv: str, norm: str, classes: int
 def _by_class(t: Modules, name: str) -> tuple[Tensor, Tensor]:
     """Returns what a normalisation multiplies by and then adds, (classes, channels) each."""
     vectors = t["synthesis.embed.weight"]
-    gain, bias = (vectors @ spectral(t, f"{name}.{part}").T + t[f"{name}.{part}.bias"] for part in ("gain", "bias"))
+    gain, bias = (affine(vectors, spectral(t, f"{name}.{part}"), t[f"{name}.{part}.bias"]) for part in ("gain", "bias"))
     scale = scaled(1 + gain, (t[f"{name}.stored_var"] + EPSILON).rsqrt())
-    return scale, bias - scaled(scale, t[f"{name}.stored_mean"])
+    return scale, added(bias, -scaled(scale, t[f"{name}.stored_mean"]))
 
 
 def _check_used(t: Modules, resolution: int) -> None:

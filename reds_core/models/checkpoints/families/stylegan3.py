@@ -17,7 +17,7 @@ from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.layers import class_vectors, linear
 from reds_core.models.checkpoints.means import measured_mean
 from reds_core.models.checkpoints.modules import Modules, plain
-from reds_core.models.checkpoints.tensors import State
+from reds_core.models.checkpoints.tensors import State, affine
 from reds_core.models.published.style import leaky
 from reds_core.models.published.stylegan3 import Layer, OwnPlan, StyleGan3
 
@@ -98,7 +98,7 @@ def _mapping(t: Modules) -> State:
         state[f"mapping.layers.{k}.weight"], state[f"mapping.layers.{k}.bias"] = linear(t, t.setting, f"mapping.fc{k}", "lrelu")
     if t.has("mapping.embed_proj"):
         weight, bias = linear(t, t.setting, "mapping.embed_proj", "lrelu")
-        state["mapping.embed.weight"] = leaky(t["mapping.embed.weight"] @ weight.T + bias)
+        state["mapping.embed.weight"] = leaky(affine(t["mapping.embed.weight"], weight, bias))
     elif t.has("mapping.embed"):
         state["mapping.embed.weight"] = class_vectors(t, t.setting, "mapping.embed")
     return state

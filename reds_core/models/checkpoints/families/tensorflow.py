@@ -25,6 +25,7 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "normalize_latents": (True,), "mapping_lrmul": (0.01,), "use_noise": (True, False), "latent_fmaps": (None,),
 }  # fmt: skip
 LAYERS = {"Conv0_up": "conv0", "Conv1": "conv1", "Conv": "conv1", "ToRGB": "torgb", "Skip": "skip"}
+MOST_BLOCKS = 12
 TURNED = ("Conv0_up", "Skip")  # convolutions that double
 
 
@@ -47,6 +48,8 @@ def _renamed(variables: dict[str, np.ndarray]) -> dict[str, Array]:
     """Returns the variables under the names, and in the axes, of stylegan2-ada-pytorch. Unknown ones keep their names."""
     blocks = sorted({m[1] for m in map(re.compile(r"synthesis/(\d+x\d+)/").match, variables) if m}, key=_area)
     levels = {name: 4 << k for k, name in enumerate(blocks)}
+    if len(blocks) > MOST_BLOCKS:
+        raise NotSupportedError(f"it has {len(blocks)} blocks; no published network has more than {MOST_BLOCKS}")
     found = {}
     for name, value in variables.items():
         if name == "lod" or re.fullmatch(r"synthesis/(lod|ToRGB_lod[1-9]\d*/.*)", name):
@@ -72,7 +75,7 @@ def _one(name: str, value: np.ndarray, levels: dict[str, int]) -> tuple[str, np.
     if name == "mapping/LabelConcat/weight":
         # This one is not multiplied by a rate: undo what a fully connected layer's would do.
         return "mapping.embed.weight", value.T * np.sqrt(len(value))
-    if m := re.fullmatch(r"synthesis/noise(\d+)", name):
+    if m := re.fullmatch(r"synthesis/noise(\d{1,2})", name):
         k = int(m[1])
         return f"synthesis.b{4 << (k + 1) // 2}.conv{0 if k % 2 else 1}.noise_const", value[0, 0]
     if m := re.fullmatch(r"synthesis/(\d+x\d+)/Const/const", name):
