@@ -19,8 +19,8 @@ def import_(
 ) -> None:
     """Convert a published checkpoint, without running anything in it.
 
-    Reads StyleGAN2 (PyTorch, TensorFlow, rosinality's, pSp and e4e), StyleGAN3, StyleGAN-XL, R3GAN, Projected GAN, BigGAN,
-    DCGAN and Progressive GAN; docs/checkpoints.md lists the formats, and the way round for all others.
+    Reads StyleGAN (1, 2, 3 and XL; PyTorch, TensorFlow, rosinality's, pSp and e4e), R3GAN, Projected GAN, BigGAN, DCGAN and
+    Progressive GAN; docs/checkpoints.md lists the formats, and has the way round for all others.
     Writes DEST and, beside it, its architecture as .json. The last line is the generator for a spec.
     """
     from flows.cli.tables import show_import

@@ -21,7 +21,7 @@ from rich.table import Table
 from reds_core.errors import UserError
 from reds_core.jobs.job import Job
 from reds_core.models.imported import Description
-from reds_core.models.published import StyleGan2, StyleGan3
+from reds_core.models.published import StyleGan1, StyleGan2, StyleGan3
 from reds_core.runs.totals import Run
 from reds_core.spec.fields import Spec
 from reds_core.studies.fits import Fits
@@ -229,7 +229,7 @@ def show_import(found: Description, path: Path) -> None:
     """Prints what `reds import` made, and how a spec names it."""
     a, origin = found.architecture, found.provenance
     classes = f", {a.classes} classes" if a.classes else ""
-    space = f"w of {a.w_dim} dimensions" if isinstance(a, StyleGan2 | StyleGan3) else f"z of {a.z_dim} dimensions"
+    space = f"w of {a.w_dim} dimensions" if isinstance(a, StyleGan1 | StyleGan2 | StyleGan3) else f"z of {a.z_dim} dimensions"
     height, width = a.size if isinstance(a, StyleGan2) else (a.resolution, a.resolution)
     print(f"{origin.file}: {origin.format}, {a.colours}x{height}x{width} images, space {space}{classes}")
     for note in origin.notes:

@@ -3,7 +3,7 @@
 latent     what every generator has in common: the space walked, truncation, images in [0, 1]
 builtin    kind builtin: ships with the package
 own        kinds torchscript, exported, factory: a user's own network, with its options
-imported   kinds stylegan2, stylegan3: a published one with a mapping, imported by `reds import`
+imported   kinds stylegan1, stylegan2, stylegan3: a published one with a mapping, imported by `reds import`
 direct     kinds biggan, biggan-deep, r3gan, fastgan, dcgan, pggan: the same for those that are walked in z
 """
 
@@ -22,7 +22,7 @@ from reds_core.generators.direct import (
     PgGanGenerator,
     R3GanGenerator,
 )
-from reds_core.generators.imported import StyleGan2Generator, StyleGan3Generator
+from reds_core.generators.imported import StyleGan1Generator, StyleGan2Generator, StyleGan3Generator
 from reds_core.generators.latent import Walkable, check_images
 from reds_core.generators.own import ExportedGenerator, FactoryGenerator, LatentOptions, TorchScriptGenerator
 
@@ -31,6 +31,7 @@ AnyGenerator = Annotated[
     | TorchScriptGenerator
     | ExportedGenerator
     | FactoryGenerator
+    | StyleGan1Generator
     | StyleGan2Generator
     | StyleGan3Generator
     | BigGanGenerator
@@ -44,6 +45,6 @@ AnyGenerator = Annotated[
 
 __all__ = [
     "AnyGenerator", "BigGanDeepGenerator", "BigGanGenerator", "BuiltinGenerator", "DcGanGenerator", "ExportedGenerator",
-    "FactoryGenerator", "FastGanGenerator", "LatentOptions", "PgGanGenerator", "R3GanGenerator", "StyleGan2Generator",
-    "StyleGan3Generator", "TorchScriptGenerator", "Walkable", "check_images",
+    "FactoryGenerator", "FastGanGenerator", "LatentOptions", "PgGanGenerator", "R3GanGenerator", "StyleGan1Generator",
+    "StyleGan2Generator", "StyleGan3Generator", "TorchScriptGenerator", "Walkable", "check_images",
 ]  # fmt: skip

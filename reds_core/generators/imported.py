@@ -1,4 +1,4 @@
-"""Published generators, imported by `reds import`: what they have in common, and StyleGAN2 and StyleGAN3."""
+"""Published generators, imported by `reds import`: what they have in common, and StyleGAN to StyleGAN3."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from reds_core.models.config import Access, File, FromFile
 from reds_core.models.imported import describe, open_imported
 from reds_core.models.published import Architecture, stylegan2
 from reds_core.models.published.style import Mapping
+from reds_core.models.published.stylegan1 import StyleGan1
 from reds_core.models.published.stylegan2 import StyleGan2
 from reds_core.models.published.stylegan3 import StyleGan3
 from reds_core.types import Labels
 
 A = TypeVar("A", bound=Architecture)
+Noise = Literal["const", "none"]
+NOISE = "const: the fixed noise that the network was saved with; none: no noise."
 
 
 class ImportedGenerator(FromFile):
@@ -65,7 +68,7 @@ class StyleBasedGenerator(ImportedGenerator):
     space: Literal["z", "w", "w+"] = Field("w", description="The latent space walked; w+ has a row of w for every layer.")
 
     def walkable(
-        self, network: nn.Module, synthesis: nn.Module, architecture: StyleGan2 | StyleGan3, rows: int, access: Access
+        self, network: nn.Module, synthesis: nn.Module, architecture: StyleGan1 | StyleGan2 | StyleGan3, rows: int, access: Access
     ) -> Walkable:
         """Returns the generator in the space walked, with a synthesis that takes `rows` rows of w."""
         mapping = network.get_submodule("mapping")
@@ -89,6 +92,21 @@ class StyleBasedGenerator(ImportedGenerator):
         )  # fmt: skip
 
 
+class StyleGan1Generator(StyleBasedGenerator):
+    """A StyleGAN, imported from NVIDIA's pickles of TensorFlow."""
+
+    kind: Literal["stylegan1"]
+    noise: Noise = Field("const", description=NOISE)
+
+    def load(self, access: Access) -> Walkable:
+        """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
+        architecture, network = self.opened(access, StyleGan1)
+        synthesis = network.get_submodule("synthesis")
+        if self.noise == "none":
+            _silence(synthesis)
+        return self.walkable(network, synthesis, architecture, architecture.rows, access)
+
+
 class StyleGan2Generator(StyleBasedGenerator):
     """A StyleGAN2 or StyleGAN2-ADA, imported from NVIDIA's or rosinality's files."""
 
@@ -103,9 +121,7 @@ class StyleGan2Generator(StyleBasedGenerator):
         description="Walk trajectories by images of this many pixels, for attributes that need no more; variants are still "
         "rendered and checked at `resolution`, which is used throughout if absent.",
     )
-    noise: Literal["const", "none"] = Field(
-        "const", description="const: the fixed noise that the network was saved with; none: no noise."
-    )
+    noise: Noise = Field("const", description=NOISE)
 
     def load(self, access: Access) -> Walkable:
         """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
@@ -114,9 +130,7 @@ class StyleGan2Generator(StyleBasedGenerator):
         if not isinstance(synthesis, stylegan2.Synthesis):
             raise TypeError(f"an imported synthesis is a {type(synthesis).__name__}")
         if self.noise == "none":
-            for name, buffer in synthesis.named_buffers():
-                if name.endswith(".noise"):
-                    buffer.zero_()
+            _silence(synthesis)
         whole = self._upto("resolution", self.resolution, architecture, synthesis)
         rows = 2 * len(whole.blocks)
         found = self.walkable(network, whole, architecture, rows, access)
@@ -150,6 +164,12 @@ class StyleGan3Generator(StyleBasedGenerator):
         """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
         architecture, network = self.opened(access, StyleGan3)
         return self.walkable(network, network.get_submodule("synthesis"), architecture, architecture.rows, access)
+
+
+def _silence(synthesis: nn.Module) -> None:
+    for name, buffer in synthesis.named_buffers():
+        if name.endswith(".noise"):
+            buffer.zero_()
 
 
 def _unlabelled(synthesis: nn.Module) -> Layers:

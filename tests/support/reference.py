@@ -84,6 +84,7 @@ generator:
   options: {size: 256}
   latent_dim: 512
   output_range: [-1, 1]""",
+    "generator stylegan1": "generator: {kind: stylegan1, path: ffhq-2018.safetensors}",
     "generator stylegan2": "generator: {kind: stylegan2, path: ffhq.safetensors, resolution: 256}",
     "generator stylegan3": "generator: {kind: stylegan3, path: afhq.safetensors, space: w+}",
     "generator biggan": "generator: {kind: biggan, path: biggan.safetensors}",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from reds_core.errors import ModelError
 from reds_core.models.checkpoints.family import Contents
+from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.stand_ins import Array, Record
 
 NETWORK = "dnnlib.tflib.network.Network"
-MOST_NESTED = 4
+MOST_NESTED, MOST_BLOCKS = 4, 12
 
 
 def average_of(found: Contents) -> Record | None:
@@ -34,10 +37,31 @@ def variables_of(network: Record) -> dict[str, np.ndarray]:
     return found
 
 
-def settings_of(network: Record) -> dict[str, Any]:
-    """Returns the settings that a network was built with, those of the networks in it included."""
-    inner = [settings_of(component) for component in _components(network).values()]
-    return {k: v for settings in (network["static_kwargs"], *inner) for k, v in settings.items()}
+def settings_of(network: Record, only: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """Returns the settings that a network and those in it were built with.
+
+    Raises:
+        NotSupportedError: one is not among the values that `only` has for it.
+    """
+    parts = (network, *_components(network).values())
+    told = {k: v for part in parts for k, v in part["static_kwargs"].items()}
+    for key, allowed in only.items():
+        if key in told and told[key] not in allowed:
+            raise NotSupportedError(f"its setting {key} is {ascii(told[key])[:60]}; only {allowed[0]} is supported")
+    return told
+
+
+def blocks_of(variables: Mapping[str, np.ndarray]) -> list[str]:
+    """Returns what the blocks of a synthesis are called, such as 8x8, from the smallest images up."""
+    found = {m[1] for m in map(re.compile(r"synthesis/(\d{1,5}x\d{1,5})/").match, variables) if m}
+    if len(found) > MOST_BLOCKS:
+        raise NotSupportedError(f"it has {len(found)} blocks; no published network has more than {MOST_BLOCKS}")
+    return sorted(found, key=lambda name: math.prod(map(int, name.split("x"))))
+
+
+def has_style_mod(network: Record) -> bool:
+    """Returns whether styles scale and shift normalised channels, as in the first StyleGAN, and not the weights."""
+    return any("StyleMod" in name for name, _ in _walk(network, "", 0) if isinstance(name, str))
 
 
 def _walk(network: Record, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:

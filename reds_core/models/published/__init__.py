@@ -2,6 +2,7 @@
 
 limits        the numbers that an architecture may have
 style         what StyleGAN2 and StyleGAN3 share: mapping, modulation
+stylegan1     StyleGAN
 stylegan2     StyleGAN2
 stylegan3     StyleGAN3, configurations T and R, and StyleGAN-XL
 biggan        BigGAN
@@ -23,9 +24,10 @@ from reds_core.models.published.dcgan import DcGan
 from reds_core.models.published.fastgan import FastGan
 from reds_core.models.published.pggan import PgGan
 from reds_core.models.published.r3gan import R3Gan
+from reds_core.models.published.stylegan1 import StyleGan1
 from reds_core.models.published.stylegan2 import StyleGan2
 from reds_core.models.published.stylegan3 import StyleGan3
 
-Architecture = StyleGan2 | StyleGan3 | BigGan | BigGanDeep | R3Gan | FastGan | DcGan | PgGan
+Architecture = StyleGan1 | StyleGan2 | StyleGan3 | BigGan | BigGanDeep | R3Gan | FastGan | DcGan | PgGan
 
-__all__ = ["Architecture", "BigGan", "BigGanDeep", "DcGan", "FastGan", "PgGan", "R3Gan", "StyleGan2", "StyleGan3"]
+__all__ = ["Architecture", "BigGan", "BigGanDeep", "DcGan", "FastGan", "PgGan", "R3Gan", "StyleGan1", "StyleGan2", "StyleGan3"]

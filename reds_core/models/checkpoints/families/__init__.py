@@ -3,6 +3,7 @@
 stylegan2     networks by the names of stylegan2-ada-pytorch
 stylegan3     networks of stylegan3 and of StyleGAN-XL
 tensorflow    StyleGAN2 in TensorFlow
+stylegan1     StyleGAN in TensorFlow
 rosinality    state dicts of stylegan2-pytorch, and of the encoders that hold one
 biggan        state dicts of BigGAN-PyTorch, with the settings that they were trained with
 biggan_deep   state dicts of pytorch-pretrained-BigGAN
@@ -21,10 +22,11 @@ from reds_core.models.checkpoints.families.fastgan import FASTGAN
 from reds_core.models.checkpoints.families.pggan import PGGAN
 from reds_core.models.checkpoints.families.r3gan import R3GAN
 from reds_core.models.checkpoints.families.rosinality import ROSINALITY
+from reds_core.models.checkpoints.families.stylegan1 import STYLEGAN1
 from reds_core.models.checkpoints.families.stylegan2 import STYLEGAN2
 from reds_core.models.checkpoints.families.stylegan3 import STYLEGAN3
 from reds_core.models.checkpoints.families.tensorflow import TENSORFLOW
 
-FAMILIES = (STYLEGAN2, STYLEGAN3, TENSORFLOW, ROSINALITY, BIGGAN, BIGGAN_DEEP, R3GAN, FASTGAN, DCGAN, PGGAN)
+FAMILIES = (STYLEGAN2, STYLEGAN3, TENSORFLOW, STYLEGAN1, ROSINALITY, BIGGAN, BIGGAN_DEEP, R3GAN, FASTGAN, DCGAN, PGGAN)
 
 __all__ = ["FAMILIES"]

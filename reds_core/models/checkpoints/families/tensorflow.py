@@ -13,10 +13,9 @@ import numpy as np
 
 from reds_core.models.checkpoints.families.stylegan2 import from_state
 from reds_core.models.checkpoints.family import NVIDIA, Contents, Family, Settings
-from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.stand_ins import Array
 from reds_core.models.checkpoints.tensors import State, Tensors
-from reds_core.models.checkpoints.tflib import average_of, settings_of, variables_of
+from reds_core.models.checkpoints.tflib import average_of, blocks_of, has_style_mod, settings_of, variables_of
 from reds_core.models.published.stylegan2 import StyleGan2
 
 # Settings that the architecture here has only in this form; anything else is refused.
@@ -25,7 +24,6 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "normalize_latents": (True,), "mapping_lrmul": (0.01,), "use_noise": (True, False), "latent_fmaps": (None,),
 }  # fmt: skip
 LAYERS = {"Conv0_up": "conv0", "Conv1": "conv1", "Conv": "conv1", "ToRGB": "torgb", "Skip": "skip"}
-MOST_BLOCKS = 12
 TURNED = ("Conv0_up", "Skip")  # convolutions that double
 
 
@@ -34,10 +32,7 @@ def convert(found: Contents, settings: Settings | None) -> tuple[StyleGan2, Stat
     network = average_of(found)
     if network is None:
         raise KeyError("Gs")
-    told, variables = settings_of(network), variables_of(network)
-    for key, allowed in ONLY.items():
-        if key in told and told[key] not in allowed:
-            raise NotSupportedError(f"its setting {key} is {ascii(told[key])[:60]}; only {allowed[0]} is supported")
+    told, variables = settings_of(network, ONLY), variables_of(network)
     joint = "mapping/LabelConcat/weight" in variables
     script = {"conv_clamp": told.get("conv_clamp"), "use_noise": told.get("use_noise", True)}
     architecture, state = from_state(Tensors(_renamed(variables)), script)
@@ -46,10 +41,7 @@ def convert(found: Contents, settings: Settings | None) -> tuple[StyleGan2, Stat
 
 def _renamed(variables: dict[str, np.ndarray]) -> dict[str, Array]:
     """Returns the variables under the names, and in the axes, of stylegan2-ada-pytorch. Unknown ones keep their names."""
-    blocks = sorted({m[1] for m in map(re.compile(r"synthesis/(\d+x\d+)/").match, variables) if m}, key=_area)
-    levels = {name: 4 << k for k, name in enumerate(blocks)}
-    if len(blocks) > MOST_BLOCKS:
-        raise NotSupportedError(f"it has {len(blocks)} blocks; no published network has more than {MOST_BLOCKS}")
+    levels = {name: 4 << k for k, name in enumerate(blocks_of(variables))}
     found = {}
     for name, value in variables.items():
         if name == "lod" or re.fullmatch(r"synthesis/(lod|ToRGB_lod[1-9]\d*/.*)", name):
@@ -59,11 +51,6 @@ def _renamed(variables: dict[str, np.ndarray]) -> dict[str, Array]:
     if "mapping.embed.weight" in found and "mapping.embed.bias" not in found:
         found["mapping.embed.bias"] = Array(np.zeros(len(found["mapping.embed.weight"].value), np.float32))
     return found
-
-
-def _area(block: str) -> int:
-    height, width = map(int, block.split("x"))
-    return height * width
 
 
 def _one(name: str, value: np.ndarray, levels: dict[str, int]) -> tuple[str, np.ndarray]:
@@ -100,6 +87,6 @@ TENSORFLOW = Family(
     name="stylegan2-tensorflow",
     files="StyleGAN2 and StyleGAN2-ADA in TensorFlow: pickles",
     licence=NVIDIA,
-    recognises=lambda found: (g := average_of(found)) is not None and not any("StyleMod" in name for name in variables_of(g)),
+    recognises=lambda found: (g := average_of(found)) is not None and not has_style_mod(g),
     convert=convert,
 )
