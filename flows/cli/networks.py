@@ -19,9 +19,10 @@ def import_(
 ) -> None:
     """Convert a published checkpoint, without running anything in it.
 
-    Reads StyleGAN (1, 2, 3 and XL; PyTorch, TensorFlow, rosinality's, pSp and e4e), R3GAN, Projected GAN, BigGAN, DCGAN and
-    Progressive GAN; docs/checkpoints.md lists the formats, and has the way round for all others.
-    Writes DEST and, beside it, its architecture as .json. The last line is the generator for a spec.
+    Reads StyleGAN (1, 2, 3 and XL), R3GAN, Projected GAN, BigGAN, DCGAN, PGAN.
+    docs/checkpoints.md lists the formats, and has a way round for all others.
+    Writes DEST and, beside it, its architecture as .json.
+    The last line that it prints is the generator for a spec.
     """
     from flows.cli.tables import show_import
     from reds_core.models.imported import import_checkpoint
