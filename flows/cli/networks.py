@@ -10,17 +10,19 @@ import typer
 
 def import_(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A published checkpoint: .pkl, .pt or .pth.", show_default=False)
+        Path, typer.Argument(metavar="SOURCE", help="A published checkpoint: .pkl, .pt, .pth or .bin.", show_default=False)
     ],
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="The .safetensors file to write.", show_default=False)],
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="BigGAN-PyTorch's configuration, as JSON.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="A BigGAN's settings: its JSON, or state_dict.pth.", show_default=False)
     ] = None,
 ) -> None:
     """Convert a published checkpoint, without running anything in it.
 
-    Reads network pickles of stylegan2-ada-pytorch and stylegan3, rosinality's stylegan2-pytorch, and BigGAN-PyTorch.
-    Writes DEST and, beside it, its architecture as .json. The last line is the generator for a spec.
+    Reads StyleGAN (1, 2, 3 and XL), R3GAN, Projected GAN, BigGAN, DCGAN, PGAN.
+    docs/checkpoints.md lists the formats, and has a way round for all others.
+    Writes DEST and, beside it, its architecture as .json.
+    The last line that it prints is the generator for a spec.
     """
     from flows.cli.show.tables import show_import
     from reds_core.models.imported import import_checkpoint

@@ -3,7 +3,8 @@
 latent     what every generator has in common: the space walked, truncation, images in [0, 1]
 builtin    kind builtin: ships with the package
 own        kinds torchscript, exported, factory: a user's own network, with its options
-imported   kinds stylegan2, stylegan3, biggan: a published one, imported by `reds import`
+imported   kinds stylegan1, stylegan2, stylegan3: a published one with a mapping, imported by `reds import`
+direct     kinds biggan, biggan-deep, r3gan, fastgan, dcgan, pggan: the same for those that are walked in z
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from typing import Annotated
 from pydantic import Field
 
 from reds_core.generators.builtin import BuiltinGenerator
-from reds_core.generators.imported import BigGanGenerator, StyleGan2Generator, StyleGan3Generator
+from reds_core.generators.direct import (
+    BigGanDeepGenerator,
+    BigGanGenerator,
+    DcGanGenerator,
+    FastGanGenerator,
+    PgGanGenerator,
+    R3GanGenerator,
+)
+from reds_core.generators.imported import StyleGan1Generator, StyleGan2Generator, StyleGan3Generator
 from reds_core.generators.latent import Walkable, check_images
 from reds_core.generators.own import ExportedGenerator, FactoryGenerator, LatentOptions, TorchScriptGenerator
 
@@ -22,13 +31,20 @@ AnyGenerator = Annotated[
     | TorchScriptGenerator
     | ExportedGenerator
     | FactoryGenerator
+    | StyleGan1Generator
     | StyleGan2Generator
     | StyleGan3Generator
-    | BigGanGenerator,
+    | BigGanGenerator
+    | BigGanDeepGenerator
+    | R3GanGenerator
+    | FastGanGenerator
+    | DcGanGenerator
+    | PgGanGenerator,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
-    "AnyGenerator", "BigGanGenerator", "BuiltinGenerator", "ExportedGenerator", "FactoryGenerator", "LatentOptions",
+    "AnyGenerator", "BigGanDeepGenerator", "BigGanGenerator", "BuiltinGenerator", "DcGanGenerator", "ExportedGenerator",
+    "FactoryGenerator", "FastGanGenerator", "LatentOptions", "PgGanGenerator", "R3GanGenerator", "StyleGan1Generator",
     "StyleGan2Generator", "StyleGan3Generator", "TorchScriptGenerator", "Walkable", "check_images",
 ]  # fmt: skip

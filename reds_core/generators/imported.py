@@ -1,4 +1,4 @@
-"""Published generators, imported by `reds import`: StyleGAN2, StyleGAN3 and BigGAN."""
+"""Published generators, imported by `reds import`: what they have in common, and StyleGAN to StyleGAN3."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from reds_core.errors import ModelError
 from reds_core.generators.latent import Layers, PixelRange, Size, Walkable, by_rows, range_mistakes
 from reds_core.models.config import Access, File, FromFile
 from reds_core.models.imported import describe, open_imported
-from reds_core.models.published import stylegan2
-from reds_core.models.published.biggan import BigGan
+from reds_core.models.published import Architecture, stylegan2
 from reds_core.models.published.style import Mapping
+from reds_core.models.published.stylegan1 import StyleGan1
 from reds_core.models.published.stylegan2 import StyleGan2
 from reds_core.models.published.stylegan3 import StyleGan3
 from reds_core.types import Labels
 
-A = TypeVar("A", StyleGan2, StyleGan3, BigGan)
+A = TypeVar("A", bound=Architecture)
+Noise = Literal["const", "none"]
+NOISE = "const: the fixed noise that the network was saved with; none: no noise."
 
 
 class ImportedGenerator(FromFile):
@@ -34,7 +36,9 @@ class ImportedGenerator(FromFile):
     output_range: PixelRange = Field((-1.0, 1.0), description="[lo, hi] of the network's pixel values, which become 0 and 1.")
 
     def identity(self) -> dict[str, str]:
-        return {"architecture_sha256": hashlib.sha256(describe(self.path).architecture.model_dump_json().encode()).hexdigest()}
+        # Without what is left at its default: a field that is added later does not change what is there already.
+        text = describe(self.path).architecture.model_dump_json(exclude_defaults=True)
+        return {"architecture_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
     def mistakes(self) -> list[str]:
         return range_mistakes(self.output_range)
@@ -64,7 +68,7 @@ class StyleBasedGenerator(ImportedGenerator):
     space: Literal["z", "w", "w+"] = Field("w", description="The latent space walked; w+ has a row of w for every layer.")
 
     def walkable(
-        self, network: nn.Module, synthesis: nn.Module, architecture: StyleGan2 | StyleGan3, rows: int, access: Access
+        self, network: nn.Module, synthesis: nn.Module, architecture: StyleGan1 | StyleGan2 | StyleGan3, rows: int, access: Access
     ) -> Walkable:
         """Returns the generator in the space walked, with a synthesis that takes `rows` rows of w."""
         mapping = network.get_submodule("mapping")
@@ -74,15 +78,33 @@ class StyleBasedGenerator(ImportedGenerator):
         affine = [
             m.weight.detach() for name, m in synthesis.named_modules() if name.endswith(".affine") and isinstance(m, nn.Linear)
         ]
-        to_w, mean = (_in_rows(mapping, rows), mapping.mean.expand(rows, -1)) if self.space == "w+" else (mapping, mapping.mean)
+        to_w = _in_rows(mapping, rows) if self.space == "w+" else mapping
+        # One mean for all classes, or one for each.
+        means = list(mapping.mean) if mapping.mean.ndim == 2 else [mapping.mean] * max(1, len(names))
         return Walkable(
             name=self.path.stem, space=self.space, z_dim=architecture.z_dim,
             dim={"z": architecture.z_dim, "w": architecture.w_dim, "w+": rows * architecture.w_dim}[self.space], latent="normal",
             class_names=names, output_range=self.output_range,
             synthesis=by_rows(_unlabelled(synthesis), rows, repeat=self.space != "w+"), mapping=to_w,
-            rows=rows if self.space == "w+" else 1, means=dict.fromkeys(range(max(1, len(names))), mean),
+            rows=rows if self.space == "w+" else 1,
+            means={k: m.expand(rows, -1) if self.space == "w+" else m for k, m in enumerate(means)},
             style_weight=torch.cat(affine) if self.space == "w" else None, device=access.device,
         )  # fmt: skip
+
+
+class StyleGan1Generator(StyleBasedGenerator):
+    """A StyleGAN, imported from NVIDIA's pickles of TensorFlow."""
+
+    kind: Literal["stylegan1"]
+    noise: Noise = Field("const", description=NOISE)
+
+    def load(self, access: Access) -> Walkable:
+        """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
+        architecture, network = self.opened(access, StyleGan1)
+        synthesis = network.get_submodule("synthesis")
+        if self.noise == "none":
+            _silence(synthesis)
+        return self.walkable(network, synthesis, architecture, architecture.rows, access)
 
 
 class StyleGan2Generator(StyleBasedGenerator):
@@ -99,9 +121,7 @@ class StyleGan2Generator(StyleBasedGenerator):
         description="Walk trajectories by images of this many pixels, for attributes that need no more; variants are still "
         "rendered and checked at `resolution`, which is used throughout if absent.",
     )
-    noise: Literal["const", "none"] = Field(
-        "const", description="const: the fixed noise that the network was saved with; none: no noise."
-    )
+    noise: Noise = Field("const", description=NOISE)
 
     def load(self, access: Access) -> Walkable:
         """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
@@ -110,9 +130,7 @@ class StyleGan2Generator(StyleBasedGenerator):
         if not isinstance(synthesis, stylegan2.Synthesis):
             raise TypeError(f"an imported synthesis is a {type(synthesis).__name__}")
         if self.noise == "none":
-            for name, buffer in synthesis.named_buffers():
-                if name.endswith(".noise"):
-                    buffer.zero_()
+            _silence(synthesis)
         whole = self._upto("resolution", self.resolution, architecture, synthesis)
         rows = 2 * len(whole.blocks)
         found = self.walkable(network, whole, architecture, rows, access)
@@ -125,7 +143,7 @@ class StyleGan2Generator(StyleBasedGenerator):
 
     def _upto(self, key: str, size: int | None, architecture: StyleGan2, synthesis: stylegan2.Synthesis) -> stylegan2.Synthesis:
         """Returns the synthesis without the blocks beyond a size. Raises ModelError that names `key` if it cannot end there."""
-        sizes = [4 * 2**k for k in range(len(synthesis.blocks))]
+        sizes = [architecture.base[0] << k for k in range(len(synthesis.blocks))]
         if size is None or size == architecture.resolution == sizes[-1]:
             return synthesis
         if size not in sizes:
@@ -134,7 +152,7 @@ class StyleGan2Generator(StyleBasedGenerator):
             raise ModelError(
                 f"generator.{key}: {self.path.name} is of the form {architecture.form}, which has colours only at its end"
             )
-        return synthesis.upto(size)
+        return synthesis.upto(sizes.index(size) + 1)
 
 
 class StyleGan3Generator(StyleBasedGenerator):
@@ -148,19 +166,10 @@ class StyleGan3Generator(StyleBasedGenerator):
         return self.walkable(network, network.get_submodule("synthesis"), architecture, architecture.rows, access)
 
 
-class BigGanGenerator(ImportedGenerator):
-    """A BigGAN, imported from BigGAN-PyTorch's files. It is walked in z."""
-
-    kind: Literal["biggan"]
-
-    def load(self, access: Access) -> Walkable:
-        """Returns the generator, ready to use. Raises ModelError if the file or a field does not fit."""
-        architecture, network = self.opened(access, BigGan)
-        return Walkable(
-            name=self.path.stem, space="z", z_dim=architecture.z_dim, dim=architecture.z_dim, latent="normal",
-            class_names=self.class_names(architecture.classes), output_range=self.output_range, synthesis=network, mapping=None,
-            device=access.device,
-        )  # fmt: skip
+def _silence(synthesis: nn.Module) -> None:
+    for name, buffer in synthesis.named_buffers():
+        if name.endswith(".noise"):
+            buffer.zero_()
 
 
 def _unlabelled(synthesis: nn.Module) -> Layers:

@@ -55,6 +55,7 @@ class Walkable:
     means: dict[int, Tensor] = field(default_factory=dict)  # class -> the mapping's mean, (w,) or (rows, w), once it is needed
     style_weight: Float[Tensor, "_k dim"] | None = None  # all weights that w meets first, where they are known
     truth: Truth | None = None  # the true factors of points, (n, k) by group, where a generator knows them
+    at_truncation: Callable[[float], Layers] | None = None  # the synthesis for a psi, where statistics in it depend on psi
     coarse: Walkable | None = None  # the same with smaller images, by which trajectories are walked
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch: int = 512  # latents that are mapped at once: a mapping takes little memory beside the images
@@ -70,7 +71,8 @@ class Walkable:
 
     def truncated(self, psi: float) -> Walkable:
         """Returns the same generator, truncated: towards the mean w of the class where there is a mapping, otherwise towards 0."""
-        return replace(self, truncation=psi, coarse=self.coarse and self.coarse.truncated(psi))
+        synthesis = self.synthesis if self.at_truncation is None else self.at_truncation(psi)
+        return replace(self, truncation=psi, synthesis=synthesis, coarse=self.coarse and self.coarse.truncated(psi))
 
     def latents(self, z: Float[Tensor, "n z"], labels: Labels) -> Latents:
         """Returns the points of the space walked for z. Walked in z before a mapping, z stays as it is: its w is truncated."""
@@ -202,7 +204,7 @@ def _tried(generator: Walkable, rendered: Callable[[Rows], Tensor], n: int) -> T
     # A user's network may raise anything.
     except Exception as error:
         frozen = frozen_sizes(rendered, n, generator.device)
-        cure = frozen or "check latent_dim, classes, space and mapping"
+        cure = frozen or "check latent_dim, latent_axes, classes, space and mapping"
         raise ModelError(f"{name} failed on {n} latents of size {generator.z_dim}: {described(error, -1)}; {cure}") from error
     if raw.ndim == 4 and len(raw) != n and (frozen := frozen_sizes(rendered, n, generator.device)):
         raise ModelError(f"{name} returns {tuple(raw.shape)} for {n} latents; {frozen}")

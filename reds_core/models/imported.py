@@ -7,11 +7,10 @@ that a pair that does not belong together is noticed.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
@@ -19,7 +18,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints import converted, read_checkpoint
+from reds_core.models.checkpoints import (
+    NotSupportedError,
+    converted,
+    named,
+    read_checkpoint,
+    read_settings,
+    warnings_of,
+    way_round,
+)
 from reds_core.models.config import Access, Config, Sha256, check_file, file_sha256, frozen
 from reds_core.models.published import Architecture
 
@@ -31,6 +38,7 @@ class Provenance(Config):
     sha256: Sha256
     format: str
     licence: str
+    notes: tuple[str, ...] = ()  # what a user should know of it
 
 
 class Description(Config):
@@ -48,7 +56,7 @@ def import_checkpoint(checkpoint: Path, destination: Path, config: Path | None =
     Args:
         checkpoint: such as a network pickle or a state dict of torch.save.
         destination: ends in .safetensors; both files are replaced if they exist.
-        config: the settings that the checkpoint was trained with, as JSON; only BigGAN-PyTorch's need it.
+        config: the settings that the checkpoint was trained with: a JSON file, or BigGAN-PyTorch's state_dict.pth.
 
     Raises:
         ModelError: the file cannot be read, is refused, or holds no known network.
@@ -56,11 +64,13 @@ def import_checkpoint(checkpoint: Path, destination: Path, config: Path | None =
     if destination.suffix != ".safetensors":
         raise ModelError(f"{destination} must end in .safetensors; its architecture is written beside it as .json")
     found = read_checkpoint(checkpoint)
-    settings = None if config is None else _json(config)
+    settings = None if config is None else read_settings(config)
     try:
         family, architecture, state = converted(found, settings)
         state = {k: v.float().contiguous() for k, v in state.items()}
         check_fit(architecture, state)
+    except NotSupportedError as error:
+        raise NotSupportedError(f"{checkpoint}: {error}\n{way_round(checkpoint.name)}") from error
     except ModelError as error:
         raise error.at(str(checkpoint)) from error
     except ValidationError as error:
@@ -72,7 +82,8 @@ def import_checkpoint(checkpoint: Path, destination: Path, config: Path | None =
     description = Description(
         schema=1, architecture=architecture, weights_sha256=hashlib.sha256(weights).hexdigest(),
         source=Provenance(
-            file=ascii(checkpoint.name)[1:-1], sha256=file_sha256(checkpoint), format=family.name, licence=family.licence
+            file=ascii(checkpoint.name)[1:-1], sha256=file_sha256(checkpoint), format=family.name, licence=family.licence,
+            notes=tuple(warnings_of(named(found))),
         ),
     )  # fmt: skip
     text = description.model_dump_json(indent=1, by_alias=True) + "\n"
@@ -108,16 +119,6 @@ def _first(error: ValidationError) -> str:
     """Returns the first of pydantic's mistakes as "where: what"."""
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg'][:200]}"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} must map names to values")
-    return found
 
 
 def check_fit(architecture: Architecture, state: dict[str, Tensor]) -> None:

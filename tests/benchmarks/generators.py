@@ -65,7 +65,7 @@ def doubled2(x: Tensor) -> Tensor:
 
 
 def filtered3(self: stylegan3.FilteredLayer, x: Tensor, w: Tensor) -> Tensor:
-    x = grouped(x, self.weight, unit(self.affine(w)), self.kernel - 1, False) * self.gain + self.bias[:, None, None]
+    x = grouped(x, self.weight, unit(self.affine(w)), self.layer.kernel - 1, False) * self.gain + self.bias[:, None, None]
     x = filtered(x, self.up_filter * self.layer.up, self.layer.up, 1, *self.padding)
     return filtered(clamped(leaky(x), self.clamp), self.down_filter, 1, self.layer.down, 0, 0)
 

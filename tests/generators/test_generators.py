@@ -154,12 +154,12 @@ def test_classes_that_no_network_takes_are_a_mistake(tmp_path: Path) -> None:
 
 
 def test_the_last_class_is_tried_too(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="check latent_dim, classes"):
+    with pytest.raises(ModelError, match="check latent_dim, latent_axes, classes"):
         check_images(own(tmp_path, TinyConditional(50), classes=60))
 
 
 def test_a_network_that_needs_a_class_says_so_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="check latent_dim, classes"):
+    with pytest.raises(ModelError, match="check latent_dim, latent_axes, classes"):
         check_images(own(tmp_path, TinyConditional()))
     with pytest.raises(ModelError, match=r"generator\.mapping failed"):
         own(tmp_path, TinyGenerator(), ClassMapping())

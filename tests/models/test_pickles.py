@@ -20,7 +20,7 @@ import torch
 
 from reds_core.errors import ModelError
 from reds_core.models.checkpoints.pickles import read_checkpoint
-from reds_core.models.checkpoints.stand_ins import Record, Stored
+from reds_core.models.checkpoints.stand_ins import Code, Record, Stored
 from tests.support import DATA
 
 
@@ -121,9 +121,80 @@ def test_a_name_outside_the_list_is_refused_and_nothing_has_run(
     assert not ran.exists()
 
 
-def test_a_pickle_of_tensorflow_is_told_from_a_hostile_one(tmp_path: Path) -> None:
-    (tmp_path / "tf.pkl").write_bytes(b"cdnnlib.tflib.network\nNetwork\n.")
-    refused(tmp_path / "tf.pkl", "TensorFlow", "legacy.py")
+def built(name: str, state: Any) -> Any:
+    """Something that pickles as an object of a class that is not here."""
+    module, _, short = name.rpartition(".")
+    return type(short, (), {"__module__": module, "__getstate__": lambda self: state})()
+
+
+class Foreign(pickle._Pickler):  # type: ignore[name-defined,misc]  # the one in Python, whose look-up of names can be left out
+    """Writes classes by their names, whether or not they can be found."""
+
+    write: Callable[[bytes], None]
+    memoize: Callable[[Any], None]
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        self.write(f"c{obj.__module__}\n{name or obj.__name__}\n".encode())
+        self.memoize(obj)
+
+
+def foreign(value: Any, path: Path) -> Path:
+    with path.open("wb") as file:
+        Foreign(file, 2).dump(value)
+    return path
+
+
+@pytest.mark.parametrize("name", ["dnnlib.tflib.network.Network", "torch.nn.modules.linear.Linear", "timm.models.vit.Block"])
+def test_what_lies_in_a_network_of_another_library_is_read_with_the_same_care(tmp_path: Path, name: str) -> None:
+    ran = tmp_path / "ran"
+    path = foreign({"G": built(name, {"variables": [("w", Calls(os.system, f"touch {ran}"))]})}, tmp_path / "x.pkl")
+    refused(path, "system", "Nothing of it was run")
+    assert not ran.exists()
+    found = read_checkpoint(foreign({"G": built(name, {"variables": [1]})}, tmp_path / "y.pkl"))["G"]
+    assert found == {"variables": [1]} and found.kind == name
+
+
+@pytest.mark.parametrize("name", ["dnnlib.tflib.tfutil.run", "dnnlib.util.call_func_by_name", "dnnlib.tflib.network.import_x"])
+def test_functions_of_the_library_that_writes_a_container_are_refused(tmp_path: Path, name: str) -> None:
+    module, _, short = name.rpartition(".")
+    (tmp_path / "tf.pkl").write_bytes(f"c{module}\n{short}\n(S'x'\ntR.".encode())
+    refused(tmp_path / "tf.pkl", name, "Nothing of it was run")
+
+
+@pytest.mark.parametrize("name", ["_import_module", "_eval_repr", "_create_type", "_setattr", "_get_attr", "loads"])
+def test_what_dill_would_run_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "d.pkl").write_bytes(f"cdill._dill\n{name}\n(S'os'\ntR.".encode())
+    refused(tmp_path / "d.pkl", f"dill._dill.{name}")
+
+
+def test_more_names_than_any_checkpoint_has_are_refused(tmp_path: Path) -> None:
+    program = b"(" + b"".join(f"ctimm.layers\nLayer{k}\n".encode() for k in range(5000)) + b"t."
+    (tmp_path / "n.pkl").write_bytes(program)
+    within(100, lambda: refused(tmp_path / "n.pkl", "more than 2000 different things"), seconds=30)
+
+
+def test_code_that_dill_saved_is_left_behind(tmp_path: Path) -> None:
+    """A function is made of code, and called: what comes of it is nothing that could run, nor be told from other such things."""
+    program = b"cdill._dill\n_create_function\n(cdill._dill\n_create_code\n(S'x'\ntR}tR(S'y'\ntR}b."
+    (tmp_path / "d.pkl").write_bytes(program)
+    assert isinstance(read_checkpoint(tmp_path / "d.pkl"), Code)
+
+
+def test_an_array_of_dill_is_made_of_nothing_but_its_numbers(tmp_path: Path) -> None:
+    def array(make: bytes) -> bytes:
+        state = b"(K\1K\3\x85cnumpy\ndtype\n(" + text("i1") + b"tR\x89C\3\1\2\3t"
+        return HEAD + b"cdill._dill\n_create_array\n(" + make + b"(cnumpy\nndarray\nK\0\x85C\1bt" + state + b"NtR."
+
+    (tmp_path / "a.pkl").write_bytes(array(g("numpy.core.multiarray", "_reconstruct")))
+    assert read_checkpoint(tmp_path / "a.pkl").tensor().tolist() == [1, 2, 3]
+    (tmp_path / "b.pkl").write_bytes(array(g("torch._utils", "_rebuild_parameter")))
+    refused(tmp_path / "b.pkl", "made by something else")
+
+
+@pytest.mark.parametrize("name", ["fromfile", "frombuffer", "fromstring"])
+def test_other_functions_of_numpy_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "n.pkl").write_bytes(f"cnumpy.core.multiarray\n{name}\n(S'/etc/hostname'\ntR.".encode())
+    refused(tmp_path / "n.pkl", name)
 
 
 @pytest.mark.parametrize("depth", [1, 2])

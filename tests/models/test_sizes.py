@@ -14,7 +14,18 @@ from torch import Tensor, nn
 from reds_core.models.checkpoints import converted
 from reds_core.models.checkpoints.stand_ins import Record, Stored
 from reds_core.models.imported import check_fit
-from reds_core.models.published import Architecture, BigGan
+from reds_core.models.published import (
+    Architecture,
+    BigGan,
+    BigGanDeep,
+    DcGan,
+    FastGan,
+    PgGan,
+    R3Gan,
+    StyleGan2,
+    StyleGan3,
+)
+from reds_core.models.published.biggan_deep import DeepBlock
 
 
 def described(kind: str, **changes: Any) -> Any:
@@ -35,12 +46,29 @@ def described(kind: str, **changes: Any) -> Any:
 BIGGAN = dict(kind="biggan", classes=1000, shared_dim=128, bottom=4, attention=(64,), colours=3)
 BIGGAN_128 = BigGan(z_dim=120, z_parts=6, channels=(1536, 1536, 768, 384, 192, 96), **BIGGAN)  # type: ignore[arg-type]
 BIGGAN_256 = BigGan(z_dim=140, z_parts=7, channels=(1536, 1536, 768, 768, 384, 192, 96), **BIGGAN)  # type: ignore[arg-type]
+DEEP = BigGanDeep(
+    kind="biggan-deep", z_dim=128, classes=1000, class_dim=128, attention=8, levels=51, colours=3,
+    blocks=tuple(
+        DeepBlock(fan_in=128 * i, middle=32 * i, fan_out=128 * o, doubles=k % 2 == 1)
+        for k, (i, o) in enumerate(pairwise((16, 16, 16, 16, 8, 8, 8, 8, 4, 4, 2, 2, 1)))
+    ),
+)  # fmt: skip
+FACES_256 = R3Gan(
+    kind="r3gan", z_dim=64, classes=0, class_dim=0, channels=(768, 768, 768, 768, 384, 192, 96), blocks=(2,) * 7, colours=3,
+    expanded=(1536, 1536, 1536, 1536, 768, 384, 192), groups=(96, 96, 96, 96, 48, 24, 12),
+)  # fmt: skip
+FAST_1024 = FastGan(
+    kind="fastgan", z_dim=256, classes=0, channels=(2048, 1024, 512, 256, 256, 128, 64, 32, 16), convolutions=2, colours=3
+)
+DCGAN = DcGan(kind="dcgan", z_dim=100, channels=(512, 256, 128, 64), colours=3)
+PGGAN = PgGan(kind="pggan", z_dim=512, channels=(512, 512, 512, 512, 256, 128, 64, 32, 16), colours=3, tanh=False)
 SIZES = {
     # The number of parameters that the published code prints, and those that are multiplied in here: noise strengths, gammas.
     "ffhq 1024, config-f": (described("stylegan2"), 30_370_060, -17),
     "afhq or lsun 512": (described("stylegan2", channels=(512, 512, 512, 512, 512, 256, 128, 64)), 30_276_583, -15),
     "ffhq 1024, T": (described("stylegan3"), 22_313_167, 0),
     "imagenet 128": (BIGGAN_128, 70_433_988, -1),
+    "the tutorial's DCGAN": (DCGAN, 3_576_704, -957),  # a bias for each of its normalisations' two numbers, and for colours
 }
 
 
@@ -68,18 +96,25 @@ def test_a_network_of_real_size_has_the_published_number_of_parameters(size: str
         (described("stylegan3", resolution=256, channel_base=16384), 256),
         (BIGGAN_128, 128),
         (BIGGAN_256, 256),
+        (DEEP, 256),
+        (FACES_256, 256),
+        (FAST_1024, 1024),
+        (DCGAN, 64),
+        (PGGAN, 1024),
+        (described("stylegan2", base=(4, 2)), 1024),
     ],
 )
 def test_a_network_of_real_size_gives_images_of_its_size(architecture: Any, pixels: int) -> None:
     assert architecture.resolution == pixels
     with torch.device("meta"):
         network, labels = architecture.build(), torch.zeros(2, dtype=torch.long)
-        if isinstance(architecture, BigGan):
+        if not isinstance(architecture, StyleGan2 | StyleGan3):
             images = network(torch.empty(2, architecture.z_dim), labels)
         else:
             w = network.get_submodule("mapping")(torch.empty(2, 512), labels)
             images = network.get_submodule("synthesis")(w[:, None].expand(-1, architecture.rows, -1))
-    assert images.shape == (2, 3, pixels, pixels)
+    wide = architecture.size[1] if isinstance(architecture, StyleGan2) else pixels
+    assert images.shape == (2, 3, pixels, wide)
 
 
 class Meta(Stored):
@@ -175,7 +210,7 @@ def alias_free(size: int, radial: bool, classes: int) -> dict[str, Any]:
             {"weight": Meta(widths[k], widths[before], window, window), "bias": Meta(widths[k])},
             filters | {"magnitude_ema": Meta()},
             {"affine": linear(512, widths[before])}, in_channels=widths[before], out_channels=widths[k], up_factor=up,
-            down_factor=down,
+            down_factor=down, in_size=sizes[before], out_size=sizes[k], conv_kernel=window, down_radial=square,
             padding=[low, around - low] * 2,
         )  # fmt: skip
     waves = module(
@@ -192,6 +227,37 @@ def alias_free(size: int, radial: bool, classes: int) -> dict[str, Any]:
     )  # fmt: skip
     g.kind = "Generator"
     return {"G_ema": g}
+
+
+def resolved(size: int, classes: int) -> dict[str, Any]:
+    """What a pickle of StyleGAN-XL holds: twice the images of a smaller network, whose critical layers new ones replaced."""
+    found = alias_free(size // 2, False, classes)
+    g = found["G_ema"]
+    layers = g["_modules"]["synthesis"]["_modules"]
+    kept = g["_modules"]["synthesis"]["layer_names"][:12]
+    for name in [name for name in layers if name not in ("input", *kept)]:
+        del layers[name]
+    before = layers[kept[-1]]
+    plan = [(before["out_channels"], size // 2 + 20, size // 2 + 20, 1), (64, size // 2 + 20, size + 20, 2)]
+    plan += [(48, size + 20, size + 20, 1), (32, size + 20, size, 1), (3, size, size, 1)]
+    fan_in = before["out_channels"]
+    for k, (fan_out, into, out, doubled) in enumerate(plan):
+        last = k == len(plan) - 1
+        up, down = (1, 1) if last else (2 * doubled, 2)
+        width, taps = (1, 0) if last else (3, 6 * up + 6 * down - 2)
+        around = 0 if last else (out - 1) * down + 1 - (into + 2) * up + taps
+        low = (around + up) // 2
+        kept.append(f"L{k + 12}_{out}_{fan_out}")
+        layers[kept[-1]] = module(
+            {"weight": Meta(fan_out, fan_in, width, width), "bias": Meta(fan_out)},
+            {"magnitude_ema": Meta()} | ({} if last else {"up_filter": Meta(6 * up), "down_filter": Meta(6 * down)}),
+            {"affine": linear(512, fan_in)}, in_channels=fan_in, out_channels=fan_out, up_factor=up, down_factor=down,
+            padding=[low, around - low] * 2, in_size=into, out_size=out, conv_kernel=width, down_radial=False,
+        )  # fmt: skip
+        fan_in = fan_out
+    layers["input"] |= {"sampling_rate": 16.0, "bandwidth": 2.0}
+    g["_modules"]["synthesis"]["layer_names"] = kept
+    return {"G_ema": Record(g | {"img_resolution": size, "head_layer_names": kept[-5:]})}
 
 
 def biggan(size: int, parts: int, attention: int) -> dict[str, Any]:
@@ -242,6 +308,7 @@ CHECKPOINTS = {
     "ffhq 1024, R": (alias_free(1024, True, 0), None, 1024, 0),
     "afhq 512, R": (alias_free(512, True, 0), None, 512, 0),
     "conditional 256, T": (alias_free(256, False, 10), None, 256, 10),
+    "super-resolution 512": (resolved(512, 0), None, 512, 0),
     "imagenet 128": (biggan(128, 6, 64), CONFIG | {"resolution": 128, "dim_z": 120}, 128, 1000),
     "imagenet 256": (biggan(256, 7, 64), CONFIG | {"resolution": 256, "dim_z": 140}, 256, 1000),
 }

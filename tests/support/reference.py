@@ -39,7 +39,10 @@ UNITS = {
     "beta": "a share", "beta_varied": "a share", "tau": "a ratio", "tangent_size": "components",
     "decision": "a probability", "keep": "variants of a seed",
 }  # fmt: skip
-UNITS_OF = {(MaskInput, "classes"): "indices", (LatentOptions, "classes"): "a count or names"}  # where one model differs
+UNITS_OF: dict[tuple[type[BaseModel], str], str] = {
+    (MaskInput, "classes"): "indices",
+    (LatentOptions, "classes"): "a count or names",
+}  # where one model differs
 
 MEANINGS = {"model": "The network."}  # of fields whose models have no description
 LINKS = {name: f" See [{name}](#{name.lower()})." for name in ("attributes", "trajectory", "judge", "shards", "region", "segment")}
@@ -81,16 +84,22 @@ generator:
   options: {size: 256}
   latent_dim: 512
   output_range: [-1, 1]""",
+    "generator stylegan1": "generator: {kind: stylegan1, path: ffhq-2018.safetensors}",
     "generator stylegan2": "generator: {kind: stylegan2, path: ffhq.safetensors, resolution: 256}",
     "generator stylegan3": "generator: {kind: stylegan3, path: afhq.safetensors, space: w+}",
     "generator biggan": "generator: {kind: biggan, path: biggan.safetensors}",
+    "generator biggan-deep": "generator: {kind: biggan-deep, path: biggan-deep-256.safetensors}",
+    "generator r3gan": "generator: {kind: r3gan, path: imagenet-64.safetensors}",
+    "generator fastgan": "generator: {kind: fastgan, path: pokemon.safetensors}",
+    "generator dcgan": "generator: {kind: dcgan, path: netG.safetensors}",
+    "generator pggan": "generator: {kind: pggan, path: celebahq.safetensors}",
     "A generator of your own": """\
 generator:
   kind: torchscript
   path: synthesis.pt
   latent_dim: 512
   output_range: [-1, 1]
-  mapping: {kind: torchscript, path: mapping.pt}
+  mapping: {kind: torchscript, path: mapping.pt, mean: w_avg}
   classes: [cat, dog, wild]""",
     "An imported generator": "generator: {kind: stylegan2, path: afhq.safetensors, classes: [cat, dog, wild]}",
     "attribute pixels": "attributes: {sky: {kind: pixels, region: {box: [0, 0, 0.4, 1]}, lowpass: 2}}",

@@ -18,6 +18,7 @@ from flows.cli.show.advice import advice
 from flows.cli.show.words import counted
 from reds_core.jobs.job import Job
 from reds_core.models.imported import Description
+from reds_core.models.published import StyleGan1, StyleGan2, StyleGan3
 from reds_core.runs.totals import Run, differences
 from reds_core.spec.fields import Spec
 from reds_core.studies.fits import Fits
@@ -252,8 +253,11 @@ def show_import(found: Description, path: Path) -> None:
     """Prints what `reds import` made, and how a spec names it."""
     a, origin = found.architecture, found.provenance
     classes = f", {a.classes} classes" if a.classes else ""
-    space = "z" if a.kind == "biggan" else f"w of {a.w_dim} dimensions"
-    print(f"{origin.file}: {origin.format}, {a.colours}x{a.resolution}x{a.resolution} images, space {space}{classes}")
+    space = f"w of {a.w_dim} dimensions" if isinstance(a, StyleGan1 | StyleGan2 | StyleGan3) else f"z of {a.z_dim} dimensions"
+    height, width = a.size if isinstance(a, StyleGan2) else (a.resolution, a.resolution)
+    print(f"{origin.file}: {origin.format}, {a.colours}x{height}x{width} images, space {space}{classes}")
+    for note in origin.notes:
+        print(f"note: {note}")
     print(f"licence: {origin.licence}")
     print(f"{path} and {path.with_suffix('.json').name}")
     print(f"generator: {{kind: {a.kind}, path: {path}}}")

@@ -1,16 +1,20 @@
 """Published checkpoints -> an architecture and plain weights. Nothing in them runs.
 
 stand_ins    what the names in pickles stand for: inert data
+identify     what a file is that is not read, and the way round
 pickles      a checkpoint's contents as data
+settings     the settings that a checkpoint was trained with
 tensors      reading and checking tensors, shared by all families
+modules      networks that were saved whole
+layers       fully connected layers, as NVIDIA's networks have them
+means        the mean w of a mapping, where a file does not hold it
 family       what a family of checkpoints is
-nvidia       network pickles of stylegan2-ada-pytorch and stylegan3
-rosinality   state dicts of stylegan2-pytorch
-biggan       state dicts of BigGAN-PyTorch, with the settings that they were trained with
+tflib        networks of TensorFlow's StyleGAN
+families/    the families, and their table
 
-`FAMILIES` is the table: a new family is a file and a line there. What published code multiplies in at run time is multiplied in
-here, once: equalised learning rates, noise strengths, spectral norms, statistics of normalisations. Every size is checked against
-the file. What the architectures here cannot do is an error, never left out.
+What published code multiplies in at run time is multiplied in here, once: equalised learning rates, noise strengths, spectral
+norms, statistics of normalisations. Every size is checked against the file, and every tensor is used or known to be of no use.
+What the architectures here cannot do is an error, never left out.
 """
 
 from __future__ import annotations
@@ -18,17 +22,19 @@ from __future__ import annotations
 from typing import Any
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints.biggan import BIGGAN
-from reds_core.models.checkpoints.family import Family, Settings
-from reds_core.models.checkpoints.nvidia import STYLEGAN2, STYLEGAN3
+from reds_core.models.checkpoints.families import FAMILIES
+from reds_core.models.checkpoints.family import Family, Settings, named, warnings_of
+from reds_core.models.checkpoints.identify import NotSupportedError, by_names, way_round
 from reds_core.models.checkpoints.pickles import read_checkpoint
-from reds_core.models.checkpoints.rosinality import ROSINALITY
+from reds_core.models.checkpoints.settings import read_settings
 from reds_core.models.checkpoints.tensors import State
 from reds_core.models.published import Architecture
 
-FAMILIES = (STYLEGAN2, STYLEGAN3, ROSINALITY, BIGGAN)
+__all__ = [
+    "FAMILIES", "Family", "NotSupportedError", "converted", "named", "read_checkpoint", "read_settings", "warnings_of", "way_round",
+]  # fmt: skip
 
-__all__ = ["FAMILIES", "Family", "converted", "read_checkpoint"]
+MOST_NAMED = 4  # in a message, of what a file holds
 
 
 def converted(found: Any, settings: Settings | None) -> tuple[Family, Architecture, State]:
@@ -39,19 +45,20 @@ def converted(found: Any, settings: Settings | None) -> tuple[Family, Architectu
         settings: that it was trained with; only BigGAN-PyTorch's checkpoints need them.
 
     Raises:
-        ModelError: it is of no known family, or a variant that is not supported.
+        NotSupportedError: it is of no known family, or a variant that is not supported.
+        ModelError: it is damaged, or `settings` do not belong to it.
     """
+    found = named(found)
     if not isinstance(found, dict):
-        raise ModelError(_unknown(type(found).__name__))
+        raise NotSupportedError(f"it holds a {type(found).__name__}, which is none of the formats that are read")
     try:
         for family in FAMILIES:
             if family.recognises(found):
                 return family, *family.convert(found, settings)
     except KeyError as error:
         raise ModelError(f"the checkpoint lacks {error}: it is damaged, or a variant that is not supported") from error
-    raise ModelError(_unknown(", ".join(ascii(name)[:40].strip("'") for name in list(found)[:8])))
-
-
-def _unknown(contents: str) -> str:
-    known = "; ".join(family.files for family in FAMILIES)
-    return f"the checkpoint holds {contents}: none of the known formats. They are: {known}"
+    what = by_names(found)
+    if what is not None:
+        raise NotSupportedError(f"it looks like {what}, which is not read")
+    held = ", ".join([ascii(name)[:40].strip("'") for name in list(found)[:MOST_NAMED]] + ["..."] * (len(found) > MOST_NAMED))
+    raise NotSupportedError(f"it holds {held}: none of the formats that are read")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -25,10 +26,13 @@ from typing import Any, ClassVar
 import torch
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints.stand_ins import KNOWN, Inert, Storage
+from reds_core.models.checkpoints.identify import by_bytes
+from reds_core.models.checkpoints.stand_ins import KNOWN, Inert, Storage, stand_in
 
 MOST_WORK = 8  # times a file's size: how much the calls in it may copy
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
+MOST_NAMES = 2000  # of classes and functions
+CUT = re.compile("exhausted|not enough data|only [0-9]+ remain|no newline found")  # how `pickletools` says that a pickle ends early
 MOST_NESTED = 3  # a storage is a file inside a file; nothing published goes deeper
 
 
@@ -42,6 +46,9 @@ def read_checkpoint(path: Path) -> Any:
         content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    what = by_bytes(content)
+    if what is not None:
+        raise ModelError(f"{path} is {what}")
     return _opened(content, str(path), 0, Ration(MOST_WORK * len(content) + 2**20))
 
 
@@ -113,6 +120,13 @@ class Ration:
 
     def __init__(self, left: int) -> None:
         self.left = left
+        self.names: set[str] = set()
+
+    def name(self, full: str) -> None:
+        """Counts a name that stands for something. Raises ModelError for more different ones than any checkpoint has."""
+        self.names.add(full)
+        if len(self.names) > MOST_NAMES:
+            raise ModelError(f"it names more than {MOST_NAMES} different things: it was made to fill the memory")
 
     def spend(self, value: Any) -> None:
         """Counts what copying a value costs. Raises ModelError once nothing is left."""
@@ -141,16 +155,14 @@ class _Reader(_Interpreter):  # type: ignore[misc]  # the typed interface leaves
         if (module, name) == ("torch.storage", "_load_from_bytes"):
             return Inert(self._nested)
         full = f"{module}.{name}"
-        if module.startswith("dnnlib.tflib"):
-            raise ModelError(
-                f"{self.where} is a pickle of a TensorFlow version of StyleGAN; convert it to PyTorch with legacy.py of stylegan3"
-            )
-        if full not in KNOWN:
+        self.ration.name(full)
+        try:
+            return stand_in(full)
+        except KeyError as error:
             raise ModelError(
                 f"{self.where} names {ascii(full)[1:-1][:200]}, which is not part of a checkpoint of tensors: to read it as Python "
-                "would could run any code. Nothing of it was run"
-            )
-        return KNOWN[full]
+                "would could run any code. Nothing of it was run. docs/checkpoints.md has a way round for files that you trust"
+            ) from error
 
     def persistent_load(self, key: Any) -> Storage:
         if (
@@ -210,10 +222,16 @@ def _check_claims(stream: io.BytesIO, where: str) -> None:
     try:
         for opcode, argument, _ in pickletools.genops(stream):
             if opcode.name == "FRAME" and argument is not None and argument > whole - stream.tell():
-                raise ModelError(f"{where} claims a frame of {argument} bytes in {whole}: it is cut off, or made to mislead")
+                raise ModelError(
+                    f"{where} claims a frame of {argument} bytes in {whole}: an incomplete download, or made to mislead"
+                )
             if opcode.name.endswith("PUT") and argument is not None and int(argument) > whole:
                 raise ModelError(f"{where} claims a memo of {argument} entries in {whole} bytes: it was made to fill the memory")
     # This is how `pickletools` reports lengths beyond the end and unknown instructions.
     except ValueError as error:
-        raise ModelError(f"{where} cannot be read as a checkpoint: {error}") from error
+        cut = CUT.search(str(error)) is not None
+        raise ModelError(
+            f"{where} ends in the middle: it is an incomplete download, or damaged"
+            if cut else f"{where} cannot be read as a checkpoint: {error}"
+        ) from error  # fmt: skip
     stream.seek(start)

@@ -1,11 +1,13 @@
 """What the names in a checkpoint's pickles stand for here: inert data, in place of the classes and functions that they name.
 
-Tensors become `Stored`, persistent objects and namespaces `Record`, and dictionaries of any class plain ones. `KNOWN` is the list
+Tensors become `Stored` or `Array`, modules and namespaces `Record`, and dictionaries of any class plain ones. `KNOWN` is the list
 of names that may occur at all: a family of checkpoints that needs another name adds it there, with something inert to stand for it.
+Layers of the packages that networks are made of need no line of their own: whatever they are called, they become a `Record`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -75,10 +77,16 @@ class Record(dict[str, Any]):
             self.update(state)
 
 
-class Namespace(Record):
-    """The arguments of a training script."""
+class Code:
+    """A function, or what makes one, that a pickle of dill holds. It is left behind: all that can be made of it is more of it."""
 
-    kind = "argparse.Namespace"
+    __slots__ = ()
+
+    def __call__(self, *_: Any) -> Code:
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        pass  # the state of code is code
 
 
 class Inert:
@@ -122,7 +130,7 @@ def _persistent(meta: dict[str, Any]) -> Record:
 
 
 @dataclass
-class _Array:
+class Array:
     """A NumPy array, filled by its state."""
 
     value: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -131,6 +139,10 @@ class _Array:
         _, shape, dtype, fortran, data = state
         flat = np.frombuffer(_bytes(data), dtype.numpy())
         self.value = flat.reshape(shape, order="F" if fortran else "C")
+
+    def tensor(self) -> Tensor:
+        """Returns a copy of it, in float32."""
+        return torch.from_numpy(self.value.astype(np.float32))
 
 
 @dataclass
@@ -149,6 +161,15 @@ class _Dtype:
         return np.dtype(self.order.replace("|", "") + self.code)
 
 
+def _dill_array(make: Any, arguments: Any, state: Any, *_: Any) -> Array:
+    """Returns an array as dill writes it: in one call, with the function that would make it."""
+    if make not in ARRAYS:
+        raise TypeError("an array is made by something else")
+    found = Array()
+    found.__setstate__(state)
+    return found
+
+
 def _bytes(data: Any) -> bytes:
     if not isinstance(data, str | bytes | bytearray):
         raise TypeError(f"bytes are made of a {type(data).__name__}")
@@ -165,10 +186,20 @@ def _numpy(name: str) -> tuple[str, str]:
     return f"numpy.core.multiarray.{name}", f"numpy._core.multiarray.{name}"
 
 
+@functools.lru_cache(maxsize=4096)
+def _record(full: str) -> type[Record]:
+    """Returns the class of records whose `kind` is a name."""
+    return type("Record", (Record,), {"kind": full, "__slots__": ()})
+
+
+ARRAYS = tuple(Inert(lambda *_: Array()) for _ in range(2))  # _reconstruct, of both versions of NumPy
+CODE = Code()
+
 KNOWN: dict[str, Any] = {
     "collections.OrderedDict": Record,
     "dnnlib.util.EasyDict": Record,
-    "argparse.Namespace": Namespace,
+    "argparse.Namespace": _record("argparse.Namespace"),
+    "models.utils.config.BaseConfig": _record("models.utils.config.BaseConfig"),
     "builtins.set": Inert(set),
     "__builtin__.set": Inert(set),
     "torch.Size": Inert(tuple),
@@ -177,11 +208,24 @@ KNOWN: dict[str, Any] = {
     "torch._utils._rebuild_tensor_v2": Inert(_view),
     "torch._utils._rebuild_parameter": Inert(_same),
     "torch_utils.persistence._reconstruct_persistent_obj": Inert(_persistent),
+    "dnnlib.tflib.network.Network": _record("dnnlib.tflib.network.Network"),
     "numpy.ndarray": None,  # only an argument of _reconstruct
     "numpy.dtype": Inert(lambda code, *_: _Dtype(_text(code))),
     "_codecs.encode": Inert(lambda text, _: _bytes(text)),
+    "dill._dill._create_array": Inert(_dill_array),
+    **{f"dill._dill.{name}": CODE for name in ("_create_function", "_create_code", "_create_cell", "_load_type")},
     **{f"torch.{name}Storage": dtype for name, dtype in DTYPES.items()},
     **{str(dtype): dtype for dtype in DTYPES.values()},
-    **{name: Inert(lambda *_: _Array()) for name in _numpy("_reconstruct")},
+    **dict(zip(_numpy("_reconstruct"), ARRAYS, strict=True)),
     **{name: Inert(lambda dtype, data: np.frombuffer(_bytes(data), dtype.numpy())[0].item()) for name in _numpy("scalar")},
 }
+
+# The packages that published networks are made of. Of these, a class is a layer, and anything else code.
+LAYERS = re.compile(r"(torch\.nn\.(modules|utils)|training|R3GAN|pg_modules|feature_networks|timm)(\.\w+)+")
+
+
+def stand_in(full: str) -> Any:
+    """Returns what stands for a name. Raises KeyError for a name that does not belong in a checkpoint."""
+    if full not in KNOWN and LAYERS.fullmatch(full):
+        return _record(full) if full.rpartition(".")[2].lstrip("_")[:1].isupper() else CODE
+    return KNOWN[full]

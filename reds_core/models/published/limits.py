@@ -9,4 +9,5 @@ from pydantic import Field
 Size = Annotated[int, Field(ge=1, le=2**16)]
 Layers = Annotated[int, Field(ge=1, le=64)]
 Classes = Annotated[int, Field(ge=0, le=2**20)]
+Factor = Annotated[int, Field(ge=1, le=64)]  # of a sampling rate
 Positive = Annotated[float, Field(gt=0)]

@@ -47,20 +47,32 @@ def modulation(
 
 
 class Mapping(nn.Module):
-    """Maps (n, z) normal latents and (n,) class indices to (n, w). `mean` is the mean w that truncation moves towards."""
+    """Maps (n, z) normal latents and (n,) class indices to (n, w). `mean` is the mean w that truncation moves towards.
 
-    def __init__(self, z_dim: int, w_dim: int, classes: int, layers: int) -> None:
+    `class_dim` is the size of a class's vector, w if None. It is brought to unit length apart from z, or, if `joint`, together with
+    it. With `class_means`, every class has a mean of its own.
+    """
+
+    def __init__(
+        self, z_dim: int, w_dim: int, classes: int, layers: int, class_dim: int | None = None, joint: bool = False,
+        class_means: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.embed = nn.Embedding(classes, w_dim) if classes else None
-        sizes = [z_dim + (w_dim if classes else 0)] + [w_dim] * layers
+        class_dim = class_dim or w_dim
+        self.joint = joint
+        self.embed = nn.Embedding(classes, class_dim) if classes else None
+        sizes = [z_dim + (class_dim if classes else 0)] + [w_dim] * layers
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.mean: Tensor
-        self.register_buffer("mean", torch.zeros(w_dim))
+        self.register_buffer("mean", torch.zeros(*[classes] * class_means, w_dim))
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        x = unit(z)
-        if self.embed is not None:
-            x = torch.cat([x, unit(self.embed(labels))], 1)
+        if self.embed is None:
+            x = unit(z)
+        elif self.joint:
+            x = unit(torch.cat([z, self.embed(labels)], 1))
+        else:
+            x = torch.cat([unit(z), unit(self.embed(labels))], 1)
         for layer in self.layers:
             x = leaky(layer(x))
         return x

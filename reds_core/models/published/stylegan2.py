@@ -1,6 +1,7 @@
 """StyleGAN2 in plain PyTorch (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020).
 
-A constant of 4x4, then a block for every doubling of the size: a convolution that doubles, one that does not, and a map to colours.
+A constant of 4x4 (or of another size, for images that are not square), then a block for every doubling of the size: a convolution
+that doubles, one that does not, and a map to colours.
 `form` says how the blocks add up: "skip" sums the colours of all blocks, so that a smaller image is available part of the way, for
 less work; "resnet" adds each block's input to its output; "orig" does neither.
 """
@@ -14,12 +15,14 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from reds_core.models.config import Config
 from reds_core.models.published.limits import Classes, Layers, Positive, Size
 from reds_core.models.published.style import Mapping, clamped, leaky, modulation
+
+MOST_PIXELS = 8192  # a side of an image
 
 
 class StyleGan2(Config):
@@ -38,11 +41,25 @@ class StyleGan2(Config):
     colours: Size
     form: Literal["skip", "resnet", "orig"]
     clamp: Positive | None = Field(description="Activations are clamped to +-this; not at all if null.")
+    base: tuple[Size, Size] = Field((4, 4), description="The height and width of the constant, in pixels.")
+    class_dim: Size | None = Field(None, description="The size of a class's vector; w_dim if null.")
+    joint: bool = Field(False, description="Whether z and the class's vector are brought to unit length together.")
+
+    @model_validator(mode="after")
+    def _size(self) -> StyleGan2:
+        if max(self.size) > MOST_PIXELS:
+            raise ValueError(f"images of {self.size[0]}x{self.size[1]} pixels are larger than {MOST_PIXELS}")
+        return self
 
     @property
     def resolution(self) -> int:
-        """The side of an image, in pixels."""
-        return 4 << (len(self.channels) - 1)
+        """The height of an image, in pixels."""
+        return self.size[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and width of an image, in pixels."""
+        return self.base[0] << (len(self.channels) - 1), self.base[1] << (len(self.channels) - 1)
 
     @property
     def rows(self) -> int:
@@ -51,17 +68,20 @@ class StyleGan2(Config):
 
     def build(self) -> nn.ModuleDict:
         """Returns `mapping` and `synthesis`, without their weights."""
-        mapping = Mapping(self.z_dim, self.w_dim, self.classes, self.mapping_layers)
-        return nn.ModuleDict({"mapping": mapping, "synthesis": Synthesis(self)})
+        return nn.ModuleDict({"mapping": self.mapping(), "synthesis": Synthesis(self)})
+
+    def mapping(self) -> Mapping:
+        """Returns the mapping, without its weights."""
+        return Mapping(self.z_dim, self.w_dim, self.classes, self.mapping_layers, self.class_dim, self.joint)
 
 
 class Synthesis(nn.Module):
-    """Maps (n, rows, w) to (n, colours, size, size) images, roughly in [-1, 1]."""
+    """Maps (n, rows, w) to (n, colours, h, w) images, roughly in [-1, 1]."""
 
     def __init__(self, a: StyleGan2) -> None:
         super().__init__()
         self.form = a.form
-        self.const = nn.Parameter(torch.zeros(a.channels[0], 4, 4))
+        self.const = nn.Parameter(torch.zeros(a.channels[0], *a.base))
         pairs = [(0, a.channels[0]), *pairwise(a.channels)]
         self.blocks = nn.ModuleList(Block(a, i, o, k, a.form == "skip" or k == len(pairs) - 1) for k, (i, o) in enumerate(pairs))
 
@@ -75,19 +95,19 @@ class Synthesis(nn.Module):
             raise ValueError("a synthesis without colours")
         return image
 
-    def upto(self, size: int) -> Synthesis:
-        """Returns the part of this network up to images of `size` pixels. It shares the weights, and ignores the last rows of w."""
+    def upto(self, count: int) -> Synthesis:
+        """Returns the part of this network with `count` blocks. It shares the weights, and ignores the last rows of w."""
         part = copy.copy(self)
-        part._modules = self._modules | {"blocks": self.blocks[: (size // 4).bit_length()]}
+        part._modules = self._modules | {"blocks": self.blocks[:count]}
         return part
 
 
 class Block(nn.Module):
-    """Maps features (n, i, s, s) to (n, o, 2s, 2s), and adds to the image so far. The first block starts from the constant."""
+    """Maps features (n, i, h, w) to (n, o, 2h, 2w), and adds to the image so far. The first block starts from the constant."""
 
     def __init__(self, a: StyleGan2, fan_in: int, fan_out: int, k: int, rgb: bool) -> None:
         super().__init__()
-        size = 4 * 2**k
+        size = (a.base[0] << k, a.base[1] << k)
         self.residual = a.form == "resnet" and k > 0
         self.up = StyledConv(a, fan_in, fan_out, size, doubles=True) if k else None
         self.conv = StyledConv(a, fan_out, fan_out, size, doubles=False)
@@ -111,14 +131,14 @@ class Block(nn.Module):
 class StyledConv(nn.Module):
     """Applies a modulated 3x3 convolution, and adds a fixed image of noise and a bias, before an activation."""
 
-    def __init__(self, a: StyleGan2, fan_in: int, fan_out: int, size: int, doubles: bool) -> None:
+    def __init__(self, a: StyleGan2, fan_in: int, fan_out: int, size: tuple[int, int], doubles: bool) -> None:
         super().__init__()
         self.doubles, self.clamp = doubles, a.clamp
         self.affine = nn.Linear(a.w_dim, fan_in)
         self.weight = nn.Parameter(torch.zeros(fan_out, fan_in, 3, 3))
         self.bias = nn.Parameter(torch.zeros(fan_out))
         self.noise: Tensor
-        self.register_buffer("noise", torch.zeros(size, size))
+        self.register_buffer("noise", torch.zeros(size))
 
     def forward(self, x: Tensor, w: Tensor, gain: float = 1.0) -> Tensor:
         before, after = modulation(self.affine(w), self.weight)

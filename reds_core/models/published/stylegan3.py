@@ -11,7 +11,6 @@ Layers differ in sampling rate, cutoff and size, by one rule for all of them (`S
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -21,21 +20,29 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reds_core.models.config import Config
-from reds_core.models.published.limits import Classes, Layers, Positive, Size
+from reds_core.models.published.limits import Classes, Factor, Layers, Positive, Size
 from reds_core.models.published.style import Mapping, clamped, leaky, modulation, unit
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(Config):
     """One layer's place in the plan; sizes in samples."""
 
-    fan_in: int
-    fan_out: int
-    in_size: int
-    out_size: int
-    up: int  # factors of the sampling rate before and after the nonlinearity
-    down: int
-    critical: bool
+    fan_in: Size
+    fan_out: Size
+    in_size: Size
+    out_size: Size
+    up: Factor  # of the sampling rate before and after the nonlinearity
+    down: Factor
+    kernel: Literal[1, 3]
+    radial: bool
+
+
+class OwnPlan(Config):
+    """Layers that follow no rule, such as those of StyleGAN-XL, which puts more of them on a smaller network's first ones."""
+
+    rate: Positive = Field(description="The sampling rate of the waves.")
+    bandwidth: Positive = Field(description="Their highest frequency, in cycles.")
+    layers: Annotated[tuple[Layer, ...], Field(min_length=2, max_length=65)]
 
 
 class StyleGan3(Config):
@@ -66,6 +73,9 @@ class StyleGan3(Config):
     radial: bool = Field(description="Whether downsampling filters are radially symmetric (configuration R).")
     output_scale: float
     clamp: Positive | None
+    class_dim: Size | None = Field(None, description="The size of a class's vector; w_dim if null.")
+    class_means: bool = Field(False, description="Whether truncation moves towards the mean of the class, not of all.")
+    own_plan: OwnPlan | None = Field(None, description="The layers one by one, if they do not follow from the numbers above.")
 
     @property
     def rows(self) -> int:
@@ -84,8 +94,17 @@ class StyleGan3(Config):
         sizes[-2:] = self.resolution
         return cutoffs, rates, sizes
 
+    def waves(self) -> tuple[float, float]:
+        """Returns the sampling rate of the waves, and their highest frequency."""
+        if self.own_plan is not None:
+            return self.own_plan.rate, self.own_plan.bandwidth
+        cutoffs, rates, _ = self.rates()
+        return float(rates[0]), float(cutoffs[0])
+
     def plan(self) -> list[Layer]:
         """Returns every layer, the one to colours last."""
+        if self.own_plan is not None:
+            return list(self.own_plan.layers)
         cutoffs, rates, sizes = self.rates()
         channels = np.rint(np.minimum(self.channel_base / 2 / cutoffs, self.channel_max))
         channels[-1] = self.colours
@@ -94,8 +113,9 @@ class StyleGan3(Config):
             before, last = max(0, k - 1), k == self.layers
             inner = max(rates[before], rates[k]) * (1 if last else self.oversampling)
             found.append(Layer(
-                int(channels[before]), int(channels[k]), int(sizes[before]), int(sizes[k]),
-                round(inner / rates[before]), round(inner / rates[k]), k >= self.layers - self.critical,
+                fan_in=int(channels[before]), fan_out=int(channels[k]), in_size=int(sizes[before]), out_size=int(sizes[k]),
+                up=round(inner / rates[before]), down=round(inner / rates[k]), kernel=1 if last else self.kernel,
+                radial=self.radial and k < self.layers - self.critical,
             ))  # fmt: skip
         return found
 
@@ -105,15 +125,18 @@ class StyleGan3(Config):
 
     def padding(self, layer: Layer) -> tuple[int, int]:
         """Returns how many samples to add before and after the upsampled signal so that `out_size` are left in the end."""
-        around = (layer.out_size - 1) * layer.down + 1 - (layer.in_size + self.kernel - 1) * layer.up
+        around = (layer.out_size - 1) * layer.down + 1 - (layer.in_size + layer.kernel - 1) * layer.up
         around += self.taps(layer.up) + self.taps(layer.down) - 2
         low = (around + layer.up) // 2
         return low, around - low
 
     def build(self) -> nn.ModuleDict:
         """Returns `mapping` and `synthesis`, without their weights."""
-        mapping = Mapping(self.z_dim, self.w_dim, self.classes, self.mapping_layers)
-        return nn.ModuleDict({"mapping": mapping, "synthesis": Synthesis(self)})
+        return nn.ModuleDict({"mapping": self.mapping(), "synthesis": Synthesis(self)})
+
+    def mapping(self) -> Mapping:
+        """Returns the mapping, without its weights."""
+        return Mapping(self.z_dim, self.w_dim, self.classes, self.mapping_layers, self.class_dim, class_means=self.class_means)
 
 
 class Synthesis(nn.Module):
@@ -141,8 +164,8 @@ class Waves(nn.Module):
 
     def __init__(self, a: StyleGan3, channels: int, size: int) -> None:
         super().__init__()
-        cutoffs, rates, _ = a.rates()
-        self.size, self.rate, self.bandwidth = size, float(rates[0]), float(cutoffs[0])
+        self.size = size
+        self.rate, self.bandwidth = a.waves()
         self.affine = nn.Linear(a.w_dim, 4)  # cosine and sine of the turn, and the shift
         self.weight = nn.Parameter(torch.zeros(channels, channels))
         self.freqs: Tensor
@@ -170,21 +193,21 @@ class FilteredLayer(nn.Module):
 
     def __init__(self, a: StyleGan3, layer: Layer) -> None:
         super().__init__()
-        self.layer, self.kernel, self.clamp = layer, a.kernel, a.clamp
+        self.layer, self.clamp = layer, a.clamp
         self.affine = nn.Linear(a.w_dim, layer.fan_in)
-        self.weight = nn.Parameter(torch.zeros(layer.fan_out, layer.fan_in, a.kernel, a.kernel))
+        self.weight = nn.Parameter(torch.zeros(layer.fan_out, layer.fan_in, layer.kernel, layer.kernel))
         self.bias = nn.Parameter(torch.zeros(layer.fan_out))
         self.gain: Tensor  # back to unit variance, by the mean square that training saw
         self.up_filter: Tensor
         self.down_filter: Tensor
         self.register_buffer("gain", torch.ones(()))
         self.register_buffer("up_filter", torch.zeros(a.taps(layer.up)))
-        self.register_buffer("down_filter", torch.zeros([a.taps(layer.down)] * (2 if a.radial and not layer.critical else 1)))
+        self.register_buffer("down_filter", torch.zeros([a.taps(layer.down)] * (2 if layer.radial else 1)))
         self.padding = a.padding(layer)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         before, after = modulation(unit(self.affine(w)), self.weight)
-        x = F.conv2d(x * before, self.weight, padding=self.kernel - 1) * (after * self.gain)
+        x = F.conv2d(x * before, self.weight, padding=self.layer.kernel - 1) * (after * self.gain)
         x = upsampled(x + self.bias[:, None, None], self.up_filter, self.layer.up, *self.padding)
         return downsampled(clamped(leaky(x), self.clamp), self.down_filter, self.layer.down)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reds_core.errors import ModelError
 from reds_core.models.checkpoints.family import Contents, Family, Settings
+from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.tensors import State, Tensors, scaled
 from reds_core.models.published.biggan import BigGan
 
@@ -23,7 +24,8 @@ def convert(found: Contents, settings: Settings | None) -> tuple[BigGan, State]:
     """Returns the architecture and weights of a state dict of BigGAN-PyTorch, trained with `settings`."""
     if settings is None:
         raise ModelError(
-            "this is a state dict of BigGAN-PyTorch, which needs the configuration that it was trained with, as JSON",
+            "this is a state dict of BigGAN-PyTorch, which needs the configuration that it was trained with: the state_dict.pth "
+            "that lies beside it, or the same as JSON",
             parameter="config",
         )
     _check(settings)
@@ -50,7 +52,7 @@ def _check(settings: Settings) -> None:
         raise ModelError(f"the configuration lacks {', '.join(lacking)}: it is not one that BigGAN-PyTorch trained with")
     plain = settings.get("model", "BigGAN") == "BigGAN" and settings.get("norm_style", "bn") == "bn"
     if not plain or settings.get("G_nl", "relu") not in RELUS:
-        raise ModelError("only the model BigGAN with norm_style bn and a relu is supported; this configuration has another")
+        raise NotSupportedError("only the model BigGAN with norm_style bn and a relu is supported; this configuration has another")
 
 
 def _architecture(t: Tensors, settings: Settings) -> BigGan:
