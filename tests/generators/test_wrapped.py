@@ -102,7 +102,7 @@ class Grouped(nn.Module):
 def test_a_trace_that_froze_its_batch_is_named(tmp_path: Path, count: int) -> None:
     torch.jit.save(torch.jit.trace(Grouped(), torch.randn(count, D)), tmp_path / "g.pt")
     g = generator(kind="torchscript", path=tmp_path / "g.pt").load(SAFE)
-    with pytest.raises(ModelError, match=f"takes {count} latents, and no other number.*factory"):
+    with pytest.raises(ModelError, match=f"takes {count} at once, and no other number: its batch size was frozen"):
         check_images(g)
     torchscript(TinyGenerator(), tmp_path / "fine.pt")
     assert check_images(generator(kind="torchscript", path=tmp_path / "fine.pt").load(SAFE))[0] == 1
