@@ -14,8 +14,8 @@ from flows.engines import EngineName
 from flows.parameters import Parameters, wanted_until
 from flows.shards import announce, made_here
 from reds_core.errors import RunError
-from reds_core.runs.plan import plan, shard_range
-from reds_core.runs.run_folder import counting, grown, opened, pending
+from reds_core.runs.plan import counting, plan, shard_range
+from reds_core.runs.run_folder import grown, opened, pending
 from reds_core.runs.totals import Totals, in_words
 from reds_core.runs.until import Quota, Tally, quota_of
 from reds_core.spec.fields import Spec

@@ -6,6 +6,7 @@ damaged manifest from an intact one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -15,7 +16,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from reds_core.errors import ShardDamaged
+from reds_core.errors import ShardDamaged, StorageError
 from reds_core.storage.folder import Folder, Sizes
 from reds_core.types import Passes
 
@@ -46,6 +47,7 @@ class Manifest(BaseModel):
     sha256: str
     bytes: int
     parquet_sha256: str
+    parquet_bytes: int | None = None  # not in the manifests of earlier versions
     passes: dict[str, int]
     seconds: float
     device: str
@@ -80,7 +82,7 @@ class Manifest(BaseModel):
         """Yields the shard's other files: kind, name, size in bytes (None: not known) and sha256."""
         names = names_of(self.index)
         yield "tar", names["tar"], self.bytes, self.sha256
-        yield "parquet", names["parquet"], None, self.parquet_sha256
+        yield "parquet", names["parquet"], self.parquet_bytes, self.parquet_sha256
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the manifest as plain JSON values, in the order of its fields."""
@@ -132,6 +134,16 @@ def read_manifest(folder: Folder, index: int) -> Manifest | None:
     # A folder that was renamed still is a run; one that is named by a digest must hold that run.
     foreign = DIGEST.fullmatch(folder.name) and found.digest != folder.name
     return None if foreign or damaged or found.index != index else found
+
+
+def finished_seeds(folder: Folder, first: int) -> int:
+    """Returns how many seeds a run that begins with `first` has, up to its last finished shard."""
+    for index in reversed(indices(folder.files(), "json")):
+        with contextlib.suppress(StorageError):  # one that cannot be read now
+            manifest = read_manifest(folder, index)
+            if manifest is not None:
+                return manifest.first_seed + manifest.seeds - first
+    return 0
 
 
 def read_manifests(folder: Folder) -> Iterator[Manifest]:

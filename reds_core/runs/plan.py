@@ -29,3 +29,8 @@ def shard_range(text: str | None, count: int) -> range:
     if first >= end or first >= count:
         raise SpecError("shards", [f"{text!r} selects no shard; the spec has {count}: 0:{count}"], parameter="shards")
     return range(first, min(end, count))
+
+
+def counting(spec: Spec, count: int) -> Spec:
+    """Returns the spec with so many seeds."""
+    return spec.model_copy(update={"seeds": spec.seeds.model_copy(update={"count": count})})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from reds_core.errors import SpecError, UserError
-from reds_core.runs.manifest import Manifest, indices, is_intact, read_manifest
-from reds_core.runs.plan import plan
+from reds_core.errors import SpecError
+from reds_core.runs.manifest import Manifest, finished_seeds, indices, is_intact, read_manifest
+from reds_core.runs.plan import counting, plan
 from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
-from reds_core.spec.load import dump, load_spec
+from reds_core.spec.load import dump
 from reds_core.storage.folder import PART, Folder
 from reds_core.storage.places import on_disk
 
@@ -85,11 +85,6 @@ def grown(spec: Spec, out: Folder) -> Spec:
     return counting(longest, longest.seeds.number + spec.seeds.number)
 
 
-def counting(spec: Spec, count: int) -> Spec:
-    """Returns the spec with so many seeds."""
-    return spec.model_copy(update={"seeds": spec.seeds.model_copy(update={"count": count})})
-
-
 def _is_finished(folder: Folder, sizes: dict[str, int], manifest: Manifest | None, planned: range) -> bool:
     return manifest is not None and manifest.seeds >= len(planned) and is_intact(folder, sizes, manifest)
 
@@ -112,10 +107,8 @@ def _unfinished(folder: Folder, mine: range) -> list[str]:
 
 
 def _longest(spec: Spec, folder: Folder) -> Spec:
-    """Returns the spec with the largest count that the folder was ever asked for: a smaller run deletes nothing."""
-    try:
-        with folder.fetched("spec.yaml") as path:
-            before = load_spec(path).seeds.number
-    except (UserError, FileNotFoundError):
-        before = 0  # damaged: written anew; or a new folder
-    return counting(spec, max(spec.seeds.number, before))
+    """Returns the spec with as many seeds as are asked for, or as the folder holds: a smaller run deletes nothing.
+
+    What was once asked for does not count: a mistyped number would stay for ever.
+    """
+    return counting(spec, max(spec.seeds.number, finished_seeds(folder, spec.seeds.first)))

@@ -113,6 +113,7 @@ def _described(shard: ComputedShard, run_digest: str, parts: dict[str, Path]) ->
         spreads=dict(shard.job.spreads),
         sha256=hash_of(parts["tar"]),
         bytes=parts["tar"].stat().st_size,
+        parquet_bytes=parts["parquet"].stat().st_size,
         parquet_sha256=hash_of(parts["parquet"]),
         passes=shard.passes.as_dict(),
         seconds=round(shard.seconds, 3),

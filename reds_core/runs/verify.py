@@ -18,8 +18,8 @@ from PIL import Image
 
 from reds_core.errors import OutputError, RedsError, StorageError
 from reds_core.runs.in_threads import in_threads
-from reds_core.runs.manifest import Manifest, indices, read_manifest, stem
-from reds_core.runs.plan import plan
+from reds_core.runs.manifest import Manifest, finished_seeds, indices, read_manifest, stem
+from reds_core.runs.plan import counting, plan
 from reds_core.runs.samples import read_samples
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, hash_of
@@ -42,7 +42,8 @@ def verify_run(folder: Folder) -> dict[int, list[str]]:
     """
     with on_disk(folder, "spec.yaml", ".json") as here:
         try:
-            planned = plan(load_spec(here.path / "spec.yaml"))
+            spec = load_spec(here.path / "spec.yaml")
+            planned = plan(counting(spec, max(spec.seeds.number, finished_seeds(here, spec.seeds.first))))
         except RedsError as error:
             raise OutputError(f"{folder} is not a run: {str(error).replace(str(here), str(folder))}") from error
         there = folder.files()

@@ -23,13 +23,13 @@ from reds_core.jobs.images import ImageFormat, decode
 from reds_core.jobs.prepare import prepare
 from reds_core.runs.manifest import read_manifest, stem
 from reds_core.runs.plan import plan
-from reds_core.runs.run_folder import opened, pending, run_folder
+from reds_core.runs.run_folder import grown, opened, pending, run_folder
 from reds_core.runs.samples import files_of, read_samples
 from reds_core.runs.shards import ComputedShard, write_shard
 from reds_core.runs.totals import Totals, runs
 from reds_core.runs.verify import verify_run, verify_shard
 from reds_core.spec.digest import digest
-from reds_core.spec.load import load_spec
+from reds_core.spec.load import dump, load_spec
 from reds_core.storage.places import folder_at
 from reds_core.types import Passes, key_of
 from reds_core.variants.run_seeds import run_seeds
@@ -251,6 +251,24 @@ def test_a_smaller_run_deletes_nothing(spec_path: Path, tmp_path: Path) -> None:
     before = contents(folder)
     make_run(spec_of(spec_path, 1), tmp_path)
     assert contents(folder) == before and load_spec(folder / "spec.yaml").seeds.count == 6
+
+
+def test_a_mistyped_count_is_forgotten_once_less_is_asked_for(spec_path: Path, tmp_path: Path) -> None:
+    folder = make_run(spec_of(spec_path, 3), tmp_path)
+    with opened(spec_of(spec_path, 3000), folder_at(tmp_path)):
+        pass
+    assert len(verify_run(folder_at(folder))) == 1500 and load_spec(folder / "spec.yaml").seeds.count == 3000
+    make_run(spec_of(spec_path, 2), tmp_path)
+    assert load_spec(folder / "spec.yaml").seeds.count == 3 and not any(verify_run(folder_at(folder)).values())
+    assert grown(spec_of(spec_path, 2), folder_at(tmp_path)).seeds.count == 5
+
+
+def test_a_shard_that_is_missing_before_the_last_finished_one_is_missed(spec_path: Path, tmp_path: Path) -> None:
+    folder = make_run(spec_of(spec_path, 6), tmp_path)
+    for kind in KINDS:
+        (folder / f"shard-00001.{kind}").unlink()
+    (folder / "spec.yaml").write_text(dump(spec_of(spec_path, 1)))
+    assert [index for index, problems in verify_run(folder_at(folder)).items() if problems] == [1]
 
 
 def test_a_damaged_spec_in_the_folder_is_written_anew(spec_path: Path, tmp_path: Path) -> None:
