@@ -45,5 +45,5 @@ def test_every_line_of_the_tutorial_works(
                 main()
             assert not ended.value.code, capsys.readouterr().err
     said = capsys.readouterr().out
-    assert "kind: stylegan2" in said and "shards intact" in said and "variants+classic" in said
+    assert "kind: stylegan2" in said and "1 shard intact" in said and "variants+classic" in said
     assert {p.name for p in Path("outputs").glob("*/*/evaluation/*")} >= {"evaluation.md", "evaluation.png", "evaluation.csv"}

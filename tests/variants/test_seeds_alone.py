@@ -41,7 +41,7 @@ def test_a_seed_is_what_it_is_in_a_run_that_walks_and_costs_one_pass(tmp_path: P
 
 def test_nothing_is_measured_that_is_not_needed(tmp_path: Path) -> None:
     job = prepare(load_spec(world(tmp_path, trajectory=ALONE)), "cpu")
-    assert job.spreads == {} and job.tangent is None and job.passes_once == Passes(forward=2)
+    assert job.spreads == {} and job.tangent is None and job.passes_once == Passes(forward=8)
 
 
 @pytest.mark.parametrize("images", [1, 4])
