@@ -6,7 +6,7 @@ Prefect names, retries and shows them. What is finished is decided by the manife
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prefect import task
@@ -32,6 +32,16 @@ _listeners: list[Listener] = []
 def listen(listener: Listener) -> None:
     """Calls `listener` with every event of the flows that run in this process."""
     _listeners.append(listener)
+
+
+@contextlib.contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Does the same as `listen`, for the block alone."""
+    listen(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 def announce(event: str, **figures: Any) -> None:

@@ -59,13 +59,13 @@ def run(
                 prefect_env.stop_api_with_this_process()
             prefect_env.connect()
             from flows.augment import augment
-            from flows.shards import listen
-        listen(progress.hear)
-        result = augment(
-            spec=str(spec), out=out, engine=engine, workers=workers, device=device, batch=batch, shards=shards,
-            overrides=set_ or [], allow_code=allow_code, fresh=fresh,
-            least_accepted=least_accepted, grow=grow, until=until,
-        )  # fmt: skip
+            from flows.shards import heard_by
+        with heard_by(progress.hear):
+            result = augment(
+                spec=str(spec), out=out, engine=engine, workers=workers, device=device, batch=batch, shards=shards,
+                overrides=set_ or [], allow_code=allow_code, fresh=fresh,
+                least_accepted=least_accepted, grow=grow, until=until,
+            )  # fmt: skip
     what = "candidates" if loaded.walks else "images" if loaded.seeds.images else "seeds"
     if "classes" in result:
         print(_classes(result["classes"]))

@@ -1,6 +1,7 @@
 """The spec: one YAML file that says what to make.
 
 strict_yaml   YAML without its surprises: duplicate keys, `yes`, NaN
+trajectory    the part of a spec that says how trajectories move
 fields        the spec and its parts, as frozen models
 keys          the keys that a spec may have at a place
 digest        the 16 hex digits that name a run's folder

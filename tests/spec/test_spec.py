@@ -12,10 +12,10 @@ import yaml
 from reds_core.errors import ModelError, SpecError
 from reds_core.runs.plan import plan
 from reds_core.spec.digest import digest
-from reds_core.spec.fields import METHODS, Trajectory
 from reds_core.spec.files import check_files
 from reds_core.spec.load import dump, load_spec
 from reds_core.spec.problems import doubts
+from reds_core.spec.trajectory import METHODS, Trajectory
 from tests.support import SPECS as SPECS_DIR
 from tests.support.worlds import TinyClassifier, torchscript, world
 

@@ -22,7 +22,8 @@ from reds_core.generators import AnyGenerator, LatentOptions
 from reds_core.generators.imported import ImportedGenerator
 from reds_core.models import AnyNetwork
 from reds_core.models.config import FromFile
-from reds_core.spec.fields import Decision, Goal, Seeds, Shards, Spec, Trajectory
+from reds_core.spec.fields import Decision, Goal, Seeds, Shards, Spec
+from reds_core.spec.trajectory import Trajectory
 from tests.support import ROOT
 
 PAGE = ROOT / "docs/spec.md"

@@ -48,7 +48,8 @@ def _kinds() -> dict[str, dict[str, Any]]:
     from reds_core.features import AnyFeature
     from reds_core.generators import AnyGenerator
     from reds_core.models import AnyNetwork
-    from reds_core.spec.fields import METHODS, Decision, Fit, Goal, Judge, Seeds, Shards, Spec, Trajectory
+    from reds_core.spec.fields import Decision, Fit, Goal, Judge, Seeds, Shards, Spec
+    from reds_core.spec.trajectory import METHODS, Trajectory
 
     def members(union: Any) -> dict[str, Any]:
         return {get_args(c.model_fields["kind"].annotation)[0]: c for c in get_args(get_args(union)[0])}
