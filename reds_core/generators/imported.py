@@ -108,7 +108,7 @@ class StyleGan1Generator(StyleBasedGenerator):
 
 
 class StyleGan2Generator(StyleBasedGenerator):
-    """A StyleGAN2 or StyleGAN2-ADA, imported from NVIDIA's or rosinality's files."""
+    """A StyleGAN2 or StyleGAN2-ADA, imported from NVIDIA's, rosinality's or genforce's files, or an encoder's."""
 
     kind: Literal["stylegan2"]
     resolution: Size | None = Field(
@@ -156,7 +156,7 @@ class StyleGan2Generator(StyleBasedGenerator):
 
 
 class StyleGan3Generator(StyleBasedGenerator):
-    """A StyleGAN3 of configuration T or R, imported from NVIDIA's files."""
+    """A StyleGAN3 of configuration T or R, or a StyleGAN-XL, imported from its network pickles."""
 
     kind: Literal["stylegan3"]
 

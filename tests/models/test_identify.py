@@ -95,6 +95,11 @@ def test_a_checkpoint_of_another_kind_is_told_by_its_names_with_a_way_round(
     assert f"it looks like {what}" in message and "which is not read" in message and way_round("theirs.pt") in message
 
 
+def test_a_network_of_another_class_is_named_by_it(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Linear(2, 2)), tmp_path / "s.pt")
+    assert "of the class torch.nn.modules.container.Sequential, which is none of those read" in refusal(tmp_path / "s.pt")
+
+
 class Theirs(nn.Module):
     """A network of somebody else's, of latents (n, 16)."""
 

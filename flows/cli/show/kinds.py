@@ -94,5 +94,7 @@ def _type_name(kind: Any) -> str:
         return "[" + ", ".join(_type_name(a) for a in args) + (", ...]" if Ellipsis in get_args(kind) else "]")
     if origin is dict:
         return f"{{{_type_name(args[0])}: {_type_name(args[1])}}}"
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and "kind" in kind.model_fields:
+        return _type_name(kind.model_fields["kind"].annotation)
     plain = {"str": "text", "float": "number", "int": "integer", "bool": "true | false", "Path": "file", "Any": "anything"}
     return plain.get(getattr(kind, "__name__", str(kind)), getattr(kind, "__name__", str(kind)).lower())

@@ -23,7 +23,7 @@ from typing import Any
 
 from reds_core.errors import ModelError
 from reds_core.models.checkpoints.families import FAMILIES
-from reds_core.models.checkpoints.family import Family, Settings, named, warnings_of
+from reds_core.models.checkpoints.family import Family, Settings, generator_of, named, warnings_of
 from reds_core.models.checkpoints.identify import NotSupportedError, by_names, way_round
 from reds_core.models.checkpoints.pickles import read_checkpoint
 from reds_core.models.checkpoints.settings import read_settings
@@ -60,5 +60,8 @@ def converted(found: Any, settings: Settings | None) -> tuple[Family, Architectu
     what = by_names(found)
     if what is not None:
         raise NotSupportedError(f"it looks like {what}, which is not read")
+    network = generator_of(found)
+    if network is not None:
+        raise NotSupportedError(f"its network is of the class {ascii(network.kind)[1:-1][:80]}, which is none of those read")
     held = ", ".join([ascii(name)[:40].strip("'") for name in list(found)[:MOST_NAMED]] + ["..."] * (len(found) > MOST_NAMED))
     raise NotSupportedError(f"it holds {held}: none of the formats that are read")

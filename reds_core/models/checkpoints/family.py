@@ -15,7 +15,7 @@ Settings = Mapping[str, Any]  # that a checkpoint was trained with, from a JSON 
 
 NVIDIA = "NVIDIA publishes its checkpoints for non-commercial use; what was trained by others is theirs to license."
 # What the average of the weights over training is called, and the weights at its end.
-AVERAGED, TRAINED = ("G_ema", "g_ema", "Gs", "avgG"), ("G", "g", "netG")
+AVERAGED, TRAINED = ("G_ema", "g_ema", "Gs", "avgG", "generator_smooth"), ("G", "g", "netG", "generator")
 
 PARALLEL = "module."  # before every name of a network that trained on several GPUs
 
@@ -59,6 +59,6 @@ def warnings_of(found: Contents) -> list[str]:
     if is_module(found) or any(found.get(name) for name in AVERAGED):
         return []
     for name in TRAINED:
-        if isinstance(found.get(name), Record):
+        if isinstance(found.get(name), dict) and found[name]:
             return [f"it holds only {name}, the weights at the end of training, not their average, which draws better images"]
     return []
