@@ -36,7 +36,7 @@ from reds_core.storage.places import folder_at
 from reds_core.types import Images
 
 LABELS = ("cool", "warm")
-POOL, TEST, MORE = 144, 2000, 2000  # rooms
+POOL, TEST, MORE = 264, 2000, 2000  # rooms
 FIRST = {"pool": 700_000, "test": 800_000, "more": 900_000}  # the first latent's number of each
 TRUNCATION = 0.8
 
