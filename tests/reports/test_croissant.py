@@ -113,7 +113,7 @@ def test_a_run_goes_on_from_shards_whose_tables_had_no_tolerances(tmp_path: Path
     table = folder / "shard-00000.parquet"
     pd.read_parquet(table).drop(columns=["tolerance_class"]).to_parquet(table, index=False)
     manifest = next(m for m in read_manifests(LocalFolder(folder)) if m.index == 0)
-    changed = manifest.model_copy(update={"parquet_sha256": hash_of(table)}).sealed()
+    changed = manifest.model_copy(update={"parquet_sha256": hash_of(table), "parquet_bytes": table.stat().st_size}).sealed()
     (folder / "shard-00000.json").write_text(changed.to_json())
     write_report(folder_at(folder))
     assert set(pd.read_parquet(folder / TABLE).tolerance_class) == {0.2}
