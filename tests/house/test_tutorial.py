@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from flows.cli.app import main
 from tests.support import ROOT
 from tests.support.docs import page
+from tests.support.programs import finished, forked, outside
 
 PLACEHOLDER = "0123456789abcdef"
 CHECKPOINT = ROOT / "tests/data/sg2ada-tiny.pkl"
@@ -20,30 +19,27 @@ CHECKPOINT = ROOT / "tests/data/sg2ada-tiny.pkl"
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_every_line_of_the_tutorial_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setenv("REDS_PREFECT_HOME", str(tmp_path / "prefect"))
-    (tmp_path / "augment_specs").symlink_to(ROOT / "augment_specs")
-    shutil.copy(CHECKPOINT, tmp_path / "network.pkl")
-    written = re.search(r"Write `([\w-]+\.yaml)`", page("tutorial").text)
+def test_every_line_of_the_tutorial_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, tutorial, said = tmp_path / "here", page("tutorial"), ""
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "augment_specs").symlink_to(ROOT / "augment_specs")
+    shutil.copy(CHECKPOINT, here / "network.pkl")
+    written = re.search(r"Write `([\w-]+\.yaml)`", tutorial.text)
     assert written
-    for block in page("tutorial").blocks():
+    environment = outside() | {"REDS_PREFECT_HOME": str(tmp_path / "prefect")}
+    for block in tutorial.blocks():
         if block.language == "text":
             Path(written[1]).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             exec(compile(block.text, str(block), "exec"), {})
         for words in block.commands() if block.language == "sh" else ():
-            ran = [word.replace(PLACEHOLDER, next((p.name for p in Path("outputs").glob("*/*")), "")) for word in words]
-            if ran[0] != "reds":
-                subprocess.run(ran, check=True)
+            program, *rest = (w.replace(PLACEHOLDER, next((p.name for p in Path("outputs").glob("*/*")), "")) for w in words)
+            if program != "reds":
+                subprocess.run([program, *rest], check=True)
                 continue
-            monkeypatch.setattr(sys, "argv", ran)
-            with pytest.raises(SystemExit) as ended:
-                main()
-            assert not ended.value.code, capsys.readouterr().err
-    said = capsys.readouterr().out
+            ran = finished(forked(tuple(rest), environment, here))
+            assert ran.returncode == 0, ran.stderr
+            said += ran.stdout
     assert "kind: stylegan2" in said and "1 shard intact" in said and "variants+classic" in said
     assert {p.name for p in Path("outputs").glob("*/*/evaluation/*")} >= {"evaluation.md", "evaluation.png", "evaluation.csv"}
