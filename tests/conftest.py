@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,16 +15,17 @@ import pytest
 import torch
 
 from flows import prefect_env
+from flows.cli.app import main
 from tests.support.prefect_server import Server, new_home
-from tests.support.programs import outside
+from tests.support.programs import Reds, outside
 
 torch.set_num_threads(1)
 
 # Files by the time that they take, longest first: no worker then ends long before the others.
 LONG = (
-    "flows/test_faults.py", "flows/test_deploy.py", "flows/test_cli.py", "flows/test_flows.py", "storage/test_remote.py",
-    "flows/test_ray.py", "house/test_docs.py", "training", "variants", "trajectories", "models", "runs", "fuzz", "storage",
-    "reports", "studies",
+    "flows/test_faults.py", "flows/test_deploy.py", "flows/test_cli.py", "flows/test_flows.py", "house/test_tutorial.py",
+    "storage/test_remote.py", "flows/test_ray.py", "flows/test_until.py", "house/test_docs.py", "training", "variants",
+    "trajectories", "models", "evaluation", "exports", "runs", "fuzz", "storage", "reports", "studies",
 )  # fmt: skip
 
 
@@ -89,6 +91,20 @@ def embedded(prefect_home: Path) -> dict[str, str]:
 def served(prefect_api: str, tmp_path: Path) -> dict[str, str]:
     """Returns the environment of a program beside a Prefect server, which saves the time to start one."""
     return outside() | {"PREFECT_API_URL": prefect_api, "PREFECT_HOME": str(tmp_path / "home")}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Reds:
+    """The program's `main` in this process, which has torch at hand; not for `run`, which settles in a process of its own."""
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["reds", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from flows.cli.app import main
 from reds_core.evaluation.evaluate import Evaluation
 from reds_core.runs import worker
 from reds_core.runs.run_folder import opened
@@ -20,12 +16,11 @@ from reds_core.spec.load import load_spec
 from reds_core.storage.places import folder_at
 from tests.support import ROOT
 from tests.support.evaluation import evaluated
+from tests.support.programs import Reds
 from tests.support.shards import path_of
 
 SMALL = ["seeds.count=3", "seeds.classes=[5, 7, 9]", "trajectory.directions=1", "trajectory.waypoints=2", "shards.seeds=2"]
 LABELS = ("Sandal", "Sneaker", "Ankle boot")
-
-Reds = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run_at(folder: Path, *changes: str) -> Path:
@@ -83,33 +78,21 @@ def test_a_run_labelled_by_a_classifier_labels_fresh_samples_with_it(world: Path
     assert extra(asked, "sampled")[1] <= {0, 1, 2}
 
 
-@pytest.fixture
-def reds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Reds:
-    def call(*words: object) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["reds", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), *capsys.readouterr())
-
-    return call
-
-
-def test_the_program_writes_its_files_and_continues(reds: Reds, run: Path, world: Path, tmp_path: Path) -> None:
+def test_the_program_writes_its_files_and_continues(here: Reds, run: Path, world: Path, tmp_path: Path) -> None:
     words = ["evaluate", run, "--train", world / "train", "--test", world / "test", "--per-class", "1,2", "--repeats", 2,
              "--steps", 3, "--arms", "classic,variants", "--to", "here"]  # fmt: skip
-    done = reds(*words)
+    done = here(*words)
     assert done.returncode == 0, done.stderr
     assert {p.name for p in (tmp_path / "here").iterdir()} >= {"evaluation.csv", "evaluation.png", "evaluation.md"}
     table = pd.read_csv(tmp_path / "here/evaluation.csv")
     assert len(table) == 8 and set(table.arm) == {"classic", "variants"} and set(table.per_class) == {1, 2}
     assert done.stdout.splitlines()[-1] == "here: evaluation.csv, evaluation.png, evaluation.md"
-    more = reds(*words, "--arms", "classic,variants,real")
+    more = here(*words, "--arms", "classic,variants,real")
     assert "8 of 12 were finished before" in more.stderr
     assert len(pd.read_csv(tmp_path / "here/evaluation.csv")) == 12
 
 
-def test_mistakes_name_the_option_that_cures_them(reds: Reds, run: Path, world: Path) -> None:
+def test_mistakes_name_the_option_that_cures_them(here: Reds, run: Path, world: Path) -> None:
     words = ["evaluate", run, "--train", world / "train", "--test", world / "test"]
     for more, message in (
         (["--per-class", "5,x"], "is no list of whole numbers from 1"),
@@ -118,7 +101,7 @@ def test_mistakes_name_the_option_that_cures_them(reds: Reds, run: Path, world: 
         (["--classic", "blur"], "there is no classic augmentation blur; there are crops, flips, colours (--classic)"),
         (["--model", "a.b:c", "--per-class", "2"], "(--allow-code)"),
     ):
-        found = reds(*words, *more)
+        found = here(*words, *more)
         assert found.returncode == 2 and message in found.stderr.replace("\n", " "), found.stderr
-    nowhere = reds("evaluate", run, "--train", "nowhere", "--test", world / "test")
+    nowhere = here("evaluate", run, "--train", "nowhere", "--test", world / "test")
     assert nowhere.returncode == 2 and "train: there is no folder, table or tar nowhere" in nowhere.stderr

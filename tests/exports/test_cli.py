@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from flows.cli.app import main
 from flows.cli.export import show_plan
 from reds_core.exports.inputs import open_runs
 from reds_core.exports.plan import planned
 from reds_core.exports.request import Request
 from reds_core.storage.places import folder_at
 from tests.support.exports import hear_nothing, held, make, run_at, sample, spec_at
-
-Reds = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def reds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Reds:
-    def call(*words: object) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["reds", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), *capsys.readouterr())
-
-    return call
+from tests.support.programs import Reds
 
 
 @pytest.fixture(scope="module")
@@ -38,38 +21,38 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_at(tmp_path_factory.mktemp("run"))
 
 
-def test_an_export_from_start_to_finish(reds: Reds, run: Path, tmp_path: Path) -> None:
+def test_an_export_from_start_to_finish(here: Reds, run: Path, tmp_path: Path) -> None:
     words = ("export", run, "set", "--per-class", 30, "--split", "train=0.75,val=0.25", "--shards", 2)
-    dry = reds(*words, "--dry-run")
+    dry = here(*words, "--dry-run")
     assert dry.returncode == 0 and not (tmp_path / "set").exists(), dry.stderr
     assert re.search(r"Bag +18 +18 +\d+ +\d+", dry.stdout) and re.search(r"all +54 +54 +\d+ +\d+", dry.stdout)
     assert "Bag: 18 of 30; about 8 more seeds, at 1.5 of it a seed so far" in dry.stdout
     assert "reds run SPEC --until per_class=30" in dry.stdout
 
-    done = reds(*words)
+    done = here(*words)
     last = done.stdout.splitlines()[-1]
     assert done.returncode == 0 and last.startswith("set: 54 samples in 4 shards (train ") and 'load_dataset("set")' in last
     assert len(held(tmp_path / "set")) == 54 and done.stderr.splitlines() == ["shards read: 3", "shards written: 4"]
-    assert "nothing was left to do" in reds(*words).stdout
-    assert reds("verify", "set").stdout == "set: 4 shards intact, 54 samples\n"
-    assert "no runs under" in reds("list", "set").stdout
+    assert "nothing was left to do" in here(*words).stdout
+    assert here("verify", "set").stdout == "set: 4 shards intact, 54 samples\n"
+    assert "no runs under" in here("list", "set").stdout
     (tmp_path / "set/val-00001.tar").unlink()
-    damaged = reds("verify", "set")
+    damaged = here("verify", "set")
     assert damaged.returncode == 1
     assert damaged.stdout == "val-00001.tar: is missing\nset: 1 problem; export again to make it anew\n"
-    assert reds(*words).returncode == reds("verify", "set").returncode == 0
+    assert here(*words).returncode == here("verify", "set").returncode == 0
 
 
-def test_an_image_folder_is_counted_in_images(reds: Reds, run: Path) -> None:
-    done = reds("export", run, "set", "--format", "imagefolder", "--per-seed", 2, "--roles", "variant")
+def test_an_image_folder_is_counted_in_images(here: Reds, run: Path) -> None:
+    done = here("export", run, "set", "--format", "imagefolder", "--per-seed", 2, "--roles", "variant")
     assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("set: 24 images (train 24)")
-    assert reds("verify", "set").stdout == "set: 24 images intact\n"
+    assert here("verify", "set").stdout == "set: 24 images intact\n"
 
 
-def test_a_damaged_run_ends_with_1_and_says_how_to_find_all_damage(reds: Reds, tmp_path: Path) -> None:
+def test_a_damaged_run_ends_with_1_and_says_how_to_find_all_damage(here: Reds, tmp_path: Path) -> None:
     damaged = run_at(tmp_path)
     (damaged / "shard-00001.tar").write_bytes(b"")
-    done = reds("export", damaged, "set")
+    done = here("export", damaged, "set")
     assert done.returncode == 1 and "shard-00001.tar: its hash differs" in done.stderr and "`reds verify`" in done.stderr
     assert not (tmp_path / "set").exists()
 
@@ -88,22 +71,22 @@ def test_a_damaged_run_ends_with_1_and_says_how_to_find_all_damage(reds: Reds, t
         (["RUN", "."], "holds something else (other.txt)"),
     ],
 )
-def test_a_mistake_is_named_without_a_traceback(reds: Reds, run: Path, tmp_path: Path, words: list[str], message: str) -> None:
+def test_a_mistake_is_named_without_a_traceback(here: Reds, run: Path, tmp_path: Path, words: list[str], message: str) -> None:
     (tmp_path / "other.txt").touch()
-    done = reds("export", *(str(run) if word == "RUN" else word for word in words))
+    done = here("export", *(str(run) if word == "RUN" else word for word in words))
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "set").exists()
 
 
-def test_what_is_unfinished_doubled_or_scarce_is_said(reds: Reds, tmp_path: Path) -> None:
+def test_what_is_unfinished_doubled_or_scarce_is_said(here: Reds, tmp_path: Path) -> None:
     one = make(tmp_path / "runs", spec_at(tmp_path, "one"), shards=2)
     two = run_at(tmp_path, "two", lambda seed: [sample(seed, w, label=seed % 3) for w in (0, 7)])
-    done = reds("export", one, two, "set", "--split", "train=0.6,val=0.1,a=0.1,b=0.1,c=0.1", "--shards", 4)
+    done = here("export", one, two, "set", "--split", "train=0.6,val=0.1,a=0.1,b=0.1,c=0.1", "--shards", 4)
     assert f"{one} is not complete (2 of 3 shards): what is finished is used." in done.stdout
     assert "8 samples left out: another one of the same seed has the same image." in done.stdout
     assert "Too few seeds to be in every split: T-shirt/top (4), Bag (4), Ankle boot (4)." in done.stdout
     assert "val: 4 samples fill" not in done.stdout and done.returncode == 0
-    few = reds("export", two, "few", "--per-class", 1, "--split", "train=0.9,val=0.1", "--shards", 4)
+    few = here("export", two, "few", "--per-class", 1, "--split", "train=0.9,val=0.1", "--shards", 4)
     assert "val: has no sample at all." in few.stdout and "train: 3 samples fill 3 shards, not 4." in few.stdout
 
 

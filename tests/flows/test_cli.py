@@ -9,42 +9,24 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from flows.cli.app import main
 from reds_core.runs.verify import verify_run
 from reds_core.storage.places import folder_at
 from reds_core.version import __version__
 from tests.support import DATA, ROOT
-from tests.support.programs import Program, Start, children_of, finished, forked, started, wait_until
+from tests.support.programs import Program, Reds, Start, children_of, finished, forked, started, wait_until
 from tests.support.shards import totals_of
 from tests.support.worlds import world
-
-Reds = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def reds(served: dict[str, str], tmp_path: Path) -> Reds:
     def call(*words: object) -> subprocess.CompletedProcess[str]:
         return finished(forked(words, served, tmp_path))
-
-    return call
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Reds:
-    """The program's `main` in this process, which has torch at hand; not for `run`, which settles in a process of its own."""
-
-    def call(*words: object) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["reds", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), *capsys.readouterr())
 
     return call
 

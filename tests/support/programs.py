@@ -67,6 +67,7 @@ class Program:
         return self.stdout.read_text() + self.stderr.read_text()
 
 
+Reds = Callable[..., subprocess.CompletedProcess[str]]  # `reds`, called with words
 Start = Callable[[tuple[object, ...], Environment, Path], Program]
 
 
