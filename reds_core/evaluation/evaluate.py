@@ -5,7 +5,8 @@
         for each arm: train from the same initial weights for the same number of steps; test on real images
 
 Extra images that come from the user's own (a run with `seeds.images`) are used in the repeats that draw those images, and in no
-others: they stand for what few images can be made into, not for more of them.
+others: they stand for what few images can be made into, not for more of them. Only if none of those images is among the training
+images, all are used.
 """
 
 from __future__ import annotations
@@ -112,7 +113,10 @@ class Evaluation:
         if name == "sampled":
             variants = self.extra("variants", drawn)
             return self.pool.get("sampled").part(range(len(variants or ())))
-        pool, kept = self.pool.get(name), {None, *drawn}
+        pool = self.pool.get(name)
+        if not self.row_of_origin:
+            return pool
+        kept = set(drawn)
         return pool.part([row for row, origin in enumerate(pool.origins) if self.row_of_origin.get(origin) in kept])
 
     def _row(self, per_class: int, repeat: int, arm: str, test: Labelled, say: Say) -> Row:
@@ -179,9 +183,11 @@ def evaluation(
     found = {origin: rows[h] for origin, h in zip(own.origins, own.hashes, strict=True) if h in rows}
     warnings = warnings_of(spec)
     if len(own) > len(found):
+        which = f"{len(own) - len(found)} of the {len(own)} images that the run started from are not among the training images"
         warnings.append(
-            f"{len(own) - len(found)} of the {len(own)} images that the run started from are not among the training images. What "
-            "was made of them is used in every repeat, so that its arms know more real images than the others."
+            f"{which}; what was made of them is left out."
+            if found
+            else f"{which}: its arms know more real images than the others, and are used whole in every repeat."
         )
     build = builder(settings.model, shape, len(classes), access)
     return Evaluation(settings, arms, classes, spec, real, tested, pool, build, access.device, warnings, found)

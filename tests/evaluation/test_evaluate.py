@@ -93,6 +93,13 @@ def test_variants_of_images_that_a_repeat_does_not_draw_are_left_out(world: Path
     sources = asked.extra("sources", all_)
     assert sources is not None and len(sources) == 24
 
+    files = sorted((world / "train").rglob("000[0-2].png"))
+    pd.DataFrame({"file": map(str, files), "label": [f.parent.name for f in files]}).to_csv(tmp_path / "some.csv", index=False)
+    some = evaluated(run, world, train=tmp_path / "some.csv", arms=["variants"], per_class=[3])
+    extra = some.extra("variants", some.drawn(3, 0))
+    assert extra is not None and len(extra) == 4 * 9
+    assert any("15 of the 24 images" in w and "left out" in w for w in some.warnings)
+
 
 def test_a_killed_evaluation_continues_at_the_next_training(run: Path, world: Path, tmp_path: Path) -> None:
     asked, folder = evaluated(run, world, steps=3), folder_at(tmp_path / "here")
