@@ -36,7 +36,7 @@ from reds_core.storage.places import folder_at
 from reds_core.types import Images
 
 LABELS = ("cool", "warm")
-POOL, TEST, MORE = 264, 2000, 2000  # rooms
+TEST, MORE = 2000, 2000  # rooms
 FIRST = {"pool": 700_000, "test": 800_000, "more": 900_000}  # the first latent's number of each
 TRUNCATION = 0.8
 
@@ -48,11 +48,12 @@ def main() -> None:
     parser.add_argument("--links", default="0.9,0.95,1")
     parser.add_argument("--per-class", default="16,32,64", help="half of the training rooms")
     parser.add_argument("--arms", default="real,classic,sampled,sampled+classic,variants,variants+classic")
+    parser.add_argument("--pool", type=int, default=264, help="rooms that training sets are drawn from")
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--set", action="append", default=[], help="changes of the spec")
     args = parser.parse_args()
-    drawn("pool", args.folder / "pool", POOL)
+    drawn("pool", args.folder / "pool", args.pool)
     drawn("test", args.folder / "test", TEST)
     run = made(args.folder, args.set)
     for link in map(float, args.links.split(",")):
@@ -92,7 +93,7 @@ def drawn(kind: str, folder: Path, count: int) -> None:
 def made(folder: Path, changes: list[str]) -> Folder:
     """Returns the run of the pool's photographs."""
     spec = load_spec("augment_specs/rooms.yaml", [
-        f"seeds={{images: {folder / 'pool.csv'}, truncation: 1}}", "label=given", "keep=16", "trajectory.step=0.3", *changes,
+        f"seeds={{images: {folder / 'pool.csv'}, truncation: 1}}", "label=given", "keep=12", "trajectory.step=0.3", *changes,
     ])  # fmt: skip
     with opened(spec, folder_at(folder / "runs")) as place:
         request = worker.Request(spec, digest(spec), place, None, False, ())
