@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from reds_core.errors import ModelError, OutputError
-from reds_core.runs.manifest import Manifest
+from reds_core.runs.manifest import Manifest, damaged
 from reds_core.runs.samples import MEDIA_TYPES, intact_tar, read_samples
 from reds_core.sources import Sources, sources_of
 from reds_core.sources.labels import plain
@@ -199,12 +199,15 @@ def label_names_of(folder: Folder, manifests: Sequence[Manifest]) -> list[str]:
     """Returns the names of a run's labels, in the order of their indices, as far as samples have them.
 
     Raises:
-        OutputError: the samples have no labels.
+        OutputError: the samples have no labels. ShardDamaged: a table is missing.
     """
     names: dict[int, str] = {}
     for manifest in manifests:
-        with folder.fetched(f"{manifest.stem}.parquet") as path:
-            table = pd.read_parquet(path, columns=["label", "label_name"])
+        try:
+            with folder.fetched(f"{manifest.stem}.parquet") as path:
+                table = pd.read_parquet(path, columns=["label", "label_name"])
+        except FileNotFoundError as error:
+            raise damaged(folder, manifest.index) from error
         names |= dict(zip(table.label.tolist(), table.label_name.tolist(), strict=True))
     names.pop(-1, None)
     if not names:

@@ -101,6 +101,11 @@ def flat(shape: tuple[int, int, int], classes: int) -> object:
 def test_a_damaged_shard_and_a_folder_that_is_no_run(run: Path, world: Path) -> None:
     with pytest.raises(OutputError, match="has no finished shard"):
         evaluated(world / "train", world)
+    table = run / "shard-00000.parquet"
+    table.rename(run / "elsewhere")
+    with pytest.raises(ShardDamaged, match="shard-00000: differs from its manifest"):
+        evaluated(run, world)
+    (run / "elsewhere").rename(table)
     tar = run / "shard-00000.tar"
     tar.write_bytes(tar.read_bytes()[:-600])
     with pytest.raises(ShardDamaged, match="shard-00000: differs from its manifest"):
