@@ -13,6 +13,7 @@ Arms and repeats are those of `reds evaluate`. Everything lies in FOLDER and is 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,15 @@ from PIL import Image
 from torch import Tensor
 
 from reds_core.evaluation.evaluate import Evaluation, Settings, evaluation
-from reds_core.evaluation.files import finished, write_pages, write_rows
-from reds_core.evaluation.labelled import Labelled
+from reds_core.evaluation.files import write_pages
+from reds_core.evaluation.labelled import listed, read_data
+from reds_core.jobs.prepare import pick_device
 from reds_core.models.shipped.rooms import DIM, FACTORS, Rooms
-from reds_core.runs import worker
-from reds_core.runs.plan import plan
-from reds_core.runs.run_folder import opened
-from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder
 from reds_core.storage.places import folder_at
 from reds_core.types import Images
+from tests.benchmarks.runs import made, quiet, trainings
 
 LABELS = ("cool", "warm")
 TEST, MORE = 2000, 2000  # rooms
@@ -51,29 +50,32 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=264, help="rooms that training sets are drawn from")
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--workers", type=int, default=1, help="processes, for shards and for trainings")
     parser.add_argument("--set", action="append", default=[], help="changes of the spec")
     args = parser.parse_args()
-    drawn("pool", args.folder / "pool", args.pool)
-    drawn("test", args.folder / "test", TEST)
-    run = made(args.folder, args.set)
-    for link in map(float, args.links.split(",")):
-        settings = Settings(args.arms.split(","), [int(n) for n in args.per_class.split(",")], args.repeats, args.steps, "small",
-                            "wall", ("crops", "flips", "colours"))  # fmt: skip
-        train = linked(args.folder / "pool.csv", link, args.folder / f"train-{link:g}.csv")
-        asked = evaluation(run, str(train), str(args.folder / "test.csv"), settings, "auto", None, False, lambda text: None)
-        asked.pool.made["sampled"] = more(link, asked)
-        print(evaluated(asked, folder_at(args.folder) / f"link-{link:g}"), flush=True)
+    for kind, count in {"pool": args.pool, "test": TEST, "more": 2 * MORE}.items():
+        drawn(kind, args.folder / kind, count)
+    spec = load_spec("augment_specs/rooms.yaml", [
+        f"seeds={{images: {args.folder / 'pool.csv'}, truncation: 1}}", "label=given", "keep=12", "trajectory.step=0.3", *args.set,
+    ])  # fmt: skip
+    run = made(spec, folder_at(args.folder / "runs"), args.workers)
+    settings = Settings(args.arms.split(","), [int(n) for n in args.per_class.split(",")], args.repeats, args.steps, "small",
+                        "wall", ("crops", "flips", "colours"))  # fmt: skip
+    for link in map(float, filter(None, args.links.split(","))):
+        place = folder_at(args.folder) / f"link-{link:g}"
+        print(write_pages(place, *trainings(partial(asked, args.folder, run, link, settings), place, args.workers)), flush=True)
 
 
 def rooms(kind: str, count: int) -> tuple[Images, Bool[Tensor, " n"], Bool[Tensor, " n"]]:
     """Returns rooms, whether each sofa is warmer than the mean one, and whether each wall is."""
-    net, first = Rooms(), FIRST[kind]
+    device = pick_device("auto")
+    net, first = Rooms().to(device), FIRST[kind]
     draws = [np.random.RandomState(first + i).randn(DIM) for i in range(count)]
     z = TRUNCATION * torch.from_numpy(np.stack(draws)).float()
-    factors = net.factors(z)
-    sofa, wall = (factors[group][:, list(FACTORS[group]).index("warmth")] > 0 for group in ("sofa", "wall"))
+    factors = net.factors(z.to(device))
+    sofa, wall = ((factors[group][:, list(FACTORS[group]).index("warmth")] > 0).cpu() for group in ("sofa", "wall"))
     with torch.no_grad():
-        return torch.cat([net(part) for part in z.split(64)]), sofa, wall
+        return torch.cat([net(part.to(device)).cpu() for part in z.split(64)]), sofa, wall
 
 
 def drawn(kind: str, folder: Path, count: int) -> None:
@@ -90,22 +92,10 @@ def drawn(kind: str, folder: Path, count: int) -> None:
     pd.DataFrame(rows).to_csv(folder.with_suffix(".csv"), index=False)
 
 
-def made(folder: Path, changes: list[str]) -> Folder:
-    """Returns the run of the pool's photographs."""
-    spec = load_spec("augment_specs/rooms.yaml", [
-        f"seeds={{images: {folder / 'pool.csv'}, truncation: 1}}", "label=given", "keep=12", "trajectory.step=0.3", *changes,
-    ])  # fmt: skip
-    with opened(spec, folder_at(folder / "runs")) as place:
-        request = worker.Request(spec, digest(spec), place, None, False, ())
-        there = place.files()
-        for index in range(len(plan(spec))):
-            if f"shard-{index:05d}.json" not in there:
-                print(worker.make(request, "auto", worker.cores(), index).accepted, "variants in shard", index, flush=True)
-    return place
-
-
 def linked(table: Path, link: float, to: Path) -> Path:
     """Writes a table of as many rooms of each label as there are, `link` of which have a wall like their sofa."""
+    if to.exists():
+        return to
     rows = pd.read_csv(table)
     kept = []
     for label in LABELS:
@@ -117,24 +107,13 @@ def linked(table: Path, link: float, to: Path) -> Path:
     return to
 
 
-def more(link: float, asked: Evaluation) -> Labelled:
-    """Returns as many more rooms as there are variants, at most MORE, with their true labels and the link."""
-    images, sofa, wall = rooms("more", 2 * MORE)
-    same, other = (sofa == wall).nonzero().flatten().tolist(), (sofa != wall).nonzero().flatten().tolist()
-    wanted = min(MORE, len(asked.pool.get("variants")))
-    rows = same[: round(wanted * link)] + other[: round(wanted * (1 - link))]
-    labels = [asked.classes.index(LABELS[int(sofa[row])]) for row in rows]
-    pixels = (images[rows] * 255).round().byte()
-    return Labelled(pixels, torch.tensor(labels), [""] * len(rows), [""] * len(rows), [""] * len(rows))
-
-
-def evaluated(asked: Evaluation, place: Folder) -> str:
-    """Trains what is not trained yet, and returns the text."""
-    rows = finished(place, asked)
-    for row in asked.rows([(r["per_class"], r["repeat"], r["arm"]) for r in rows], lambda text: None):
-        rows.append(row)
-        write_rows(place, asked, rows)
-    return write_pages(place, asked, rows)
+def asked(folder: Path, run: Folder, link: float, settings: Settings) -> Evaluation:
+    """Returns the evaluation of a link. Its fresh samples are more rooms with their true labels and the link."""
+    train = linked(folder / "pool.csv", link, folder / f"train-{link:g}.csv")
+    found = evaluation(run, str(train), str(folder / "test.csv"), settings, "auto", None, False, quiet)
+    more = listed(str(linked(folder / "more.csv", link, folder / f"more-{link:g}.csv")), "more")
+    found.pool.made["sampled"] = read_data(more, found.classes, found.pool.shape, None, [""] * len(more.images))
+    return found
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 Fashion-MNIST, with a generator and an embedding that were trained on 50,000 images without their labels. Each draw takes a few
 labelled images a class from the other 10,000 training images:
 
-    probe      a linear classifier of the embedding, fitted to those labels alone: its decision is held
-    judge      a small network trained on them alone, with classic augmentation
+    teachers   trained on those labels alone: a linear classifier of the embedding (probe), and small networks with classic
+               augmentation (networks). Their mean's decision is held; fresh samples are labelled by it, too
+    judge      the mean of as many other small networks: what it sees otherwise is not accepted
     run        `reds run` on those images: reconstructions, and variants
-    sampled    fresh samples, labelled by the judge
 
 Arms are those of `reds evaluate`; a draw is a repeat. Everything lies in FOLDER and is continued there. Prints; asserts nothing.
 """
@@ -14,6 +14,7 @@ Arms are those of `reds evaluate`; a draw is a repeat. Everything lies in FOLDER
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,28 +26,26 @@ from torch import Tensor, nn
 
 from reds_core.evaluation.classic import classic
 from reds_core.evaluation.evaluate import Evaluation, Row, Settings, evaluation
-from reds_core.evaluation.files import finished, write_pages, write_rows
+from reds_core.evaluation.files import write_pages
 from reds_core.evaluation.labelled import Labelled
 from reds_core.evaluation.networks import small
 from reds_core.evaluation.training import trained
+from reds_core.jobs.prepare import pick_device
 from reds_core.models.config import Access
 from reds_core.models.shipped.builtin import Builtin
 from reds_core.models.shipped.fashion import CLASS_NAMES
-from reds_core.runs import worker
-from reds_core.runs.plan import plan
-from reds_core.runs.run_folder import opened
-from reds_core.spec.digest import digest
 from reds_core.spec.load import load_spec
-from reds_core.storage.folder import Folder
 from reds_core.storage.places import folder_at
 from reds_core.training.images import load
 from reds_core.types import Images, Labels
+from tests.benchmarks.runs import each, made, quiet, trainings
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
 UNSEEN = 50_000  # the first image that neither the generator nor the embedding was trained on
 TEST = 4000
 SHAPE = (1, 32, 32)
 PROBE_STEPS, PROBE_DECAY = 400, 0.01
+NETWORKS, STEPS = 3, 500  # in a mean, and of the optimiser for each
 
 
 def main() -> None:
@@ -54,37 +53,61 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.unlabelled", description="What few labels are worth.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--per-class", type=int, default=20)
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--arms", default="real,classic,sources+classic,sampled+classic,variants,variants+classic")
+    parser.add_argument("--hold", default="probe+networks", choices=["probe", "networks", "probe+networks"])
+    parser.add_argument("--workers", type=int, default=1, help="processes, a draw each")
     parser.add_argument("--set", action="append", default=[], help="changes of the spec")
     args = parser.parse_args()
-    here = args.folder / f"n{args.per_class}"
     write_images(args.folder / "test", *(part[:TEST] for part in load(DATA, "t10k")))
-    rows: list[Row] = []
-    for draw in range(args.draws):
-        place = here / f"draw-{draw}"
-        few = prepared(place, args.per_class, draw)
-        run = made(place, args.set)
-        settings = Settings(args.arms.split(","), [args.per_class], 1, args.steps, "small", None, ("crops", "flips"))
-        asked = evaluation(run, str(few), str(args.folder / "test"), settings, "auto", None, False, lambda text: None)
-        rows += [row | {"repeat": draw} for row in trainings(asked, folder_at(place / f"evaluation-{run.name}"))]
-        print(write_pages(folder_at(here), asked, rows), flush=True)
+    here = args.folder / f"n{args.per_class}-{args.hold}"
+    drawn = list(each(partial(draw, args, here), range(args.draws), args.workers))
+    print(write_pages(folder_at(here), drawn[0][0], [row | {"repeat": i} for i, (_, rows) in enumerate(drawn) for row in rows]))
 
 
-def prepared(place: Path, per_class: int, draw: int) -> Path:
+def draw(args: argparse.Namespace, here: Path, number: int) -> tuple[Evaluation, list[Row]]:
+    """Makes everything about a draw. Returns its evaluation and its rows."""
+    place = here / f"draw-{number}"
+    few = prepared(place, args.per_class, number, args.hold)
+    run = made(load_spec(spec_file(place), args.set), folder_at(place / "runs"), workers=1)
+    settings = Settings(args.arms.split(","), [args.per_class], 1, args.steps, "small", None, ("crops", "flips"))
+    asked = partial(evaluation, run, str(few), str(args.folder / "test"), settings, "auto", None, False, quiet)
+    return trainings(asked, folder_at(place / f"evaluation-{run.name}"), workers=1)
+
+
+def prepared(place: Path, per_class: int, number: int, hold: str) -> Path:
     """Writes a draw's images, and the two networks that know their labels alone. Returns the images' folder."""
     folder = place / "train"
     if not (place / "judge.pt").exists():
         images, labels = (part[UNSEEN:] for part in load(DATA, "train"))
-        order = np.random.RandomState(draw).permutation(len(labels))
+        order = np.random.RandomState(number).permutation(len(labels))
         rows = [int(r) for c in range(len(CLASS_NAMES)) for r in [r for r in order if labels[r] == c][:per_class]]
         write_images(folder, images[rows], labels[rows])
-        torch.jit.save(torch.jit.script(probe(images[rows], labels[rows])), place / "probe.pt")
-        few = Labelled((images[rows] * 255).round().byte(), labels[rows], [""] * len(rows), [""] * len(rows), [""] * len(rows))
-        judge = trained(lambda: small(SHAPE, len(CLASS_NAMES)), few, None, classic(SHAPE, ("crops", "flips")), 800, draw).network
-        torch.jit.save(torch.jit.trace(judge, torch.zeros(2, *SHAPE)), place / "judge.pt")
+        several = [network(images[rows], labels[rows], NETWORKS * 2 * number + i) for i in range(NETWORKS * 2)]
+        teachers = [probe(images[rows], labels[rows])] if "probe" in hold else []
+        teachers += several[:NETWORKS] if "networks" in hold else []
+        for name, members in {"teacher": teachers, "judge": several[NETWORKS:]}.items():
+            torch.jit.save(torch.jit.trace(Mean(members).eval(), torch.rand(2, *SHAPE)), place / f"{name}.pt")
     return folder
+
+
+class Mean(nn.Module):
+    """The mean of several classifiers' probabilities, as scores."""
+
+    def __init__(self, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([member(images).softmax(1) for member in self.members]).mean(0).clamp_min(1e-6).log()
+
+
+def network(images: Images, labels: Labels, seed: int) -> nn.Module:
+    """Returns a small network that was trained on a few labelled images alone."""
+    few = Labelled((images * 255).round().byte(), labels, [""] * len(labels), [""] * len(labels), [""] * len(labels))
+    few = few.to(pick_device("auto"))
+    return trained(lambda: small(SHAPE, len(CLASS_NAMES)), few, None, classic(SHAPE, ("crops", "flips")), STEPS, seed).network.cpu()
 
 
 def write_images(folder: Path, images: Images, labels: Labels) -> None:
@@ -129,38 +152,21 @@ def probe(images: Images, labels: Labels) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def made(place: Path, changes: list[str]) -> Folder:
-    """Returns the run of a draw's images."""
+def spec_file(place: Path) -> Path:
+    """Writes the spec of a draw."""
     spec = {
         "name": "few-labels", "generator": {"kind": "builtin", "name": "fashion-mnist-unlabelled", "space": "w+"},
         "seeds": {"images": "train"},
         "attributes": {
-            "probe": {"kind": "classifier", "model": {"kind": "torchscript", "path": "probe.pt"}, "names": [*CLASS_NAMES]},
+            "teacher": {"kind": "classifier", "model": {"kind": "torchscript", "path": "teacher.pt"}, "names": [*CLASS_NAMES]},
             "look": {"kind": "pixels"},
         },
-        "label": "given", "held": {"probe": {"decision": 0.8}}, "varied": {"look": 0.2}, "keep": 16,
+        "label": "given", "held": {"teacher": {"decision": 0.8}}, "varied": {"look": 0.2}, "keep": 16,
         "trajectory": {"directions": 4, "waypoints": 4, "step": 0.12},
-        "judge": {"model": {"kind": "torchscript", "path": "judge.pt"}}, "shards": {"seeds": 20},
+        "judge": {"model": {"kind": "torchscript", "path": "judge.pt"}}, "shards": {"seeds": 100},
     }  # fmt: skip
     (place / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
-    loaded = load_spec(place / "spec.yaml", changes)
-    with opened(loaded, folder_at(place / "runs")) as folder:
-        request = worker.Request(loaded, digest(loaded), folder, None, False, ())
-        there = folder.files()
-        for index in range(len(plan(loaded))):
-            if f"shard-{index:05d}.json" not in there:
-                manifest = worker.make(request, "auto", worker.cores(), index)
-                print(f"{place.name}, shard {index}: {manifest.accepted} accepted, {manifest.rejected}", flush=True)
-    return folder
-
-
-def trainings(asked: Evaluation, place: Folder) -> list[Row]:
-    """Returns the rows of a draw, training what is not trained yet."""
-    rows = finished(place, asked)
-    for row in asked.rows([(r["per_class"], r["repeat"], r["arm"]) for r in rows], lambda text: None):
-        rows.append(row)
-        write_rows(place, asked, rows)
-    return rows
+    return place / "spec.yaml"
 
 
 if __name__ == "__main__":
