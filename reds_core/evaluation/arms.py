@@ -3,7 +3,8 @@
     real         nothing else
     classic      real images with crops, mirror images and colours
     sources      and the reconstructions of the user's own images
-    sampled      and fresh samples of the run's generator, labelled as the run labels, as many as there are variants
+    sampled      and fresh samples of the run's generator, labelled as the run labels, as many as there are variants; those of the
+                 run itself if it follows no direction
     variants     and the variants that the run accepted
     unfiltered   and all that it measured, accepted or not, made again from the run's spec
 
@@ -92,7 +93,9 @@ class Pool:
 
 
 def _sampled(pool: Pool) -> Labelled:
-    """Returns as many fresh samples as there are variants."""
+    """Returns as many fresh samples as there are variants; the samples of a run that has nothing else."""
+    if not pool.spec.trajectory.directions:
+        return pool.read("seed")
     count = len(pool.get("variants"))
     pool.say(f"making {count} fresh samples")
     networks = load_networks(pool.spec, pool.access, pool.spec.generator.load(pool.access), pool.batch)
@@ -163,6 +166,20 @@ EXTRA: Mapping[str, Callable[[Pool], Labelled]] = {
     "variants": lambda pool: pool.read("variant"),
     "unfiltered": _unfiltered,
 }
+
+
+def lacking(spec: Spec) -> dict[str, str]:
+    """Returns the kinds of extra images that a spec's runs do not have, and why."""
+    own, walks = spec.seeds.images is not None, spec.trajectory.directions > 0
+    still = "the run follows no direction (trajectory.directions: 0)"
+    found = {} if walks else {"variants": still, "unfiltered": still}
+    if not own:
+        found["sources"] = "the run did not start from images of yours"
+    if own and not walks:
+        found["sampled"] = f"{still}, and its seeds are your images"
+    return found
+
+
 ARMS: Mapping[str, Arm] = {"real": Arm("", False), "classic": Arm("", True)} | {
     f"{name}{plus}": Arm(name, bool(plus)) for name in EXTRA for plus in ("", "+classic")
 }

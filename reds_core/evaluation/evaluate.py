@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from reds_core.errors import ModelError, OutputError
-from reds_core.evaluation.arms import ARMS, Pool
+from reds_core.evaluation.arms import ARMS, Pool, lacking
 from reds_core.evaluation.classic import ALL, classic
 from reds_core.evaluation.labelled import Labelled, classes_of, empty, groups_of, label_names_of, listed, read_data, shape_of
 from reds_core.evaluation.leaks import check_apart, warnings_of
@@ -110,7 +110,7 @@ class Evaluation:
         name = ARMS[arm].extra
         if not name:
             return None
-        if name == "sampled":
+        if name == "sampled" and self.spec.trajectory.directions:
             variants = self.extra("variants", drawn)
             return self.pool.get("sampled").part(range(len(variants or ())))
         pool = self.pool.get(name)
@@ -204,14 +204,15 @@ def _spec_of(run: Folder) -> Spec:
 
 def _arms(asked: Sequence[str] | None, spec: Spec) -> list[str]:
     """Returns the names of the arms to train. Raises ModelError if one is unknown, or the run has no images for it."""
-    own = spec.seeds.images is not None
+    without = lacking(spec)
     if asked is None:
-        return [name for name, arm in ARMS.items() if arm.extra != "sources" or own]
+        return [name for name, arm in ARMS.items() if arm.extra not in without]
     unknown = [name for name in asked if name not in ARMS]
     if unknown or not asked:
         raise ModelError(f"there is no arm {', '.join(unknown) or 'named'}; there are {', '.join(ARMS)}", parameter="arms")
-    if not own and any(ARMS[name].extra == "sources" for name in asked):
-        raise ModelError("sources: the run did not start from images of yours; leave the arm out", parameter="arms")
+    for name in asked:
+        if ARMS[name].extra in without:
+            raise ModelError(f"{name}: {without[ARMS[name].extra]}; leave the arm out", parameter="arms")
     return [name for name in ARMS if name in asked]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from reds_core.errors import ModelError
 from reds_core.evaluation.evaluate import Evaluation
 from reds_core.runs import worker
 from reds_core.runs.run_folder import opened
@@ -71,6 +72,17 @@ def test_unfiltered_images_are_all_that_was_measured(run: Path, world: Path) -> 
     accepted = asked.pool.get("variants")
     rows = [list(measured.key).index(key) for key in accepted.names]
     assert asked.pool.get("unfiltered").part(rows).hashes == accepted.hashes
+
+
+def test_a_run_that_follows_no_direction_is_evaluated_by_its_own_samples(world: Path, tmp_path: Path) -> None:
+    run = run_at(tmp_path, "trajectory={directions: 0}")
+    asked = evaluated(run, world, arms=None)
+    assert asked.arms == ["real", "classic", "sampled", "sampled+classic"]
+    tables = pd.concat([pd.read_parquet(path) for path in sorted(run.glob("*.parquet"))])
+    assert list(asked.pool.get("sampled").names) == list(tables[tables.reason == ""].key)
+    assert extra(asked, "sampled")[0] == (tables.reason == "").sum() > 0
+    with pytest.raises(ModelError, match="variants: the run follows no direction"):
+        evaluated(run, world, arms=["real", "variants"])
 
 
 def test_a_run_labelled_by_a_classifier_labels_fresh_samples_with_it(world: Path, tmp_path: Path) -> None:
