@@ -83,7 +83,7 @@ def import_checkpoint(checkpoint: Path, destination: Path, config: Path | None =
         schema=1, architecture=architecture, weights_sha256=hashlib.sha256(weights).hexdigest(),
         source=Provenance(
             file=ascii(checkpoint.name)[1:-1], sha256=file_sha256(checkpoint), format=family.name, licence=family.licence,
-            notes=tuple(warnings_of(named(found))),
+            notes=(*warnings_of(named(found)), *family.notes(named(found))),
         ),
     )  # fmt: skip
     text = description.model_dump_json(indent=1, by_alias=True) + "\n"

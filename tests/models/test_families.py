@@ -192,36 +192,6 @@ def test_settings_of_the_first_stylegan_that_are_not_supported_are_named(told: d
         converted((None, None, stylegan1_network(stylegan1_variables(8, 12, 0), **told)), None)
 
 
-def genforce(name: str) -> dict[str, Any]:
-    """A generator by genforce's names, made of those in PyTorch's."""
-    t, found = Modules(ada(name)), {"truncation.w_avg": stored(Modules(ada(name))["mapping.w_avg"])}
-    for theirs in t:
-        value, ours = t[theirs], theirs.split(".")
-        if ours[0] == "mapping" and ours[1].startswith("fc"):
-            found[f"mapping.dense{ours[1][2:]}.{ours[2]}"] = stored(value)
-        elif ours[-1] == "const":
-            found["synthesis.early_layer.const"] = stored(value[None])
-        elif ours[0] == "synthesis" and ours[-1] != "resample_filter":
-            k = int(ours[1][1:]).bit_length() - 3
-            layer = {"torgb": f"output{k}", "conv0": f"layer{2 * k - 1}", "conv1": f"layer{2 * k}"}[ours[2]]
-            part = {"affine.weight": "style.weight", "affine.bias": "style.bias", "noise_const": "noise"}
-            at = ".".join(ours[3:])
-            value = value - 1 if at == "affine.bias" else value[None, None] if at == "noise_const" else value
-            value = value.flip(2, 3) if at == "weight" and ours[2] == "conv0" else value
-            found[f"synthesis.{layer}.{part.get(at, at)}"] = stored(value)
-    kernel = torch.tensor([1.0, 3, 3, 1])
-    return found | {"synthesis.upsample.kernel": stored(kernel.outer(kernel)[None, None] / 16)}
-
-
-@pytest.mark.parametrize("psi", [1.0, 0.7])
-@pytest.mark.parametrize("container", [lambda g: g, lambda g: {"generator_smooth": g}, lambda g: {"generator": g}])
-def test_genforce_s_names_draw_the_same_images(container: Callable[[Any], Any], psi: float) -> None:
-    z, classes, arrays = expected("sg2ada")
-    close(images(container(genforce("sg2ada")), z, classes, psi=psi), arrays[f"image_psi{psi}"])
-    with pytest.raises(NotSupportedError, match="filter"):
-        converted(genforce("sg2ada") | {"synthesis.upsample.kernel": stored(torch.ones(1, 1, 4, 4))}, None)
-
-
 def test_images_that_are_not_square_start_from_a_constant_that_is_not(tmp_path: Path) -> None:
     g = ada()
     for name in ("b4", "b8", "b16", "b32"):

@@ -17,6 +17,8 @@ NVIDIA = "NVIDIA publishes its checkpoints for non-commercial use; what was trai
 # What the average of the weights over training is called, and the weights at its end.
 AVERAGED, TRAINED = ("G_ema", "g_ema", "Gs", "avgG", "generator_smooth"), ("G", "g", "netG", "generator")
 
+NOT_AVERAGED = "it holds only {name}, the weights at the end of training, not their average, which draws better images"
+
 PARALLEL = "module."  # before every name of a network that trained on several GPUs
 
 
@@ -29,6 +31,7 @@ class Family:
     licence: str  # for people
     recognises: Callable[[Contents], bool]
     convert: Callable[[Contents, Settings | None], tuple[Architecture, State]]  # raises ModelError or KeyError
+    notes: Callable[[Contents], list[str]] = lambda found: []  # what a user should know, beside `warnings_of`
 
 
 def generator_of(found: Contents) -> Record | None:
@@ -60,5 +63,5 @@ def warnings_of(found: Contents) -> list[str]:
         return []
     for name in TRAINED:
         if isinstance(found.get(name), dict) and found[name]:
-            return [f"it holds only {name}, the weights at the end of training, not their average, which draws better images"]
+            return [NOT_AVERAGED.format(name=name)]
     return []

@@ -44,7 +44,7 @@ TOLD_BY_NAMES = {
     r"(.*\.)?(quantize\.|first_stage_model\.|decoder\.up\.\d+\.block)": "an autoencoder, such as Stable Diffusion's",
     r"(G_ema|G)\.(renderer|decoder|backbone)\.": "a generator of scenes in three dimensions, such as EG3D",
     r"(generator_smooth|generator)\.(mapping|synthesis)\.": "a genforce checkpoint",
-    r"state_dict\.(generator|generator_ema)\.": "an MMagic or MMGeneration checkpoint",
+    r"state_dict\.(generator|generator_ema)\.": "an MMagic or MMGeneration checkpoint of another network than StyleGAN2",
     r"(.*\.)?(layer1\.0\.conv1|features\.0\.|blocks\.0\.(attn|norm1)\.)": "a classifier of images",
     r"(state_dict\.)?encoder\.(input_layer|body)\.": "an encoder without the generator that it was trained for",
     r"(module\.)?(model\.1\.weight|model\.10\.conv_block)": "a network from images to images, such as CycleGAN's",
