@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reds_core.errors import ModelError
 from reds_core.generators.direct import BigGanDeepGenerator
 from reds_core.generators.latent import Walkable
-from reds_core.models.checkpoints import NotSupportedError, converted, read_checkpoint, warnings_of
+from reds_core.models.checkpoints import NotSupportedError, converted, notes_of, read_checkpoint
 from reds_core.models.checkpoints.modules import Modules
 from reds_core.models.checkpoints.stand_ins import Array, Record
 from reds_core.models.imported import check_fit, import_checkpoint
@@ -91,8 +91,8 @@ def test_a_network_alone_and_its_state_dict_draw_the_same_images(container: Call
 
 
 def test_the_weights_at_the_end_of_training_are_imported_with_a_warning() -> None:
-    assert not warnings_of({"G": ada(), "G_ema": ada()}) and not warnings_of(ada())
-    assert "not their average" in warnings_of({"G": ada(), "G_ema": None})[0]
+    assert not notes_of({"G": ada(), "G_ema": ada()}) and not notes_of(ada())
+    assert "not their average" in notes_of({"G": ada(), "G_ema": None})[0]
 
 
 CONV = {"b4": "Conv"}  # the only convolution of the first block has a name of its own

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from reds_core.models.checkpoints import NotSupportedError, converted, read_checkpoint
+from reds_core.models.checkpoints import NotSupportedError, converted, notes_of, read_checkpoint
 from reds_core.models.checkpoints.modules import Modules
 from tests.models.test_families import ada, close, images
 from tests.models.test_import import expected
@@ -76,3 +76,36 @@ def test_mmagic_s_names_draw_the_same_images_with_red_first(prefix: str) -> None
     with pytest.raises(NotSupportedError, match="tensors that this architecture does not have"):
         state[f"{prefix}attention.weight"] = stored(torch.ones(1))
         converted(found, None)
+
+
+OPTIMISER = {"state": {0: {"step": stored(torch.ones(1))}}, "param_groups": [{"lr": 0.002}]}
+
+
+@pytest.mark.parametrize(
+    ("contain", "note"),
+    [
+        (lambda g: {f"_orig_mod.{k}": v for k, v in g.items()}, ""),
+        (lambda g: {f"module._orig_mod.{k}": v for k, v in g.items()}, ""),
+        (lambda g: {"state_dict": g, "optimizer": OPTIMISER, "epoch": 3}, ""),
+        (lambda g: {"state_dict": {f"generator.{k}": v for k, v in g.items()} | {"discriminator.a": g["convs.0.activate.bias"]}},
+         "it holds only generator, "),
+        (lambda g: {"g": g, "d": {"a": g["convs.0.activate.bias"]}, "g_optim": OPTIMISER}, "it holds only g, "),
+        (lambda g: {"g": {k: stored(v.tensor() + 1) for k, v in g.items()}, "g_ema": {f"module.{k}": v for k, v in g.items()}}, ""),
+        (lambda g: {"params": {}, "params_ema": g}, ""),
+    ],
+)  # fmt: skip
+def test_what_surrounds_a_state_dict_does_not_matter(contain: Callable[[Any], Any], note: str) -> None:
+    z, classes, arrays = expected("rosinality")
+    found = read_checkpoint(DATA / "rosinality-tiny.pt")
+    state, mean = dict(found["g_ema"]), found["latent_avg"]
+    contained = contain(state)
+    close(images(contained, z, classes), arrays["image_psi1.0"])
+    assert [text[: len(note)] for text in notes_of(contained)] == [note] * bool(note)
+    if not any(name.endswith(("style.1.weight", "discriminator.a")) for name in contained):
+        close(images({**contained, "latent_avg": mean}, z, classes, psi=0.7), arrays["image_psi0.7"])
+
+
+def test_a_damaged_average_is_not_replaced_by_what_was_trained_last() -> None:
+    state = dict(read_checkpoint(DATA / "rosinality-tiny.pt")["g_ema"])
+    with pytest.raises(NotSupportedError, match="g_ema, g"):
+        converted({"g_ema": {"style.1.weight": state["style.1.weight"]}, "g": state}, None)

@@ -15,11 +15,10 @@ Settings = Mapping[str, Any]  # that a checkpoint was trained with, from a JSON 
 
 NVIDIA = "NVIDIA publishes its checkpoints for non-commercial use; what was trained by others is theirs to license."
 # What the average of the weights over training is called, and the weights at its end.
-AVERAGED, TRAINED = ("G_ema", "g_ema", "Gs", "avgG", "generator_smooth"), ("G", "g", "netG", "generator")
+AVERAGED = ("G_ema", "g_ema", "Gs", "avgG", "generator_smooth", "generator_ema", "netG_ema", "params_ema", "model_ema", "ema")
+TRAINED = ("G", "g", "netG", "generator", "params")
 
 NOT_AVERAGED = "it holds only {name}, the weights at the end of training, not their average, which draws better images"
-
-PARALLEL = "module."  # before every name of a network that trained on several GPUs
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,6 @@ def generator_of(found: Contents) -> Record | None:
 def is_module(found: Any) -> bool:
     """Returns whether something is a network that was saved whole."""
     return isinstance(found, Record) and "_modules" in found
-
-
-def named(found: Any) -> Any:
-    """Returns a checkpoint's contents by name, whatever surrounds them."""
-    if isinstance(found, tuple | list) and len(found) == 3:  # StyleGAN's pickles of TensorFlow are three networks in a row
-        return dict(zip(("G", "D", "Gs"), found, strict=True))
-    if isinstance(found, dict) and found and all(isinstance(k, str) and k.startswith(PARALLEL) for k in found):
-        return {k.removeprefix(PARALLEL): v for k, v in found.items()}
-    return found
 
 
 def warnings_of(found: Contents) -> list[str]:

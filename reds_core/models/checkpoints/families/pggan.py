@@ -49,7 +49,7 @@ def _layer(t: Tensors, ours: str, theirs: str) -> State:
 
 
 def _recognises(found: Contents) -> bool:
-    state = found.get(TRAINED)
+    state = found.get(AVERAGE) or found.get(TRAINED)
     return isinstance(state, dict) and "formatLayer.module.weight" in state
 
 
