@@ -181,9 +181,9 @@ def test_settings_of_tensorflow_that_are_not_supported_are_named(told: dict[str,
 def test_the_first_stylegan_draws_what_its_code_draws(classes: int, psi: float) -> None:
     """Up to a size at which doubling and convolving are one step."""
     variables = stylegan1_variables(128, 12, classes)
-    z, labels = torch.randn(3, 12), torch.tensor([0, 2, 1]) % max(1, classes)
+    z, labels = torch.randn(3, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1]) % max(1, classes)
     due = stylegan1_images(variables, z, labels, psi)
-    close(images((None, None, stylegan1_network(variables)), z, labels, psi=psi), due)
+    close(images((None, None, stylegan1_network(variables)), z, labels, psi=psi), due, within=2e-4)  # of images up to 5
 
 
 @pytest.mark.parametrize("told", [{"use_pixel_norm": True}, {"blur_filter": None}, {"fused_scale": False}])
