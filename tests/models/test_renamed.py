@@ -1,4 +1,4 @@
-"""StyleGAN2 under the names of other libraries: the same images, whatever its tensors are called."""
+"""StyleGAN2 in its three forms, under the names of other libraries, and in what surrounds it: the same images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reds_core.models.checkpoints import NotSupportedError, converted, notes_of,
 from reds_core.models.checkpoints.modules import Modules
 from tests.models.test_families import ada, close, images
 from tests.models.test_import import expected
-from tests.support import DATA
+from tests.support import DATA, stylegan2_ada
 from tests.support.published import stored
 
 
@@ -109,3 +109,18 @@ def test_a_damaged_average_is_not_replaced_by_what_was_trained_last() -> None:
     state = dict(read_checkpoint(DATA / "rosinality-tiny.pt")["g_ema"])
     with pytest.raises(NotSupportedError, match="g_ema, g"):
         converted({"g_ema": {"style.1.weight": state["style.1.weight"]}, "g": state}, None)
+
+
+@pytest.mark.parametrize("psi", [1.0, 0.7])
+@pytest.mark.parametrize(("channels", "classes", "colours"), [((16, 12, 8), 0, 3), ((8, 12, 8, 4), 4, 1)])
+@pytest.mark.parametrize("form", ["skip", "resnet", "orig"])
+def test_every_form_draws_what_its_definition_says(
+    form: str, channels: tuple[int, ...], classes: int, colours: int, psi: float
+) -> None:
+    state = stylegan2_ada.random_state(form, channels, classes, colours)
+    z, labels = (
+        torch.randn(3, stylegan2_ada.Z, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0, 2, 1]) % max(1, classes),
+    )
+    found = {k: stored(v) for k, v in state.items()}
+    close(images(found, z, labels, psi=psi), stylegan2_ada.images(state, z, labels, psi))
