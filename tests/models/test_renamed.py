@@ -39,7 +39,7 @@ def genforce(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("psi", [1.0, 0.7])
-@pytest.mark.parametrize("container", [lambda g: g, lambda g: {"generator_smooth": g}, lambda g: {"generator": g}])
+@pytest.mark.parametrize("container", [lambda g: g, lambda g: {"generator_smooth": g}])
 def test_genforce_s_names_draw_the_same_images(container: Callable[[Any], Any], psi: float) -> None:
     z, classes, arrays = expected("sg2ada")
     close(images(container(genforce("sg2ada")), z, classes, psi=psi), arrays[f"image_psi{psi}"])
