@@ -122,7 +122,9 @@ def read_plan(weights: Path) -> Plan:
             f"{weights.parent} has classes of the type {config['class_embed_type']!r}; only a table of them is supported"
         )
     shape = _shape(config, weights.parent)
-    return Plan(config, shape, config.get("num_class_embeds") or 0, high, low, data, bool(said["clip_denoised"]))
+    # Names with an underscore tell who saved it, and from where.
+    unet = {k: v for k, v in config.items() if not k.startswith("_")}
+    return Plan(unet, shape, config.get("num_class_embeds") or 0, high, low, data, bool(said["clip_denoised"]))
 
 
 def _shape(config: Mapping[str, Any], folder: Path) -> tuple[int, int, int]:

@@ -122,6 +122,9 @@ def test_a_seed_is_walked_in_its_subspace_and_keeps_what_is_held(folder: Path) -
 def test_the_digest_names_what_the_folder_holds_and_not_where_it_lies(folder: Path, tmp_path: Path) -> None:
     first = digest(spec_of(folder))
     assert digest(spec_of(Path(shutil.move(folder, tmp_path / "elsewhere")))) == first
+    unet = tmp_path / "elsewhere/unet/config.json"
+    unet.write_text(json.dumps(json.loads(unet.read_text()) | {"_name_or_path": "/home/somebody"}))
+    assert digest(spec_of(tmp_path / "elsewhere")) == first
     config = tmp_path / "elsewhere/scheduler/scheduler_config.json"
     config.write_text(config.read_text().replace("40.0", "41.0"))
     assert digest(spec_of(tmp_path / "elsewhere")) != first
