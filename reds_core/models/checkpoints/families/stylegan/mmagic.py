@@ -18,6 +18,7 @@ from reds_core.models.published.stylegan2 import StyleGan2
 # The average, as MMagic and as MMGeneration keep it, and the weights at the end of training; and the network alone.
 PREFIXES = ("generator_ema.module.", "generator_ema.", "generator.", "")
 TRAINED = "generator."
+SWAPPED = "its network draws blue, green, red; imported, it draws red, green, blue"
 MARK = "convs.0.conv.style_modulation.linear.weight_orig"
 NAMES = (
     (r"style_mapping\.(\d+)\.linear\.weight_orig", r"style.\1.weight"),
@@ -67,5 +68,5 @@ MMAGIC = Family(
     licence=f"The code is Apache 2.0. {NVIDIA}",
     recognises=lambda found: _prefix(found) is not None,
     convert=convert,
-    notes=lambda found: [NOT_AVERAGED.format(name="generator")] if _prefix(found) == TRAINED else [],
+    notes=lambda found: [SWAPPED, *[NOT_AVERAGED.format(name="generator")] * (_prefix(found) == TRAINED)],
 )
