@@ -4,6 +4,7 @@ latent     what every generator has in common: the space walked, truncation, ima
 builtin    kind builtin: ships with the package
 own        kinds torchscript, exported, factory: a user's own network, with its options
 imported   kinds stylegan1, stylegan2, stylegan3: a published one with a mapping, imported by `reds import`
+diffusers  kind diffusers: a consistency model in one step, walked in a subspace of its noise
 direct     kinds biggan, biggan-deep, r3gan, fastgan, dcgan, pggan: the same for those that are walked in z
 """
 
@@ -14,6 +15,7 @@ from typing import Annotated
 from pydantic import Field
 
 from reds_core.generators.builtin import BuiltinGenerator
+from reds_core.generators.diffusers import DiffusersGenerator
 from reds_core.generators.direct import (
     BigGanDeepGenerator,
     BigGanGenerator,
@@ -39,12 +41,14 @@ AnyGenerator = Annotated[
     | R3GanGenerator
     | FastGanGenerator
     | DcGanGenerator
-    | PgGanGenerator,
+    | PgGanGenerator
+    | DiffusersGenerator,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
-    "AnyGenerator", "BigGanDeepGenerator", "BigGanGenerator", "BuiltinGenerator", "DcGanGenerator", "ExportedGenerator",
-    "FactoryGenerator", "FastGanGenerator", "LatentOptions", "PgGanGenerator", "R3GanGenerator", "StyleGan1Generator",
-    "StyleGan2Generator", "StyleGan3Generator", "TorchScriptGenerator", "Walkable", "check_images",
+    "AnyGenerator", "BigGanDeepGenerator", "BigGanGenerator", "BuiltinGenerator", "DcGanGenerator",
+    "DiffusersGenerator", "ExportedGenerator", "FactoryGenerator", "FastGanGenerator", "LatentOptions",
+    "PgGanGenerator", "R3GanGenerator", "StyleGan1Generator", "StyleGan2Generator", "StyleGan3Generator",
+    "TorchScriptGenerator", "Walkable", "check_images",
 ]  # fmt: skip

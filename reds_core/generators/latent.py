@@ -56,6 +56,7 @@ class Walkable:
     style_weight: Float[Tensor, "_k dim"] | None = None  # all weights that w meets first, where they are known
     truth: Truth | None = None  # the true factors of points, (n, k) by group, where a generator knows them
     at_truncation: Callable[[float], Layers] | None = None  # the synthesis for a psi, where statistics in it depend on psi
+    subspace: int | None = None  # directions that a seed is walked in, found from its image; None: as suits the space
     coarse: Walkable | None = None  # the same with smaller images, by which trajectories are walked
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch: int = 512  # latents that are mapped at once: a mapping takes little memory beside the images

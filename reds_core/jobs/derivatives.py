@@ -47,7 +47,7 @@ def derivatives_of(
     rows = torch.arange(len(latents), device=latents.device)
     allowed = allowed_modes(measure, latents, rows, TRUSTED_STEP * latent_spread)
     usable = [mode for mode, problem in allowed.items() if not problem]
-    if spec.method == "corrected" and tangent is None and allowed["reverse"]:
+    if spec.method == "corrected" and tangent is None and allowed["reverse"] and networks.generator.subspace is None:
         if spec.tangent == "jacobian":
             raise ModelError(f"trajectory.tangent: jacobian needs reverse mode, which does not work here: {allowed['reverse']}")
         tangent = _tangent_without_products(networks)
@@ -79,7 +79,8 @@ def _cheapest(networks: Networks, sizes: Mapping[str, int], usable: Sequence[Mod
     if method != "corrected":
         mode = cheapest(list(sizes.values()), networks.generator.dim, usable, two_sided=method == "linear")
         return dict.fromkeys(sizes, mode)
-    k = sum(min(size, COTANGENTS) for size in sizes.values()) if tangent is None else tangent.shape[2]
+    own = networks.generator.subspace or sum(min(size, COTANGENTS) for size in sizes.values())
+    k = own if tangent is None else tangent.shape[2]
     return {name: cheapest([size], k, usable, two_sided=False) for name, size in sizes.items()}
 
 
@@ -89,7 +90,7 @@ def _tangent(networks: Networks) -> Basis | None:
     by = trajectory.tangent
     if by == "components" or (by == "auto" and generator.space == "w"):
         return components_by_row(cloud.deviations, generator.rows, trajectory.tangent_size)
-    if by == "axes" or (by == "auto" and generator.dim <= MOST_AXES):
+    if by == "axes" or (by == "auto" and generator.dim <= MOST_AXES and generator.subspace is None):
         return axes(cloud.deviations)
     return None
 

@@ -23,9 +23,14 @@ def own_of(networks: Networks, stored: Levels, sources: Sources, counter: PassCo
     """Returns what reconstructing images needs. `stored` are the reference seeds' images, `sources` the user's.
 
     Raises:
-        ModelError: the generator has no derivatives, or no class of a label's name.
+        ModelError: the generator has no derivatives, or is walked in its noise, or no class of a label's name.
     """
     spec, generator = networks.spec, networks.generator
+    if generator.subspace is not None:
+        raise ModelError(
+            f"seeds.images: images are not reconstructed with {generator.title}: almost any image has some noise, however "
+            "unlikely, and what lies around such noise is not what the network was trained on; start from sampled seeds"
+        )
     last = spec.seeds.first + spec.seeds.number
     if spec.seeds.images is not None and last > len(sources.images):
         raise ModelError(

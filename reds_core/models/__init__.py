@@ -11,6 +11,7 @@ torchscript   kind torchscript: torch.jit.save
 exported      kind exported: torch.export.save
 factory       kind factory: a Python function of the user's
 zoo           kinds timm and torchvision: an architecture by its name, weights from a file
+consistency   consistency models in diffusers' format, in one step
 published/    published generator architectures
 shipped/      kind builtin: networks that ship with the package, and the rendered rooms
 checkpoints/  published checkpoints, read as data

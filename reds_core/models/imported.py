@@ -21,10 +21,9 @@ from reds_core.errors import ModelError
 from reds_core.models.checkpoints import (
     NotSupportedError,
     converted,
-    named,
+    notes_of,
     read_checkpoint,
     read_settings,
-    warnings_of,
     way_round,
 )
 from reds_core.models.config import Access, Config, Sha256, check_file, file_sha256, frozen
@@ -83,7 +82,7 @@ def import_checkpoint(checkpoint: Path, destination: Path, config: Path | None =
         schema=1, architecture=architecture, weights_sha256=hashlib.sha256(weights).hexdigest(),
         source=Provenance(
             file=ascii(checkpoint.name)[1:-1], sha256=file_sha256(checkpoint), format=family.name, licence=family.licence,
-            notes=tuple(warnings_of(named(found))),
+            notes=tuple(notes_of(found)),
         ),
     )  # fmt: skip
     text = description.model_dump_json(indent=1, by_alias=True) + "\n"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reds_core.directions import batched
 from reds_core.directions.choices import FROM_GRAMS, columns_by, varied_gram
+from reds_core.directions.leading import leading
 from reds_core.jobs.images import to_levels
 from reds_core.jobs.job import Work, features_at
 from reds_core.trajectories.corrected import corrected
@@ -50,10 +51,20 @@ def tangent_of(work: Work, origins: Origins, rows: Rows) -> Tangent:
     job, networks, latents = work.job, work.job.networks, origins.latents[rows]
     basis = job.tangent
     if basis is None:
-        measure = held_measure(work, origins, list(job.spec.held), list(job.spec.varied))
-        pulled_back = work.evaluator(measure).pullbacks(latents, rows, COTANGENTS)
-        basis = jacobian_range(pulled_back, networks.cloud.deviations, networks.generator.rows)
+        basis = _basis_at(work, origins, rows)
     return tangent_at(latents, networks.cloud.mean(origins.conditions[rows]), basis, networks.cloud.deviations)
+
+
+def _basis_at(work: Work, origins: Origins, rows: Rows) -> Float[Tensor, "n d k"]:
+    """Returns a basis for each of the seeds in `rows`: what is measured reacts to it, or the image where so the generator says."""
+    job, networks, latents = work.job, work.job.networks, origins.latents[rows]
+    generator, conditions = networks.generator, origins.conditions
+    if generator.subspace is not None:
+        images = work.evaluator(lambda points, at: [generator.images(points, conditions[at]).flatten(1)])
+        return leading(images, latents, rows, generator.subspace)
+    measure = held_measure(work, origins, list(job.spec.held), list(job.spec.varied))
+    pulled_back = work.evaluator(measure).pullbacks(latents, rows, COTANGENTS)
+    return jacobian_range(pulled_back, networks.cloud.deviations, generator.rows)
 
 
 def _directions(starts: Starts, restraints: Restraints) -> DirectionsAt:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reds_core.errors import ModelError
 from reds_core.generators.direct import BigGanDeepGenerator
 from reds_core.generators.latent import Walkable
-from reds_core.models.checkpoints import NotSupportedError, converted, read_checkpoint, warnings_of
+from reds_core.models.checkpoints import NotSupportedError, converted, notes_of, read_checkpoint
 from reds_core.models.checkpoints.modules import Modules
 from reds_core.models.checkpoints.stand_ins import Array, Record
 from reds_core.models.imported import check_fit, import_checkpoint
@@ -91,8 +91,8 @@ def test_a_network_alone_and_its_state_dict_draw_the_same_images(container: Call
 
 
 def test_the_weights_at_the_end_of_training_are_imported_with_a_warning() -> None:
-    assert not warnings_of({"G": ada(), "G_ema": ada()}) and not warnings_of(ada())
-    assert "not their average" in warnings_of({"G": ada(), "G_ema": None})[0]
+    assert not notes_of({"G": ada(), "G_ema": ada()}) and not notes_of(ada())
+    assert "not their average" in notes_of({"G": ada(), "G_ema": None})[0]
 
 
 CONV = {"b4": "Conv"}  # the only convolution of the first block has a name of its own
@@ -181,45 +181,15 @@ def test_settings_of_tensorflow_that_are_not_supported_are_named(told: dict[str,
 def test_the_first_stylegan_draws_what_its_code_draws(classes: int, psi: float) -> None:
     """Up to a size at which doubling and convolving are one step."""
     variables = stylegan1_variables(128, 12, classes)
-    z, labels = torch.randn(3, 12), torch.tensor([0, 2, 1]) % max(1, classes)
+    z, labels = torch.randn(3, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1]) % max(1, classes)
     due = stylegan1_images(variables, z, labels, psi)
-    close(images((None, None, stylegan1_network(variables)), z, labels, psi=psi), due)
+    close(images((None, None, stylegan1_network(variables)), z, labels, psi=psi), due, within=2e-4)  # of images up to 5
 
 
 @pytest.mark.parametrize("told", [{"use_pixel_norm": True}, {"blur_filter": None}, {"fused_scale": False}])
 def test_settings_of_the_first_stylegan_that_are_not_supported_are_named(told: dict[str, Any]) -> None:
     with pytest.raises(NotSupportedError, match=next(iter(told))):
         converted((None, None, stylegan1_network(stylegan1_variables(8, 12, 0), **told)), None)
-
-
-def genforce(name: str) -> dict[str, Any]:
-    """A generator by genforce's names, made of those in PyTorch's."""
-    t, found = Modules(ada(name)), {"truncation.w_avg": stored(Modules(ada(name))["mapping.w_avg"])}
-    for theirs in t:
-        value, ours = t[theirs], theirs.split(".")
-        if ours[0] == "mapping" and ours[1].startswith("fc"):
-            found[f"mapping.dense{ours[1][2:]}.{ours[2]}"] = stored(value)
-        elif ours[-1] == "const":
-            found["synthesis.early_layer.const"] = stored(value[None])
-        elif ours[0] == "synthesis" and ours[-1] != "resample_filter":
-            k = int(ours[1][1:]).bit_length() - 3
-            layer = {"torgb": f"output{k}", "conv0": f"layer{2 * k - 1}", "conv1": f"layer{2 * k}"}[ours[2]]
-            part = {"affine.weight": "style.weight", "affine.bias": "style.bias", "noise_const": "noise"}
-            at = ".".join(ours[3:])
-            value = value - 1 if at == "affine.bias" else value[None, None] if at == "noise_const" else value
-            value = value.flip(2, 3) if at == "weight" and ours[2] == "conv0" else value
-            found[f"synthesis.{layer}.{part.get(at, at)}"] = stored(value)
-    kernel = torch.tensor([1.0, 3, 3, 1])
-    return found | {"synthesis.upsample.kernel": stored(kernel.outer(kernel)[None, None] / 16)}
-
-
-@pytest.mark.parametrize("psi", [1.0, 0.7])
-@pytest.mark.parametrize("container", [lambda g: g, lambda g: {"generator_smooth": g}, lambda g: {"generator": g}])
-def test_genforce_s_names_draw_the_same_images(container: Callable[[Any], Any], psi: float) -> None:
-    z, classes, arrays = expected("sg2ada")
-    close(images(container(genforce("sg2ada")), z, classes, psi=psi), arrays[f"image_psi{psi}"])
-    with pytest.raises(NotSupportedError, match="filter"):
-        converted(genforce("sg2ada") | {"synthesis.upsample.kernel": stored(torch.ones(1, 1, 4, 4))}, None)
 
 
 def test_images_that_are_not_square_start_from_a_constant_that_is_not(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints import NotSupportedError, converted, read_checkpoint
+from reds_core.models.checkpoints import NotSupportedError, converted, notes_of, read_checkpoint
 from reds_core.models.checkpoints.stand_ins import Array, Record
 from reds_core.models.imported import import_checkpoint
 from tests.models.test_families import ada, images, tensorflow
@@ -80,6 +80,10 @@ def test_a_loss_decides_whether_a_progressive_gan_s_colours_are_squashed() -> No
     squashed = images(found, z, labels)
     found["config"]["lossCriterion"] = "WGANGP"
     torch.testing.assert_close(images(found, z, labels).tanh(), squashed)
+    assert not notes_of(found)
+    del found["config"]["lossCriterion"]
+    torch.testing.assert_close(images(found, z, labels), squashed)
+    assert "which loss" in notes_of(found)[0]
 
 
 # Settings

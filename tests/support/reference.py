@@ -37,7 +37,7 @@ UNITS = {
     "confidence": "the network's", "box": "fractions of the image", "erode": "pixels", "minimum": "spreads",
     "held": "spreads, or a probability", "varied": "spreads",
     "weight": "a ratio", "duplicates": "spreads", "directions": "directions", "waypoints": "waypoints", "step": "latent spreads",
-    "beta": "a share", "beta_varied": "a share", "tau": "a ratio", "tangent_size": "components",
+    "beta": "a share", "beta_varied": "a share", "tau": "a ratio", "tangent_size": "components", "subspace": "directions",
     "decision": "a probability", "keep": "variants of a seed",
 }  # fmt: skip
 UNITS_OF: dict[tuple[type[BaseModel], str], str] = {
@@ -93,6 +93,7 @@ generator:
     "generator r3gan": "generator: {kind: r3gan, path: imagenet-64.safetensors}",
     "generator fastgan": "generator: {kind: fastgan, path: pokemon.safetensors}",
     "generator dcgan": "generator: {kind: dcgan, path: netG.safetensors}",
+    "generator diffusers": "generator: {kind: diffusers, path: cd_imagenet64, subspace: 128}",
     "generator pggan": "generator: {kind: pggan, path: celebahq.safetensors}",
     "A generator of your own": """\
 generator:

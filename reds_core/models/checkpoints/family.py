@@ -15,9 +15,10 @@ Settings = Mapping[str, Any]  # that a checkpoint was trained with, from a JSON 
 
 NVIDIA = "NVIDIA publishes its checkpoints for non-commercial use; what was trained by others is theirs to license."
 # What the average of the weights over training is called, and the weights at its end.
-AVERAGED, TRAINED = ("G_ema", "g_ema", "Gs", "avgG", "generator_smooth"), ("G", "g", "netG", "generator")
+AVERAGED = ("G_ema", "g_ema", "Gs", "avgG", "generator_smooth", "generator_ema", "netG_ema", "params_ema", "model_ema", "ema")
+TRAINED = ("G", "g", "netG", "generator", "params")
 
-PARALLEL = "module."  # before every name of a network that trained on several GPUs
+NOT_AVERAGED = "it holds only {name}, the weights at the end of training, not their average, which draws better images"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Family:
     licence: str  # for people
     recognises: Callable[[Contents], bool]
     convert: Callable[[Contents, Settings | None], tuple[Architecture, State]]  # raises ModelError or KeyError
+    notes: Callable[[Contents], list[str]] = lambda found: []  # what a user should know, beside `warnings_of`
 
 
 def generator_of(found: Contents) -> Record | None:
@@ -45,20 +47,11 @@ def is_module(found: Any) -> bool:
     return isinstance(found, Record) and "_modules" in found
 
 
-def named(found: Any) -> Any:
-    """Returns a checkpoint's contents by name, whatever surrounds them."""
-    if isinstance(found, tuple | list) and len(found) == 3:  # StyleGAN's pickles of TensorFlow are three networks in a row
-        return dict(zip(("G", "D", "Gs"), found, strict=True))
-    if isinstance(found, dict) and found and all(isinstance(k, str) and k.startswith(PARALLEL) for k in found):
-        return {k.removeprefix(PARALLEL): v for k, v in found.items()}
-    return found
-
-
 def warnings_of(found: Contents) -> list[str]:
     """Returns what a user should know of a checkpoint that is read all the same."""
     if is_module(found) or any(found.get(name) for name in AVERAGED):
         return []
     for name in TRAINED:
         if isinstance(found.get(name), dict) and found[name]:
-            return [f"it holds only {name}, the weights at the end of training, not their average, which draws better images"]
+            return [NOT_AVERAGED.format(name=name)]
     return []

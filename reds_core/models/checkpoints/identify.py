@@ -9,6 +9,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 from reds_core.errors import ModelError
@@ -44,7 +45,7 @@ TOLD_BY_NAMES = {
     r"(.*\.)?(quantize\.|first_stage_model\.|decoder\.up\.\d+\.block)": "an autoencoder, such as Stable Diffusion's",
     r"(G_ema|G)\.(renderer|decoder|backbone)\.": "a generator of scenes in three dimensions, such as EG3D",
     r"(generator_smooth|generator)\.(mapping|synthesis)\.": "a genforce checkpoint",
-    r"state_dict\.(generator|generator_ema)\.": "an MMagic or MMGeneration checkpoint",
+    r"state_dict\.(generator|generator_ema)\.": "an MMagic or MMGeneration checkpoint of another network than StyleGAN2",
     r"(.*\.)?(layer1\.0\.conv1|features\.0\.|blocks\.0\.(attn|norm1)\.)": "a classifier of images",
     r"(state_dict\.)?encoder\.(input_layer|body)\.": "an encoder without the generator that it was trained for",
     r"(module\.)?(model\.1\.weight|model\.10\.conv_block)": "a network from images to images, such as CycleGAN's",
@@ -75,7 +76,8 @@ def _archive(content: bytes) -> str | None:
 
 def by_names(found: Any) -> str | None:
     """Returns what a checkpoint is by the names in it, or None if they say nothing."""
-    names = list(_names(found, "", 0))
+    # Of the whole file: a few dictionaries that lie in many others have far more names than the file has bytes.
+    names = list(islice(_names(found, "", 0), MOST_NAMES))
     for pattern, what in TOLD_BY_NAMES.items():
         if any(re.match(pattern, name) for name in names):
             return what
@@ -87,9 +89,7 @@ def _names(found: Any, prefix: str, depth: int) -> Iterator[str]:
     if not isinstance(found, dict) or depth > 3:
         return
     inner = found["_modules"] if isinstance(found.get("_modules"), dict) else found
-    for count, (key, value) in enumerate(inner.items()):
-        if count == MOST_NAMES:
-            return
+    for key, value in inner.items():
         name = f"{prefix}{key}"
         yield name if not isinstance(value, dict) else f"{name}."
         yield from _names(value, f"{name}.", depth + 1)

@@ -160,8 +160,8 @@ class _Reader(_Interpreter):  # type: ignore[misc]  # the typed interface leaves
             return stand_in(full)
         except KeyError as error:
             raise ModelError(
-                f"{self.where} names {ascii(full)[1:-1][:200]}, which is not part of a checkpoint of tensors: to read it as Python "
-                "would could run any code. Nothing of it was run. docs/checkpoints.md has a way round for files that you trust"
+                f"{self.where} names {ascii(full)[1:-1][:200]}, which is not part of a checkpoint of tensors: reading it as Python "
+                "does could run any code. Nothing of it was run. docs/checkpoints.md has a way round for files that you trust"
             ) from error
 
     def persistent_load(self, key: Any) -> Storage:

@@ -15,7 +15,9 @@ from reds_core.models.published.pggan import PgGan
 AVERAGE, TRAINED = "avgG", "netG"
 # Settings that the architecture here has only in this form.
 ONLY = {"perChannelNormalization": True, "equalizedlR": True, "leakyReluLeak": 0.2, "alpha": 0, "attribKeysOrder": None}
-LINEAR = "WGANGP"  # the loss whose generators do not squash their colours
+LOSS, LINEAR = "lossCriterion", "WGANGP"  # the loss whose generators do not squash their colours
+
+UNSAID = "it does not say which loss trained it; its colours are brought to [-1, 1] by tanh, as after every loss but WGANGP"
 
 
 def convert(found: Contents, settings: Settings | None) -> tuple[PgGan, State]:
@@ -37,7 +39,7 @@ def convert(found: Contents, settings: Settings | None) -> tuple[PgGan, State]:
     t.check_all_used()
     architecture = PgGan(
         kind="pggan", z_dim=state["linear.weight"].shape[1], channels=tuple(channels), colours=len(state["rgb.bias"]),
-        tanh=told.get("lossCriterion") != LINEAR,
+        tanh=told.get(LOSS) != LINEAR,
     )  # fmt: skip
     return architecture, state
 
@@ -49,7 +51,7 @@ def _layer(t: Tensors, ours: str, theirs: str) -> State:
 
 
 def _recognises(found: Contents) -> bool:
-    state = found.get(TRAINED)
+    state = found.get(AVERAGE) or found.get(TRAINED)
     return isinstance(state, dict) and "formatLayer.module.weight" in state
 
 
@@ -59,4 +61,5 @@ PGGAN = Family(
     licence="The code is BSD; its checkpoints name no licence of their own, and the terms of their images may bear on them.",
     recognises=_recognises,
     convert=convert,
+    notes=lambda found: [] if LOSS in (found.get("config") or {}) else [UNSAID],
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reds_core.models.checkpoints.families.stylegan2 import from_state
+from reds_core.models.checkpoints.families.stylegan.stylegan2 import from_state
 from reds_core.models.checkpoints.family import NVIDIA, Contents, Family, Settings
 from reds_core.models.checkpoints.stand_ins import Array
 from reds_core.models.checkpoints.tensors import State, Tensors

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from reds_core.errors import ModelError
-from reds_core.models.checkpoints.family import Contents, Family, Settings, is_module
+from reds_core.models.checkpoints.family import Contents, Family, Settings
 from reds_core.models.checkpoints.means import measured_mean
 from reds_core.models.checkpoints.tensors import State, Tensors, check_filter, made
 from reds_core.models.published.stylegan2 import StyleGan2
 
 MAPPING_RATE = 0.01  # the learning rate's factor in its training script, which its files do not hold
-MARK = "convs.0.conv.modulation.weight"
+MARK, MEAN = "convs.0.conv.modulation.weight", "latent_avg"
 
 
 def convert(found: Contents, settings: Settings | None) -> tuple[StyleGan2, State]:
     """Returns the architecture and weights of a checkpoint of stylegan2-pytorch, or of the decoder in one of an encoder."""
-    t, mean = _state(found), found.get("latent_avg")
+    t, mean = _state(found), found.get(MEAN)
     architecture = _architecture(t)
     count, base = len(architecture.channels), architecture.base
     state = {"synthesis.const": t["input.input"][0]}
@@ -64,7 +64,7 @@ def _state(found: Contents) -> Tensors:
         return Tensors(found["g_ema"])
     if isinstance(found.get("state_dict"), dict):
         return Tensors(found["state_dict"]).below("decoder.")
-    return Tensors(found)
+    return Tensors({k: v for k, v in found.items() if k != MEAN})
 
 
 def _architecture(t: Tensors) -> StyleGan2:
@@ -110,7 +110,8 @@ def _affine(t: Tensors, ours: str, theirs: str) -> State:
 def _recognises(found: Contents) -> bool:
     inside = found.get("state_dict")
     encoder = isinstance(inside, dict) and f"decoder.{MARK}" in inside
-    return encoder or MARK in found or (isinstance(found.get("g_ema"), dict) and not is_module(found["g_ema"]))
+    average = found.get("g_ema")
+    return encoder or MARK in found or (isinstance(average, dict) and MARK in average)
 
 
 ROSINALITY = Family(
