@@ -82,6 +82,7 @@ def augment(
         UserError: the input is wrong. RunError: a shard could not be made, the others are; or too few candidates were accepted, at
             all or of a class.
     """
+    announce("run", id=str(runtime.flow_run.id or ""))
     parameters = Parameters(
         spec=spec, out=out, engine=engine, workers=workers, device=device, batch=batch, overrides=tuple(overrides or ()),
         allow_code=allow_code,

@@ -1,18 +1,18 @@
 """Prefect's environment where nobody has set one up: a quiet API that this process starts, with a home of its own.
 
-Call `set_environment` before prefect is imported for the first time: it reads its settings then.
+Call `set_environment` before a flow is imported: Prefect reads its settings then.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from reds_core.errors import UserError
+from flows.embedded_api import CURE, started
+from reds_core.errors import RunError, UserError, described
+from reds_core.storage.disk import writing
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -23,64 +23,102 @@ QUIET = {
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_SHOW_WELCOME_MESSAGE": "false",
 }
-EMBEDDED = {
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the default of 20 is too short on a busy machine
-}
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TRIES, PATIENCE = 2, 10.0  # further tries to reach a server, and the seconds of each
 
 
-def set_environment() -> bool:
-    """Sets the variables that the user has not set. Returns whether the embedded API will be used."""
-    embedded = not os.environ.get("PREFECT_API_URL")
-    defaults = dict(QUIET)
-    if embedded:
-        defaults |= EMBEDDED | {"PREFECT_HOME": str(home())}
-    for key, value in defaults.items():
+def set_environment() -> str:
+    """Sets the variables that the user has not set. Returns the URL of the server to use; "" where the API is to be embedded.
+
+    Raises:
+        UserError: there is no home to keep the embedded API in, or Prefect's settings cannot be read.
+    """
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = without_proxy(os.environ.get(name) or os.environ.get(name.swapcase(), ""))
+    for key, value in QUIET.items():
         os.environ.setdefault(key, value)
-    return embedded
+    url = _server()
+    if not url:
+        os.environ.setdefault("PREFECT_HOME", str(home()))
+    return url
+
+
+def without_proxy(hosts: str) -> str:
+    """Returns a list of hosts that no proxy is asked for, with this machine among them."""
+    named = [host.strip() for host in hosts.split(",") if host.strip()]
+    return hosts if "*" in named else ",".join(named + [host for host in LOOPBACK if host not in named])
+
+
+def _server() -> str:
+    """Returns the URL of the server that Prefect's settings name, by a variable, a profile, or a file beside the user's work."""
+    if os.environ.get("PREFECT_API_URL"):
+        return os.environ["PREFECT_API_URL"]
+    try:
+        (Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser() / "profiles.toml").is_file()
+    except (OSError, RuntimeError):  # there is no such home, or not for this user: Prefect would not even be imported
+        with writing(home(), CURE, parameter=""):
+            home().mkdir(parents=True, exist_ok=True)
+        os.environ["PREFECT_HOME"] = str(home())
+    try:
+        from prefect.settings import Settings
+
+        return Settings().api.url or ""
+    except ValueError as error:
+        raise UserError(f"Prefect's settings cannot be read: {described(error)}; correct them") from error
 
 
 def home() -> Path:
     """Returns where the embedded API keeps its database: $REDS_PREFECT_HOME, or a folder in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("REDS_PREFECT_HOME") or cache / "reds" / "prefect")
+    if os.environ.get("REDS_PREFECT_HOME"):
+        return Path(os.environ["REDS_PREFECT_HOME"])
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise UserError("this user has no home; name a folder for Prefect's database in REDS_PREFECT_HOME") from error
+    return cache / "reds" / "prefect"
 
 
-def stop_api_with_this_process() -> None:
-    """Makes the embedded API, which is about to start, end with this process: after a SIGKILL nobody else would stop it.
+def connect(url: str) -> None:
+    """Starts the embedded API if `url` is "", or greets the server there.
 
-    A shell watches: it remembers this process's children, and stops those of Prefect's when it is gone.
+    Raises:
+        UserError: the API does not come up, or nobody answers, or not as a Prefect server does.
     """
-    mine = os.getpid()
-    script = (
-        # A process that is dead but not yet waited for has no `exe`.
-        f'while readlink /proc/{mine}/exe; do seen=$(cat /proc/{mine}/task/*/children); [ "$seen" ] && kept=$seen; sleep 1; done; '
-        "for pid in $kept; do [ $pid != $$ ] && grep -q prefect /proc/$pid/cmdline && kill $pid; done"  # the shell is one of them
-    )
-    nowhere = subprocess.DEVNULL
-    subprocess.Popen(["sh", "-c", script], stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+    from prefect.context import refresh_global_settings_context
 
-
-def connect() -> None:
-    """Starts the embedded API, or greets the server at PREFECT_API_URL. Raises UserError if nobody answers there."""
+    if not url:
+        os.environ["PREFECT_API_URL"] = started(Path(os.environ["PREFECT_HOME"]))
+        refresh_global_settings_context()
+        return
+    refresh_global_settings_context()
     import httpx
     from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+    where = "" if os.environ.get("PREFECT_API_URL") else ", which a profile or a file sets (`prefect config view --show-sources`)"
     try:
-        with get_client(sync_client=True) as client:
+        # Prefect's own five tries take minutes where an address swallows them.
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: TRIES}),
+            get_client(sync_client=True, httpx_settings={"timeout": PATIENCE}) as client,
+        ):
             client.hello()
-    except httpx.TransportError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, RuntimeError) as error:
         raise UserError(
-            f"no Prefect server answers at PREFECT_API_URL, {os.environ.get('PREFECT_API_URL')}: {error or type(error).__name__}; "
+            f"no Prefect server answers at PREFECT_API_URL, {url}{where}: {described(error)}; "
             "start one with `prefect server start`, or correct the address"
         ) from error
 
 
 @contextlib.contextmanager
-def first_start() -> Iterator[None]:
-    """Lets one process at a time set up a new home: several would race to create its database."""
-    folder = Path(os.environ.get("PREFECT_HOME", home()))
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".reds-start").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def answering() -> Iterator[None]:
+    """Turns what a flow raises if the API fails while it runs into RunError."""
+    import httpx
+
+    try:
         yield
+    except httpx.HTTPError as error:
+        raise RunError(
+            f"Prefect's API at {os.environ.get('PREFECT_API_URL', 'its address')} failed during the run: {described(error)}. "
+            "Finished shards are kept; run again"
+        ) from error

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
+import threading
+import time
 from pathlib import Path
 
+PARENT_POLL = 0.5  # seconds
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -29,3 +33,14 @@ def child_processes() -> list[int]:
         with contextlib.suppress(OSError):
             found += [int(pid) for pid in listing.read_text().split()]
     return found
+
+
+def end_with(parent: int) -> None:
+    """Makes this process end when its parent does, however the parent ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

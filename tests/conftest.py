@@ -23,8 +23,8 @@ torch.set_num_threads(1)
 
 # Files by the time that they take, longest first: no worker then ends long before the others.
 LONG = (
-    "flows/test_faults.py", "flows/test_deploy.py", "flows/test_cli.py", "flows/test_flows.py", "house/test_tutorial.py",
-    "storage/test_remote.py", "flows/test_ray.py", "flows/test_until.py", "house/test_docs.py", "training", "variants",
+    "flows/test_faults.py", "flows/test_deploy.py", "flows/test_api.py", "flows/test_cli.py", "flows/test_flows.py",
+    "house/test_tutorial.py", "storage/test_remote.py", "flows/test_ray.py", "flows/test_until.py", "house/test_docs.py", "training", "variants",
     "trajectories", "models", "evaluation", "exports", "runs", "fuzz", "storage", "reports", "studies",
 )  # fmt: skip
 
@@ -83,8 +83,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def embedded(prefect_home: Path) -> dict[str, str]:
-    """Returns the environment of a program on a machine without a Prefect server."""
-    return outside() | {"REDS_PREFECT_HOME": str(prefect_home)}
+    """Returns the environment of a program on a machine without a Prefect server, behind a proxy that does not answer."""
+    return outside() | {"REDS_PREFECT_HOME": str(prefect_home), "http_proxy": "http://127.0.0.1:9"}
 
 
 @pytest.fixture

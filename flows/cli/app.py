@@ -20,6 +20,7 @@ from flows.cli.runs import deploy, run
 from flows.cli.start import init
 from flows.cli.studies import check, compare
 from flows.process import return_memory
+from flows.signals import leave_at_once, watched
 from reds_core.errors import RedsError, UserError
 from reds_core.version import __version__
 
@@ -80,7 +81,7 @@ def main() -> None:
         if getattr(sys, name) is None:  # closed by whoever started this program, who wants to hear nothing
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     return_memory()
-    with _exit_codes():
+    with watched(), _exit_codes():
         app(standalone_mode=True)
 
 
@@ -93,8 +94,8 @@ def _exit_codes() -> Iterator[None]:
         print(f"reds: {error}{cure}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
-        print("reds: interrupted", file=sys.stderr)
-        sys.exit(130)
+        print("reds: interrupted", file=sys.stderr, flush=True)
+        leave_at_once()
     except BrokenPipeError:
         _mute()
         sys.exit(1)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
+import threading
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
-from flows import prefect_env
+from flows import prefect_env, signals
 from flows.cli.options import AllowCode, Batch, Device, Grow, LeastAccepted, Out, Overrides, SpecPath, Until, Workers
 from flows.engines import EngineName
-from flows.process import child_processes
 from reds_core.errors import RedsError, UserError
 
 MOST_CLASSES = 20  # in a line
+TELLING = 3.0  # seconds for a server to hear that a run has ended
 
 
 def run(
@@ -46,26 +47,25 @@ def run(
     from reds_core.runs.plan import plan, shard_range
     from reds_core.runs.totals import in_words
 
-    embedded = prefect_env.set_environment()
     progress = Progress(sys.stderr)
-    signal.signal(signal.SIGINT, lambda *_: _interrupted(progress))
-    wanted_until(until, grow, shards)
-    loaded = checked(spec, set_ or [], allow_code)
-    shard_range(shards, len(plan(loaded)))
-    with progress:
-        progress.say("starting Prefect" + ("'s embedded API" if embedded else f" with the API at {os.environ['PREFECT_API_URL']}"))
-        with prefect_env.first_start() if embedded else contextlib.nullcontext():
-            if embedded:
-                prefect_env.stop_api_with_this_process()
-            prefect_env.connect()
+    leaving = Leaving(progress)
+    with signals.left_by(leaving):
+        server = leaving.server = prefect_env.set_environment()
+        wanted_until(until, grow, shards)
+        loaded = checked(spec, set_ or [], allow_code)
+        shard_range(shards, len(plan(loaded)))
+        with progress:
+            progress.say("starting Prefect" + (f" with the API at {server}" if server else "'s embedded API"))
+            prefect_env.connect(server)
             from flows.augment import augment
             from flows.shards import heard_by
-        with heard_by(progress.hear):
-            result = augment(
-                spec=str(spec), out=out, engine=engine, workers=workers, device=device, batch=batch, shards=shards,
-                overrides=set_ or [], allow_code=allow_code, fresh=fresh,
-                least_accepted=least_accepted, grow=grow, until=until,
-            )  # fmt: skip
+
+            with heard_by(progress.hear), heard_by(leaving.hear), prefect_env.answering():
+                result = augment(
+                    spec=str(spec), out=out, engine=engine, workers=workers, device=device, batch=batch, shards=shards,
+                    overrides=set_ or [], allow_code=allow_code, fresh=fresh,
+                    least_accepted=least_accepted, grow=grow, until=until,
+                )  # fmt: skip
     what = "candidates" if loaded.walks else "images" if loaded.seeds.images else "seeds"
     if "classes" in result:
         print(_classes(result["classes"]))
@@ -122,7 +122,8 @@ def deploy(
     Workers pick its runs up: prefect worker start --pool NAME. With --grow every run makes new seeds; without, a finished one is
     done in seconds.
     """
-    if prefect_env.set_environment():
+    server = prefect_env.set_environment()
+    if not server:
         raise UserError("a schedule needs a server: start one with `prefect server start`, and set PREFECT_API_URL to its address")
     from flows.cli.checks import checked
     from flows.deploy import cron as schedule
@@ -149,7 +150,7 @@ def deploy(
         "split": split,
         "until": until,
     }
-    prefect_env.connect()
+    prefect_env.connect(server)
     name = register(loaded.name, pool, parents or pool, schedule(cron, timezone), concurrency, notify, parameters)
     print(f"{name}: {cron} {timezone}, at most {concurrency} at once, by workers of the pool {parents or pool}")
     if split:
@@ -181,16 +182,40 @@ def _last_line(result: dict[str, Any], what: str) -> str:
     )
 
 
-def _interrupted(progress: Any) -> None:
-    """Handles Ctrl-C. At any instant a shard is complete or not there, so leaving at once loses nothing but the shard in hand."""
-    with contextlib.suppress(Exception):
-        progress.stop()
-    print(f"\nreds: interrupted; {progress.finished()} Run the same command again to continue", file=sys.stderr, flush=True)
-    from reds_core.storage.disk import remove_scratch
+class Leaving:
+    """How a run is left at Ctrl-C or SIGTERM: at once.
 
-    for child in child_processes():
-        with contextlib.suppress(OSError):
-            os.kill(child, signal.SIGKILL)
-    remove_scratch()
-    # Threads that compute cannot be stopped, and exit handlers would wait for them.
-    os._exit(130)
+    At any instant a shard is complete or not there, so that nothing is lost but the shards in hand.
+    """
+
+    def __init__(self, progress: Any) -> None:
+        self.progress, self.server, self.run = progress, "", ""
+
+    def hear(self, event: str, figures: dict[str, Any]) -> None:
+        """Notes the flow run's id, by which the server knows it."""
+        if event == "run":
+            self.run = figures["id"]
+
+    def __call__(self, number: int) -> None:
+        with contextlib.suppress(Exception):  # whatever a terminal does, the program ends
+            self.progress.stop()
+            what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
+            kept = f"{self.progress.finished()} Run the same command again to continue"
+            print(f"\nreds: {what}; {kept}", file=sys.stderr, flush=True)
+        if self.server and self.run:
+            # Nobody else would tell the server, and the run would seem to go on for ever.
+            telling = threading.Thread(target=_tell, args=(self.run, number), daemon=True)
+            telling.start()
+            telling.join(TELLING)
+        signals.leave_at_once()
+
+
+def _tell(run: str, number: int) -> None:
+    """Tells the server that a flow run has ended."""
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelled, Crashed
+
+    state = Cancelled(message="interrupted") if number == signal.SIGINT else Crashed(message="stopped by SIGTERM")
+    with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(run), state, force=True)

@@ -11,13 +11,12 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from flows.engines.base import Deadline, stopped
-from flows.process import return_memory
+from flows.process import end_with, return_memory
 from reds_core.errors import RedsError, WorkerDied
 from reds_core.runs.manifest import Manifest
 from reds_core.runs.worker import Request, cores, make
@@ -98,13 +97,7 @@ def _start_worker(parent: int) -> None:
     """Makes a worker ignore Ctrl-C, which is its parent's to handle, and end when its parent does."""
     return_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with(parent)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -195,10 +196,17 @@ def test_ctrl_c_stops_at_once_and_what_is_finished_stays(
     errors = program.stderr.read_text()
     assert "interrupted" in errors and "Run the same command again to continue" in errors and "Traceback" not in errors
     assert gone(children)
+    assert api == "embedded" or _state_of(tmp_path, request.getfixturevalue("prefect_api")) == "CANCELLED"
     (folder,) = tmp_path.glob("outputs/tiny/*")
     complete = totals_of(folder).shards
     problems = verify_run(folder_at(folder))
     assert complete > 0 and sum(not p for p in problems.values()) == complete
+
+
+def _state_of(tmp_path: Path, api: str) -> str:
+    """Returns what a server says of the run of the spec in this folder."""
+    found = httpx.post(f"{api}/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_DESC"}).raise_for_status().json()
+    return str(next(run["state_type"] for run in found if str(tmp_path) in run["parameters"]["spec"]))
 
 
 def test_sigkill_of_the_program_leaves_no_processes_and_no_half_shards(

@@ -234,14 +234,13 @@ def test_fresh_removes_what_was_made_and_nothing_else(augment: Any, tmp_path: Pa
     assert (Path(first["folder"]) / "notes.txt").read_text() == "mine"
 
 
-def test_one_process_at_a_time_sets_up_a_new_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import prefect_env
+def test_one_process_at_a_time_sets_up_a_new_home(tmp_path: Path) -> None:
+    from flows.embedded_api import first_start
 
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     inside: list[int] = []
 
     def start() -> None:
-        with prefect_env.first_start():
+        with first_start(tmp_path):
             inside.append(1)
             assert len(inside) == 1
             time.sleep(0.05)
