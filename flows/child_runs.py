@@ -21,12 +21,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.futures import as_completed
+from prefect.states import Crashed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import ProgressArtifact
 from flows.parameters import Parameters
 from flows.shards import made_here
-from reds_core.errors import RunError, SpecError
+from reds_core.errors import DeviceFailed, ModelError, RedsError, RunError, SpecError, WorkerDied
 from reds_core.runs.plan import plan, shard_range
 from reds_core.runs.run_folder import opened, pending
 from reds_core.spec.digest import digest
@@ -43,11 +44,12 @@ GIVE_UP_AFTER = 3600.0  # seconds without an answer from the server
 
 
 @flow(name="make-shards")
-def make_shards(parameters: Parameters, shards: str) -> int:
+def make_shards(parameters: Parameters, shards: str) -> Any:
     """Makes, as a child run, the shards of a range "A:B" that are not finished yet.
 
     Returns:
-        How many it made.
+        How many it made; the state Crashed if shards failed by what may be the fault of this worker's device: the parent then
+        submits the range again, for any worker.
 
     Raises:
         UserError: the input is wrong. RunError: a shard could not be made, or another run is making them.
@@ -56,10 +58,19 @@ def make_shards(parameters: Parameters, shards: str) -> int:
     wanted = shard_range(shards, len(plan(spec)))
     with opened(spec, parameters.place(), wanted) as folder:
         todo = pending(folder, spec, wanted)
-        failures = made_here(parameters, spec, folder, todo)
-    if failures:
-        raise RunError(f"{len(failures)} of {len(todo)} shards failed: {next(iter(failures.values()))}")
-    return len(todo)
+        try:
+            failures = made_here(parameters, spec, folder, todo)
+        except ModelError as error:
+            if isinstance(error.__cause__, RedsError | None):
+                raise
+            # The network may be wrong, or this machine's device is, which the parent finds out on another one.
+            return Crashed(message=str(error))
+    if not failures:
+        return len(todo)
+    why = f"{len(failures)} of {len(todo)} shards failed: {next(iter(failures.values()))}"
+    if any(isinstance(error, DeviceFailed | WorkerDied) for error in failures.values()):
+        return Crashed(message=why)
+    raise RunError(why)
 
 
 def made_by_children(parameters: Parameters, spec: Spec, folder: Folder, todo: list[int], split: int) -> dict[int, Exception]:
@@ -90,7 +101,7 @@ def made_by_children(parameters: Parameters, spec: Spec, folder: Folder, todo: l
 
 
 class ChildCrashed(RunError):
-    """A child's process or machine died."""
+    """A child's process, machine or device died."""
 
 
 def _is_away(error: object) -> bool:

@@ -7,7 +7,8 @@
     |   +-- OutputError      the output folder: cannot be written, or is not a run
     +-- NoDirectionsError    the held attributes leave no direction to walk: exit code 1
     +-- RunError             the run could not go on: exit code 1, what is finished stays
-        +-- WorkerDied       a process that made a shard died or hung; another try may succeed
+        +-- WorkerDied       a process that made a shard failed, died or hung; another try may succeed
+        +-- DeviceFailed     a shard failed on every device that tried it; another machine may succeed
         +-- ShardDamaged     a shard differs from its manifest
         +-- StorageError     where shards go takes no more: a full disk, a store that refuses or does not answer
 
@@ -71,7 +72,11 @@ class RunError(RedsError):
 
 
 class WorkerDied(RunError):
-    """The process that made a shard died, or hung and was stopped."""
+    """The process that made a shard failed or died, or hung and was stopped."""
+
+
+class DeviceFailed(RunError):
+    """A shard failed on every device that tried it, by an error that may be the devices' or the shard's own."""
 
 
 class ShardDamaged(RunError):

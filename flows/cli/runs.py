@@ -216,6 +216,6 @@ def _tell(run: str, number: int) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelled, Crashed
 
-    state = Cancelled(message="interrupted") if number == signal.SIGINT else Crashed(message="stopped by SIGTERM")
+    state: Any = Cancelled(message="interrupted") if number == signal.SIGINT else Crashed(message="stopped by SIGTERM")
     with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
         client.set_flow_run_state(UUID(run), state, force=True)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from reds_core.errors import RunError, WorkerDied
 from reds_core.runs.manifest import Manifest
 from reds_core.runs.worker import Request
+
+T = TypeVar("T")
 
 FIRST_LIMIT = 6 * 3600.0  # seconds for a shard while none is finished to compare with
 LEAST_LIMIT = 900.0
@@ -45,7 +47,7 @@ class Deadline:
         """Returns the seconds that a shard may take."""
         return max(LEAST_LIMIT, 20 * self.slowest) if self.slowest else FIRST_LIMIT
 
-    def result(self, wait: Callable[..., Manifest], device: str, index: int) -> Manifest:
+    def result(self, wait: Callable[..., T], device: str, index: int) -> T:
         """Returns what `wait(timeout=seconds)` returns, polling, because the first finished shard may shorten the limit.
 
         Raises:
@@ -56,7 +58,7 @@ class Deadline:
             started = time.monotonic()
             portion = max(LEAST_PORTION, min(PORTION, self.limit() - (started - began)))
             try:
-                manifest = wait(timeout=portion)
+                made = wait(timeout=portion)
             except TimeoutError as error:
                 if time.monotonic() - started < 0.9 * portion:
                     raise  # the shard's own: that of a network disk, for example
@@ -67,7 +69,7 @@ class Deadline:
                     f"the worker on {device} did not finish shard {index} in {waited:.0f} s and was stopped"
                 ) from error
             self.slowest = max(self.slowest, time.monotonic() - began)
-            return manifest
+            return made
 
 
 def stopped() -> RunError:

@@ -1,7 +1,8 @@
 """One process per device, or several on the CPU; each loads the networks once.
 
-Prefect's own process pool loses a run when one worker dies. Here every slot has a pool of one process: when it dies or hangs, that
-process alone is replaced. A device whose processes die twice in a row is left alone, unless it was the shard that killed them.
+Prefect's own process pool loses a run when one worker dies. Here every slot has a pool of one process. One that fails, dies or
+hangs is replaced alone: once a GPU's context has failed, every later call in it fails. `failures` decides where the shard is tried
+next, and which slots are left.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from flows.engines.base import Deadline, stopped
+from flows.engines.failures import Failures
 from flows.process import end_with, return_memory
-from reds_core.errors import RedsError, WorkerDied
+from reds_core.errors import RedsError, UserError, WorkerDied
 from reds_core.runs.manifest import Manifest
 from reds_core.runs.worker import Request, cores, make
 
@@ -31,56 +32,53 @@ class Processes:
         self.deadline, self.closed = Deadline(), False
         self.pools = [_pool() for _ in devices]
         self.busy = [threading.Lock() for _ in devices]
-        self.deaths = [0] * self.slots  # in a row, of each slot's processes
-        self.killed_by: defaultdict[int, set[int]] = defaultdict(set)  # by shard: the slots whose processes died while they made it
+        # Two processes on one GPU fail together; where all are on one device, a process is all that can fail.
+        distinct = list(dict.fromkeys(devices))
+        self.places = [distinct.index(device) for device in devices] if len(distinct) > 1 else list(range(len(devices)))
+        self.failures = Failures(len(set(self.places)))
         self.thread, self.seen = threading.local(), itertools.count()
 
     def here(self) -> str:
-        return self.devices[self._slot()]
+        return self.devices[self._home()]
 
-    def _slot(self) -> int:
-        """Returns the calling thread's slot: its own, until that device fails."""
+    def _home(self) -> int:
+        """Returns the calling thread's slot; another one of the same device or of the next, if that device is left."""
         if not hasattr(self.thread, "slot"):
-            self.thread.slot = self.thread.home = next(self.seen) % self.slots
+            self.thread.slot = next(self.seen) % self.slots
         slot: int = self.thread.slot
-        return slot
+        usable = self.failures.usable()
+        return slot if self.places[slot] in usable else self._at(usable[slot % len(usable)])
+
+    def _at(self, place: int) -> int:
+        """Returns a slot at a place, the calling thread's own if it is there."""
+        slots = [slot for slot, other in enumerate(self.places) if other == place]
+        own: int = self.thread.slot
+        return own if own in slots else slots[own % len(slots)]
 
     def __call__(self, index: int) -> Manifest:
-        slot = self._slot()
+        place = self.failures.place_for(index, self.places[self._home()])
+        slot = self._at(place)
         with self.busy[slot]:
             if self.closed:
                 raise stopped()
             try:
                 future = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
                 manifest = self.deadline.result(future.result, self.devices[slot], index)
-            except RedsError as error:
-                if isinstance(error, WorkerDied):
-                    self._replace(slot, index)
-                raise
-            # The process died, or lives on and will fail again: once a GPU's context has failed, every later call in it fails.
             except Exception as error:
-                self._replace(slot, index)
-                why = "" if isinstance(error, BrokenProcessPool) else f": {error or type(error).__name__}"
-                raise WorkerDied(f"the worker on {self.devices[slot]} died while it made shard {index}{why}") from error
-            self.deaths[slot] = 0
+                if self.closed:
+                    raise stopped() from error
+                if not isinstance(error, RedsError) or isinstance(error, UserError | WorkerDied):
+                    self._replace(slot)
+                if isinstance(error, BrokenProcessPool):
+                    error = WorkerDied(f"the worker on {self.devices[slot]} died while it made shard {index}")
+                raise self.failures.failed(index, place, self.devices[slot], error) from None
+            self.failures.made(index, place)
             return manifest
 
-    def _replace(self, slot: int, index: int) -> None:
-        """Starts a slot's process anew, and decides whether the calling thread stays with this device."""
-        if self.closed:
-            raise stopped()
+    def _replace(self, slot: int) -> None:
+        """Starts a slot's process anew."""
         _kill(self.pools[slot])
         self.pools[slot] = _pool()
-        self.deaths[slot] += 1
-        self.killed_by[index].add(slot)
-        if len(self.killed_by[index]) > 1:  # it is the shard's fault, and no device's
-            for innocent in self.killed_by[index]:
-                self.deaths[innocent] = 0
-            self.thread.slot = self.thread.home
-        elif self.deaths[slot] > 1:
-            # A GPU that is gone would fail one shard after another: this thread shares the next one that works.
-            fewest = min(self.deaths)
-            self.thread.slot = next(k % self.slots for k in itertools.count(slot + 1) if self.deaths[k % self.slots] == fewest)
 
     def close(self) -> None:
         self.closed = True

@@ -12,29 +12,60 @@ import signal
 import socket
 import threading
 import time
-import traceback
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from flows.engines.base import Deadline, stopped
-from reds_core.errors import ModelError, WorkerDied
+from flows.engines.failures import Failures
+from reds_core.errors import ModelError, RedsError, UserError, WorkerDied, described
 from reds_core.runs.manifest import Manifest
 from reds_core.runs.worker import Request, cores, make
 
 GPU_WAIT = 60.0  # seconds for a node with a GPU to join the cluster
-GPU_FAILED = ("CUDA error", "CUDA driver error", "cuDNN error", "cuFFT error", "cusolver error", "No CUDA GPUs are available")
+HELD = 60.0  # seconds that a shard keeps a GPU which failed from others
+CPU = "a core"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # a call after the end must start nothing
 
 
-def make_or_end(request: Request, device: str, threads: int, index: int) -> Manifest:
-    """Makes a shard. Ends the process if its GPU has failed: later calls in it would fail, and Ray would send it the next shard."""
+@dataclass(frozen=True)
+class Answer:
+    """What a worker has made, or why not, and on which GPU."""
+
+    place: str
+    made: Manifest | RedsError
+
+
+class LeftError(RedsError):
+    """A GPU that is not to be used any more."""
+
+
+_has_failed = False
+
+
+def make_or_end(request: Request, device: str, threads: int, index: int, left: frozenset[str]) -> Answer:
+    """Makes a shard. Ends the process if it fails: a GPU's context may have failed for good, and Ray would send it the next shard.
+
+    Args:
+        request, device, threads, index: as for `make`.
+        left: GPUs that are not to be used any more. Ray, which hands them out, does not know: a shard that comes to one of them
+            keeps it from others for a while, and is given back.
+    """
+    global _has_failed
+    place = f"{socket.gethostname()}, GPU {os.environ.get('CUDA_VISIBLE_DEVICES', '')}" if device == "cuda" else CPU
+    if _has_failed:
+        os._exit(1)
+    if place in left:
+        time.sleep(HELD)
+        return Answer(place, LeftError(place))
     try:
-        return make(request, device, threads, index)
-    except RuntimeError as error:
-        if any(sign in str(error) for sign in GPU_FAILED):
-            traceback.print_exc()
-            os._exit(1)
-        raise
+        return Answer(place, make(request, device, threads, index))
+    except Exception as error:
+        if isinstance(error, RedsError) and not isinstance(error, UserError):
+            return Answer(place, error)
+        _has_failed = True
+        threading.Timer(1, os._exit, (1,)).start()  # after the answer
+        return Answer(place, error if isinstance(error, RedsError) else WorkerDied(f"shard {index} failed: {described(error)}"))
 
 
 class Ray:
@@ -52,6 +83,8 @@ class Ray:
         self.where = f"{self.device} of Ray" + ("" if is_own else f" at {os.environ['RAY_ADDRESS']}")
         self.free = threading.Semaphore(self.slots)  # whoever holds all of them knows that no call to Ray is under way
         self.under_way: set[Any] = set()
+        self.failures = Failures(self.slots if self.device == "cuda" else 1)
+        self.places: dict[str, int] = {}  # the numbers of GPUs in `failures`
         self.task = self.ray.remote(make_or_end).options(num_cpus=1, num_gpus=int(self.device == "cuda"), max_retries=0)
 
     def here(self) -> str:
@@ -61,15 +94,26 @@ class Ray:
         with self.free:
             if self.closed:
                 raise stopped()
-            return self._made(index)
+            while True:
+                left = frozenset(name for name, place in self.places.items() if place not in self.failures.usable())
+                answer = self._made(index, left)
+                place = self.places.setdefault(answer.place, min(len(self.places), len(self.failures.strikes) - 1))
+                if isinstance(answer.made, Manifest):
+                    self.failures.made(index, place)
+                    return answer.made
+                if not isinstance(answer.made, LeftError):
+                    raise self.failures.failed(index, place, answer.place, answer.made)
+                if self.closed:
+                    raise stopped()
 
-    def _made(self, index: int) -> Manifest:
+    def _made(self, index: int, left: frozenset[str]) -> Answer:
         from ray.exceptions import RaySystemError, RayTaskError, TaskCancelledError, WorkerCrashedError
 
-        made = self.task.remote(self.request, self.device, self.threads, index)
+        made = self.task.remote(self.request, self.device, self.threads, index, left)
         self.under_way.add(made)
         try:
-            return self.deadline.result(partial(self.ray.get, made), self.where, index)
+            answer: Answer = self.deadline.result(partial(self.ray.get, made), self.where, index)
+            return answer
         except RayTaskError as error:
             raise error.cause from None  # as it was raised, without Ray's traceback in its message
         except (WorkerCrashedError, RaySystemError) as error:

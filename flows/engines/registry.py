@@ -19,7 +19,7 @@ def open_engine(name: EngineName, request: Request, device: str, workers: int | 
     if name == "local":
         if workers not in (None, 1):
             raise ModelError(f"the local engine is one worker, not {workers}; use the engine `processes`", parameter="engine")
-        return Local(request, device)
+        return Local(request, device, lambda: list(dict.fromkeys(pick_devices(device, None))))
     if name == "ray":
         from flows.engines.ray import Ray
 

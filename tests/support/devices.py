@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from reds_core.errors import ModelError
+
 
 def on_a_gpu_that_is_gone(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
     """Ends the process on cpu:0, and makes every shard on other devices."""
@@ -17,6 +19,25 @@ def on_a_gpu_that_fails(request: Any, device: str, threads: int, index: int) -> 
     """Raises RuntimeError on cpu:0, and makes every shard on other devices."""
     if device == "cpu:0":
         raise RuntimeError("cuFFT error: CUFFT_EXEC_FAILED")
+    return {"index": index, "device": device}
+
+
+def on_a_gpu_that_seems_misused(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    """Raises a user's mistake on cpu:0, and makes every shard on other devices."""
+    if device == "cpu:0":
+        raise ModelError("the network answers otherwise from call to call")
+    return {"index": index, "device": device}
+
+
+def a_mistake(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    """Raises a user's mistake everywhere."""
+    raise ModelError("the network does not fit")
+
+
+def a_shard_that_fails(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    """Raises RuntimeError for shard 0."""
+    if index == 0:
+        raise RuntimeError("odd")
     return {"index": index, "device": device}
 
 
