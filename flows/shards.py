@@ -6,10 +6,11 @@ Prefect names, retries and shows them. What is finished is decided by the manife
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from prefect import task
+from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -20,7 +21,6 @@ from flows.engines.registry import open_engine
 from flows.parameters import Parameters
 from reds_core.errors import RedsError, RunError, StorageError, UserError, WorkerDied
 from reds_core.runs.manifest import Manifest, indices, stem
-from reds_core.runs.run_folder import made_meanwhile
 from reds_core.spec.fields import Spec
 from reds_core.storage.folder import Folder
 
@@ -76,8 +76,15 @@ def _shard_and_device(parameters: dict[str, Any]) -> str:
 )
 def make_shard(index: int, engine: Engine) -> Manifest:
     """Makes one shard on the device of the calling thread, unless another run has made it meanwhile."""
-    request = engine.request
-    return made_meanwhile(request.folder, request.spec, index) or engine(index)
+    return engine(index)
+
+
+def in_order(folder: Folder, todo: list[int]) -> list[int]:
+    """Returns the shards in the order in which this run makes them.
+
+    Where nothing keeps other runs out, each takes an order of its own: in the same one, all would do the same work.
+    """
+    return todo if folder.has_locks else random.Random(str(runtime.flow_run.id)).sample(todo, len(todo))
 
 
 def made_here(parameters: Parameters, spec: Spec, folder: Folder, todo: list[int]) -> dict[int, Exception]:
@@ -90,7 +97,9 @@ def made_here(parameters: Parameters, spec: Spec, folder: Folder, todo: list[int
     threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=engine.slots)
     # The runner waits for its threads when it ends. The engine is closed first, so that threads which wait for it give up.
     with threads as runner, contextlib.closing(engine):
-        futures: dict[Any, int] = {runner.submit(make_shard, {"index": index, "engine": engine}): index for index in todo}
+        futures: dict[Any, int] = {
+            runner.submit(make_shard, {"index": index, "engine": engine}): index for index in in_order(folder, todo)
+        }
         for future in as_completed(list(futures)):
             outcome = future.result(raise_on_failure=False)
             if isinstance(outcome, UserError | StorageError):

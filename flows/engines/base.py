@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from reds_core.errors import RunError, WorkerDied
 from reds_core.runs.manifest import Manifest
+from reds_core.runs.run_folder import made_meanwhile
 from reds_core.runs.worker import Request
 
 T = TypeVar("T")
@@ -31,7 +32,8 @@ class Engine(Protocol):
     def here(self) -> str:
         """Returns the device that the calling thread's shards are made on, for people."""
 
-    def __call__(self, index: int) -> Manifest: ...
+    def __call__(self, index: int) -> Manifest:
+        """Makes a shard, unless another run has: it asks when the device is free, just before the work begins."""
 
     def close(self) -> None:
         """Stops what it has started. Calls that wait, and later ones, raise RunError."""
@@ -75,3 +77,8 @@ class Deadline:
 def stopped() -> RunError:
     """Returns the error of a shard requested after its run has ended."""
     return RunError("the run was stopped before this shard")
+
+
+def made_by_another(request: Request, index: int) -> Manifest | None:
+    """Returns the manifest of a shard that another run has made since this one began, if one has."""
+    return made_meanwhile(request.folder, request.spec, index)

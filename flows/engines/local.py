@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
-from flows.engines.base import stopped
+from flows.engines.base import made_by_another, stopped
 from flows.engines.processes import Processes
 from reds_core.errors import RedsError, WorkerDied, described
 from reds_core.runs.manifest import Manifest
+from reds_core.runs.shards import ComputedShard
 from reds_core.runs.worker import Request, compute, cores, forget, load, write
 
 
@@ -51,7 +52,7 @@ class Local:
         if self.instead:
             return self.instead(index)
         try:
-            shard = self.computing.submit(compute, self.request, self.device, cores(), index).result()
+            shard = self.computing.submit(self._computed, index).result()
         except Exception as error:
             # A pool that is shut down cancels what waits, and accepts nothing more.
             if self.closed:
@@ -60,12 +61,17 @@ class Local:
                 raise
             self._go_on_elsewhere()
             raise WorkerDied(f"shard {index} failed on {self.device}: {described(error)}") from error
+        if isinstance(shard, Manifest):
+            return shard
         try:
             return self.writing.submit(write, self.request, shard).result()
         except (CancelledError, RuntimeError) as error:
             if self.closed:
                 raise stopped() from error
             raise
+
+    def _computed(self, index: int) -> ComputedShard | Manifest:
+        return made_by_another(self.request, index) or compute(self.request, self.device, cores(), index)
 
     def _go_on_elsewhere(self) -> None:
         """Lets processes make all further shards."""

@@ -15,7 +15,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from flows.engines.base import Deadline, stopped
+from flows.engines.base import Deadline, made_by_another, stopped
 from flows.engines.failures import Failures
 from flows.process import end_with, return_memory
 from reds_core.errors import RedsError, UserError, WorkerDied
@@ -61,6 +61,9 @@ class Processes:
         with self.busy[slot]:
             if self.closed:
                 raise stopped()
+            found = made_by_another(self.request, index)
+            if found is not None:
+                return found
             try:
                 future = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
                 manifest = self.deadline.result(future.result, self.devices[slot], index)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from flows.engines.base import Deadline, stopped
+from flows.engines.base import Deadline, made_by_another, stopped
 from flows.engines.failures import Failures
 from reds_core.errors import ModelError, RedsError, UserError, WorkerDied, described
 from reds_core.runs.manifest import Manifest
@@ -94,6 +94,9 @@ class Ray:
         with self.free:
             if self.closed:
                 raise stopped()
+            found = made_by_another(self.request, index)
+            if found is not None:
+                return found
             while True:
                 left = frozenset(name for name, place in self.places.items() if place not in self.failures.usable())
                 answer = self._made(index, left)

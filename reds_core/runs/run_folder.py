@@ -42,11 +42,13 @@ def opened(spec: Spec, out: Folder, shards: range | None = None, fresh: bool = F
     with contextlib.ExitStack() as stack:
         with folder.opening():
             is_alone = stack.enter_context(folder.locked(mine))
-            with folder.pages_locked():
-                if fresh:
-                    folder.remove(*(name for name in folder.names() if _is_of_a_run(name)))
-                if is_alone:
-                    folder.remove(*_unfinished(folder, mine))
+            with folder.spec_locked():
+                # Another run may be writing the pages: making a report of many shards takes minutes, and this one need not wait.
+                with folder.pages_locked(wait=fresh) as has_pages:
+                    if fresh:
+                        folder.remove(*(name for name in folder.names() if _is_of_a_run(name)))
+                    if is_alone:
+                        folder.remove(*_unfinished(folder, mine, has_pages))
                 folder.write("spec.yaml", dump(_longest(spec, folder)).encode())
         yield folder
 
@@ -94,14 +96,17 @@ def _is_of_a_run(name: str) -> bool:
     return name in ("spec.yaml", *PAGE_NAMES) or bool(indices([name]))
 
 
-def _unfinished(folder: Folder, mine: range) -> list[str]:
-    """Returns what a killed run left of these shards: files that were being written, and tars and tables without a manifest."""
+def _unfinished(folder: Folder, mine: range, has_pages: bool) -> list[str]:
+    """Returns what a killed run left of these shards: files that were being written, and tars and tables without a manifest.
+
+    If nobody writes the pages (`has_pages`), also what is left of those.
+    """
     finished, found = indices(folder.files(), "json"), []
     for file in folder.names():
         name = file.removeprefix(PART)
         shards = indices([name])
         ours = any(index in mine for index in shards)
-        if (ours or not shards) if name != file else (ours and shards[0] not in finished):
+        if (ours or (has_pages and not shards)) if name != file else (ours and shards[0] not in finished):
             found.append(file)
     return found
 

@@ -74,8 +74,7 @@ def progress(spec: Spec, t: Totals) -> str:
     if t.shards < len(planned):
         return f"{t.shards} of {len(planned)} shards"
     # All shards may be there and the last one short: a longer run has not reached it yet.
-    seeds = sum(map(len, planned))
-    return f"{t.seeds} of {seeds} seeds" if t.seeds < seeds else ""
+    return f"{t.seeds} of {spec.seeds.number} seeds" if t.seeds < spec.seeds.number else ""
 
 
 @dataclass(frozen=True)

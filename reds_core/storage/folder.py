@@ -28,6 +28,7 @@ class Folder(ABC):
     """A folder on a disk or in an object store. Equal folders compare equal; `str` gives the path or URL."""
 
     reads_to_compare: bool  # whether `matches` reads every byte, and so notices any damage
+    has_locks: bool  # whether `locked` keeps other runs out
 
     @property
     @abstractmethod
@@ -124,8 +125,19 @@ class Folder(ABC):
         """
 
     @abstractmethod
-    def pages_locked(self) -> AbstractContextManager[None]:
-        """Waits until no other process writes the files that belong to no shard, and keeps others from them."""
+    def spec_locked(self) -> AbstractContextManager[None]:
+        """Waits until no other process writes the run's spec, which takes no time, and keeps others from it."""
+
+    @abstractmethod
+    def pages_locked(self, wait: bool = True) -> AbstractContextManager[bool]:
+        """Keeps other processes from the other files that belong to no shard, whose making takes a while.
+
+        Args:
+            wait: until nobody writes them; else the block is entered at once.
+
+        Returns:
+            Gives whether others are kept out.
+        """
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:

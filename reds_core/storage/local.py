@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from reds_core.errors import StorageError
+from reds_core.errors import RunError, StorageError
 from reds_core.storage.disk import locked, writing
 from reds_core.storage.folder import PART, Folder, Sizes, hash_of
 
 LOCK, PAGES_LOCK = ".lock", ".lock-pages"
+
+_hashes: dict[Path, tuple[tuple[int, ...], str]] = {}  # of files compared in this process, with what they were by their inodes
+_one = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class LocalFolder(Folder):
 
     path: Path
     reads_to_compare = True
+    has_locks = True
 
     @property
     def is_shared(self) -> bool:
@@ -95,7 +100,7 @@ class LocalFolder(Folder):
 
     def matches(self, sizes: Sizes, name: str, size: int | None, sha256: str) -> bool:
         try:
-            return sizes.get(name) is not None and size in (None, sizes[name]) and hash_of(self.path / name) == sha256
+            return sizes.get(name) is not None and size in (None, sizes[name]) and known_hash(self.path / name) == sha256
         except OSError:
             return False
 
@@ -114,9 +119,22 @@ class LocalFolder(Folder):
             yield True
 
     @contextlib.contextmanager
-    def pages_locked(self) -> Iterator[None]:
-        with writing(self.path, "make it writable, or a copy of it", parameter=""), locked(self.path / PAGES_LOCK, 0, 1, wait=True):
+    def spec_locked(self) -> Iterator[None]:
+        with self._writable(), locked(self.path / PAGES_LOCK, 1, 1, wait=True):
             yield
+
+    @contextlib.contextmanager
+    def pages_locked(self, wait: bool = True) -> Iterator[bool]:
+        with self._writable(), contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path / PAGES_LOCK, 0, 1, wait=wait))
+                is_mine = True
+            except RunError:
+                is_mine = False
+            yield is_mine
+
+    def _writable(self) -> contextlib.AbstractContextManager[None]:
+        return writing(self.path, "make it writable, or a copy of it", parameter="")
 
     def write(self, name: str, content: bytes) -> None:
         with self.drafts([name]) as parts:
@@ -153,6 +171,23 @@ class LocalFolder(Folder):
     def remove(self, *names: str) -> None:
         for name in names:
             (self.path / name).unlink(missing_ok=True)
+
+
+def known_hash(path: Path) -> str:
+    """Returns a file's sha256, kept from an earlier call in this process if neither its size nor a time of it has changed since.
+
+    A run compares each finished shard with its manifest several times. `hash_of` always reads.
+    """
+    found, place = path.stat(), path.absolute()
+    state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    with _one:
+        before = _hashes.get(place)
+    if before is not None and before[0] == state:
+        return before[1]
+    sha256 = hash_of(path)
+    with _one:
+        _hashes[place] = state, sha256
+    return sha256
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from reds_core.storage.disk import scratch, writing
 from reds_core.storage.folder import PART, Folder, Sizes
 from reds_core.storage.retries import is_refusal, reason, retried
 
-READ_RETRY_TIME, SEND_RETRY_TIME = 45.0, 300.0  # seconds after which a call is not tried again
+RETRY_TIME = 300.0  # seconds after which a call is not tried again
 CHUNK = 16 * 2**20  # bytes of a large file that are sent at once, CHUNKS of them side by side
 CHUNKS = 4
 AT_ONCE = 256  # small files that are read side by side
@@ -41,6 +41,7 @@ class RemoteFolder(Folder):
 
     place: UPath
     reads_to_compare = False
+    has_locks = False
 
     @property
     def is_shared(self) -> bool:
@@ -133,8 +134,12 @@ class RemoteFolder(Folder):
         yield False
 
     @contextlib.contextmanager
-    def pages_locked(self) -> Iterator[None]:
+    def spec_locked(self) -> Iterator[None]:
         yield
+
+    @contextlib.contextmanager
+    def pages_locked(self, wait: bool = True) -> Iterator[bool]:
+        yield False
 
     def write(self, name: str, content: bytes) -> None:
         with self.drafts([name]) as parts:
@@ -169,11 +174,17 @@ class RemoteFolder(Folder):
             else:
                 part = self._key(f"{PART}{uuid.uuid4().hex}-{name}")
                 fs.makedirs(self._key(), exist_ok=True)
-                fs.put_file(str(path), part)
-                fs.mv(part, key)
+                try:
+                    fs.put_file(str(path), part)
+                    fs.mv(part, key)
+                except BaseException:
+                    # Each try has a name of its own, and nobody would look for this one again. What failed is said, not this.
+                    with contextlib.suppress(Exception):
+                        fs.rm_file(part)
+                    raise
 
         try:
-            retried(SEND_RETRY_TIME, str(self), put)
+            retried(RETRY_TIME, str(self), put)
         except FileExistsError:
             return False
         except FileNotFoundError as error:
@@ -194,7 +205,7 @@ class RemoteFolder(Folder):
         return f"{self.place.path.rstrip('/')}/{name}".rstrip("/")
 
     def _retried(self, call: Any) -> Any:
-        return retried(READ_RETRY_TIME, str(self), call)
+        return retried(RETRY_TIME, str(self), call)
 
     def _listed(self) -> list[tuple[str, int, bool]]:
         """Returns what lies in the folder: name, size in bytes, whether it is a file. Nothing, if there is no folder."""

@@ -113,6 +113,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
     def start(make: Any) -> Any:
         monkeypatch.setattr(processes, "make", make)
         monkeypatch.setattr(processes, "_start_worker", devices.start)
+        monkeypatch.setattr(processes, "made_by_another", lambda *_: None)
         return processes.Processes(None, ["cpu:0", "cpu"])  # type: ignore[arg-type]
 
     return start
@@ -240,6 +241,50 @@ def test_after_an_error_the_local_engine_goes_on_in_new_processes(
     monkeypatch.setattr(local, "compute", fail)
     monkeypatch.setattr(local, "Processes", Instead)
     assert augment(spec=str(world(tmp_path / "world")), out=str(tmp_path / "out"))["now"] == 3
+
+
+def test_runs_that_share_a_store_take_shards_in_orders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect import runtime
+
+    from flows import shards
+
+    def order(place: str, run: str) -> list[int]:
+        monkeypatch.setattr(runtime.flow_run, "id", run, raising=False)
+        return shards.in_order(folder_at(place), list(range(20)))
+
+    one, other = order("memory://here", "one"), order("memory://here", "other")
+    assert one != other and sorted(one) == sorted(other) == list(range(20)) and order("memory://here", "one") == one
+    assert order(str(tmp_path), "one") == list(range(20)), "on a disk, locks keep them apart"
+
+
+def test_a_shard_that_another_run_made_while_this_one_waited_is_not_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.engines import local
+    from reds_core.runs import worker
+    from reds_core.runs.run_folder import opened
+    from reds_core.spec.digest import digest
+    from reds_core.spec.load import load_spec
+
+    spec, computed = load_spec(world(tmp_path / "world")), []
+
+    def compute(request: Any, device: str, threads: int, index: int) -> Any:
+        computed.append(index)
+        if index == 0:
+            worker.make(request, device, threads, 1)  # another run, in the meantime
+        return worker.compute(request, device, threads, index)
+
+    monkeypatch.setattr(local, "compute", compute)
+    with opened(spec, folder_at(f"memory://{tmp_path.name}")) as folder:
+        engine = local.Local(worker.Request(spec, digest(spec), folder, None, False, ()), "cpu")
+        try:
+            with ThreadPoolExecutor(2) as threads:
+                first = threads.submit(engine, 0)
+                wait_until(lambda: computed, 60, lambda: "nothing was computed")
+                second = threads.submit(engine, 1)
+                assert (first.result().index, second.result().index) == (0, 1) and computed == [0]
+        finally:
+            engine.close()
 
 
 def test_mistakes_reach_the_caller_as_themselves(augment: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from reds_core.errors import ModelError, SpecError
-from reds_core.runs.plan import plan
+from reds_core.runs.plan import plan, shard_range
 from reds_core.spec.digest import digest
 from reds_core.spec.files import check_files
 from reds_core.spec.load import dump, load_spec
@@ -194,8 +194,18 @@ def test_missing_and_changed_files_are_named_together(tmp_path: Path) -> None:
 def test_a_shard_always_holds_the_same_seeds(tmp_path: Path) -> None:
     path = world(tmp_path)
     short, long = (plan(load_spec(path, [f"seeds.count={n}"])) for n in (5, 8))
-    assert short == [range(0, 2), range(2, 4), range(4, 5)]
+    assert list(short) == [range(0, 2), range(2, 4), range(4, 5)] and short[-1] == range(4, 5)
     assert long[:2] == short[:2] and long[2] == range(4, 6)
+    with pytest.raises(IndexError):
+        _ = short[3]
+
+
+def test_a_plan_of_two_billion_seeds_takes_no_memory_and_is_too_long_for_one_run(tmp_path: Path) -> None:
+    endless = plan(load_spec(world(tmp_path), ["seeds.count=2147480000"]))
+    assert len(endless) == 1_073_740_000 and endless[-1] == range(2147479998, 2147480000)
+    assert shard_range("0:3", len(endless)) == range(3)
+    with pytest.raises(SpecError, match=r"at most 1,000,000 shards, not 1,073,740,000; lower seeds\.count"):
+        shard_range(None, len(endless))
 
 
 @pytest.mark.parametrize(

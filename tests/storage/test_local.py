@@ -20,9 +20,12 @@ from typing import Any
 import pytest
 
 from reds_core.errors import OutputError, RunError
+from reds_core.runs import verify
 from reds_core.runs.manifest import stem
-from reds_core.runs.run_folder import opened, run_folder
+from reds_core.runs.run_folder import opened, pending, run_folder
 from reds_core.runs.verify import verify_run, verify_shard
+from reds_core.storage import local
+from reds_core.storage.folder import hash_of
 from reds_core.storage.places import folder_at
 from tests.support import ROOT
 from tests.support.shards import KINDS, contents, make_run, path_of, spec_of, write
@@ -218,20 +221,50 @@ def test_a_folder_that_cannot_be_written_is_the_users_mistake(
     assert not list(tmp_path.iterdir())
 
 
-def test_two_processes_write_different_shards_and_wait_for_each_others_pages(spec_path: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_wait_for_anothers_report_but_its_own_pages_do(spec_path: Path, tmp_path: Path) -> None:
     spec = spec_of(spec_path)
     with opened(spec, folder_at(tmp_path), range(0, 1)) as folder, folder.pages_locked():
+        folder.path.joinpath(".part-report.html").touch()  # type: ignore[attr-defined]
         code = (
             "import sys; from pathlib import Path; from reds_core.runs.run_folder import opened; "
             "from reds_core.storage.places import folder_at; "
             "from tests.support.shards import spec_of\n"
-            "with opened(spec_of(Path(sys.argv[1])), folder_at(sys.argv[2]), range(1, 3)): print('in', flush=True)"
+            "with opened(spec_of(Path(sys.argv[1])), folder_at(sys.argv[2]), range(1, 3)) as folder:\n"
+            "    print('in', flush=True)\n"
+            "    with folder.pages_locked(): print('pages', flush=True)"
         )
         words = [sys.executable, "-c", code, str(spec_path), str(tmp_path)]
         other = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert other.stdout and other.stdout.readline() == "in\n" and folder.read(".part-report.html") == b""
         with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(6)
-    assert other.communicate(timeout=60)[0] == "in\n" and other.returncode == 0
+            other.wait(1)
+    assert other.communicate(timeout=60)[0] == "pages\n" and other.returncode == 0
+
+
+def test_a_finished_shard_is_read_once_in_a_process_and_again_if_it_changed(
+    spec_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(spec_path, 4)
+    folder = folder_at(make_run(spec, tmp_path))
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return hash_of(path)
+
+    monkeypatch.setattr(local, "hash_of", counted)
+    monkeypatch.setattr(verify, "hash_of", counted)
+    assert pending(folder, spec) == [] and pending(folder, spec) == []
+    assert sorted(read) == [f"{stem(k)}.{kind}" for k in range(2) for kind in ("parquet", "tar")]
+    read.clear()
+    tar = path_of(folder) / "shard-00001.tar"
+    times, content = tar.stat(), bytearray(tar.read_bytes())
+    content[700] ^= 1
+    tar.write_bytes(content)
+    os.utime(tar, ns=(times.st_atime_ns, times.st_mtime_ns))  # only the kernel's own time of the change tells
+    assert pending(folder, spec) == [1] and read == ["shard-00001.tar"]
+    read.clear()
+    assert verify_run(folder)[1] and len(read) == 4, "verify reads everything"
 
 
 def test_a_link_where_a_file_was_being_written_is_removed_not_followed(spec_path: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def server() -> Iterator[Server]:
         for key, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": server.url, "AWS_MAX_ATTEMPTS": "2"}.items():
             patch.setenv(key, value)
         # Hundreds of faults: neither this package's pauses nor the client's own may be long.
-        patch.setattr(remote, "SEND_RETRY_TIME", 20.0)
+        patch.setattr(remote, "RETRY_TIME", 20.0)
         patch.setattr(retries, "FIRST_PAUSE", 0.01)
         patch.setattr(publishing, "MANIFEST_WAIT", 2.0)
         yield server
@@ -216,6 +216,23 @@ def test_a_store_whose_files_grow_in_sight_gets_them_by_renaming(
     assert not folder.send(path, "once", only_new=True) and folder.read("once") == b"1"
 
 
+def test_a_try_that_fails_leaves_no_part_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "APPEARS_WHOLE", ())
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    folder, tries = remote_folder(f"memory://m{next(BUCKETS)}/runs"), itertools.count()
+    rename_of_the_store = folder.place.fs.mv
+
+    def mv(source: str, path: str, **options: Any) -> None:
+        if next(tries) < 2:
+            raise OSError("the connection was lost")
+        rename_of_the_store(source, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder.place.fs, "mv", mv)
+        folder.write("once", b"1")
+    assert folder.names() == ["once"] and folder.read("once") == b"1" and next(tries) == 3
+
+
 def test_what_a_killed_process_left_on_its_way_to_a_store_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import os, sys; from reds_core.storage.disk import scratch\n"
@@ -364,11 +381,10 @@ def test_credentials_that_expire_at_any_request_stop_the_run_and_lose_nothing(
 def test_a_store_that_stays_away_is_one_clear_error(
     spec_path: Path, s3: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "SEND_RETRY_TIME", 0.5)
+    monkeypatch.setattr(remote, "RETRY_TIME", 0.5)
     server.fault = lambda request: "503" if request.name.endswith(".parquet") else ""
     with pytest.raises(StorageError, match=r"s3://.*SlowDown\. What is finished is kept; run again when the store answers"):
         make_run_in(remote_folder(s3), spec_of(spec_path, 2))
-    monkeypatch.setattr(remote, "READ_RETRY_TIME", 0.5)
     server.fault = lambda request: "cut"
     with pytest.raises(StorageError, match="run again when the store answers"):
         verify_run(remote_folder(s3))
