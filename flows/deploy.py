@@ -33,22 +33,32 @@ ALIVE = (
 
 
 def deploy(
-    name: str, pool: str, parents: str, schedule: Schedule, concurrency: int, notify: str | None, parameters: dict[str, Any]
+    name: str,
+    pool: str,
+    parents: str,
+    schedule: Schedule,
+    concurrency: int,
+    notify: str | None,
+    parameters: dict[str, Any],
+    replace: bool = False,
 ) -> str:
     """Registers the flow with these parameters and returns the deployment's full name.
 
     Args:
-        name: of the deployment; one of the same name is replaced.
+        name: of the deployment; one of the same name and spec is replaced.
         pool: a work pool of type process whose workers make shards.
         parents: the pool for runs that only wait for child runs, if `parameters["split"]` is set; else not used.
         schedule: when to run.
         concurrency: runs of the deployment at once; the others wait.
         notify: a notification block that is told of failed runs, "TYPE/NAME".
         parameters: the flow's, with absolute paths: a worker starts in a folder of its own.
+        replace: whether to replace one of the same name and another spec.
 
     Raises:
-        UserError: there is no such pool or block.
+        UserError: there is no such pool or block, or a deployment of another spec has this name.
     """
+    if not replace:
+        _check_name(name, parameters["spec"])
     block = _block(notify) if notify else None
     shared = bool(parameters["split"])
     for used in {pool, parents} if shared else {pool}:
@@ -89,6 +99,20 @@ def cron(text: str, timezone: str) -> Schedule:
         return Cron(text, timezone=str(ZoneInfo(timezone)))
     except (ValueError, ZoneInfoNotFoundError) as error:
         raise UserError(f"the schedule {text!r} in {timezone} cannot be read: {error}") from error
+
+
+def _check_name(name: str, spec: str) -> None:
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(f"{augment.name}/{name}")
+        except ObjectNotFound:
+            return
+    other = (found.parameters or {}).get("spec")
+    if other != spec:
+        raise UserError(
+            f"the deployment {augment.name}/{name} is that of another spec, {other}; change the name in {spec}, or replace it",
+            parameter="replace",
+        )
 
 
 def _check_pool(name: str) -> None:

@@ -42,12 +42,7 @@ class Parameters(BaseModel):
 
     def place(self) -> Folder:
         """Returns the folder of all runs. Raises OutputError if the run's processes would not see the same one."""
-        folder = folder_at(self.out)
-        if not folder.is_shared and self.engine != "local":
-            raise OutputError(
-                f"{self.out} can be seen by one process alone; use the engine `local`, or another folder", parameter="out"
-            )
-        return folder
+        return placed(self.out, self.engine)
 
     def request(self, folder: Folder, spec: Spec) -> Request:
         """Returns what an engine needs to know."""
@@ -60,6 +55,14 @@ class Parameters(BaseModel):
             "out": folder_at(self.out).absolute(),
             "overrides": [*self.overrides, f"seeds.count={count}"],
         }
+
+
+def placed(out: str, engine: EngineName) -> Folder:
+    """Returns a folder of runs. Raises OutputError if an engine's processes would not see the same one."""
+    folder = folder_at(out)
+    if not folder.is_shared and engine != "local":
+        raise OutputError(f"{out} can be seen by one process alone; use the engine `local`, or another folder", parameter="out")
+    return folder
 
 
 def wanted_until(text: str | None, grow: bool, shards: str | None) -> Until | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from flows.cli.show.words import counted
 from flows.parameters import checked_spec, make_importable
-from reds_core.errors import ModelError, OutputError
+from reds_core.errors import ModelError, OutputError, UserError
+from reds_core.runs.manifest import indices
 from reds_core.spec.fields import Spec
 from reds_core.spec.files import check_code, check_files, check_present
 from reds_core.spec.load import load_spec
@@ -47,6 +49,24 @@ def existing(place: str) -> Folder:
     if not folder.exists():
         raise OutputError(f"there is no folder {folder}")
     return folder
+
+
+def check_removal(folder: Folder, agreed: bool) -> None:
+    """Asks whether a run's shards may be removed, if there are any.
+
+    Raises:
+        UserError: the answer is no, or there is no terminal to ask at.
+    """
+    files = folder.files()
+    count = len(indices(files, "tar"))
+    if agreed or not count:
+        return
+    what = f"{counted(count, 'shard')} ({sum(files.values()) / 1e6:.1f} MB) of {folder}"
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise UserError(f"a fresh start removes {what}; nothing was removed. Say that it may", parameter="yes")
+    print(f"reds: remove {what}? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UserError("nothing was removed, and nothing made")
 
 
 def _tell_doubts(spec: Spec) -> None:

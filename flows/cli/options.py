@@ -55,6 +55,11 @@ Until = Annotated[
     ),
 ]
 
+Yes = Annotated[bool, typer.Option("--yes", metavar="", help="Remove what --fresh removes without a question.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", metavar="", help="Replace the deployment of another spec that has the same name.")
+]
+
 # The options that cure an error, by the parameter that the error names (`reds_core.errors`).
 OF_PARAMETER = {"overrides": "--set"}
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 
 from flows import prefect_env, signals
-from flows.cli.options import AllowCode, Batch, Device, Grow, LeastAccepted, Out, Overrides, SpecPath, Until, Workers
+from flows.cli.options import AllowCode, Batch, Device, Grow, LeastAccepted, Out, Overrides, Replace, SpecPath, Until, Workers, Yes
 from flows.engines import EngineName
 from reds_core.errors import RedsError, UserError
 
@@ -33,6 +33,7 @@ def run(
     set_: Overrides = None,
     allow_code: AllowCode = False,
     fresh: Annotated[bool, typer.Option("--fresh", metavar="", help="Remove what an earlier run of this spec made.")] = False,
+    yes: Yes = False,
     grow: Grow = False,
     until: Until = None,
     least_accepted: LeastAccepted = 0.0,
@@ -41,11 +42,14 @@ def run(
 
     Stop it at any time and run it again: finished shards are kept, and the outcome is the same. The last line names the folder.
     """
-    from flows.cli.checks import checked
+    from flows.cli.checks import check_removal, checked
     from flows.cli.progress import Progress
+    from flows.engines.registry import check_asked
     from flows.parameters import wanted_until
     from reds_core.runs.plan import plan, shard_range
+    from reds_core.runs.run_folder import run_folder
     from reds_core.runs.totals import in_words
+    from reds_core.storage.places import folder_at
 
     progress = Progress(sys.stderr)
     leaving = Leaving(progress)
@@ -54,6 +58,9 @@ def run(
         wanted_until(until, grow, shards)
         loaded = checked(spec, set_ or [], allow_code)
         shard_range(shards, len(plan(loaded)))
+        check_asked(engine, device, workers, batch)
+        if fresh:
+            check_removal(run_folder(loaded, folder_at(out)), yes)
         with progress:
             progress.say("starting Prefect" + (f" with the API at {server}" if server else "'s embedded API"))
             prefect_env.connect(server)
@@ -116,6 +123,7 @@ def deploy(
             metavar="TYPE/NAME", help="A notification block of the server that is told of failed runs.", show_default="nobody"
         ),
     ] = None,
+    replace: Replace = False,
 ) -> None:
     """Register SPEC as a scheduled run with the Prefect server at PREFECT_API_URL.
 
@@ -128,7 +136,8 @@ def deploy(
     from flows.cli.checks import checked
     from flows.deploy import cron as schedule
     from flows.deploy import deploy as register
-    from flows.parameters import wanted_until
+    from flows.engines.registry import check_asked
+    from flows.parameters import placed, wanted_until
     from reds_core.spec.load import absolute
     from reds_core.storage.places import folder_at
 
@@ -136,6 +145,8 @@ def deploy(
         raise UserError("--parents is a pool for runs that wait for child runs, but there are none; add --split N")
     wanted_until(until, grow, None)
     loaded = checked(spec, set_ or [], allow_code)
+    check_asked(engine, device, workers, batch)
+    placed(out, engine).check_place()
     parameters = {
         "spec": str(spec.absolute()),
         "out": folder_at(out).absolute(),
@@ -151,7 +162,7 @@ def deploy(
         "until": until,
     }
     prefect_env.connect(server)
-    name = register(loaded.name, pool, parents or pool, schedule(cron, timezone), concurrency, notify, parameters)
+    name = register(loaded.name, pool, parents or pool, schedule(cron, timezone), concurrency, notify, parameters, replace)
     print(f"{name}: {cron} {timezone}, at most {concurrency} at once, by workers of the pool {parents or pool}")
     if split:
         print(f"make-shards/{loaded.name}: its child runs, {split} shards each, by workers of the pool {pool}")

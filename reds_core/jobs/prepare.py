@@ -172,15 +172,25 @@ def pick_device(name: str) -> torch.device:
     """Returns a device by name; "auto" is a GPU if there is one. Raises ModelError if this machine does not have the device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = named_device(name)
     try:
-        device = torch.device(name)
-        if device.type not in DEVICES:
-            raise ModelError(
-                f"the device {name!r} cannot be used: the method computes in double precision, on {' or '.join(DEVICES)}"
-            )
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"the device {name!r} cannot be used: {described(error)}") from error
+        raise ModelError(f"the device {name!r} cannot be used: {described(error)}", parameter="device") from error
+    return device
+
+
+def named_device(name: str) -> torch.device:
+    """Returns a device that some machine may have. Raises ModelError if none has, or the method does not run on it."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"the device {name!r} cannot be used: {described(error)}", parameter="device") from error
+    if device.type not in DEVICES:
+        raise ModelError(
+            f"the device {name!r} cannot be used: the method computes in double precision, on {' or '.join(DEVICES)}",
+            parameter="device",
+        )
     return device
 
 

@@ -117,6 +117,10 @@ class Folder(ABC):
         """Creates the folder. What cannot be written in this block is the user's mistake: raises OutputError."""
 
     @abstractmethod
+    def check_place(self) -> None:
+        """Raises OutputError if a run on another machine could not write here either: there is no such bucket, for example."""
+
+    @abstractmethod
     def locked(self, numbers: range) -> AbstractContextManager[bool]:
         """Keeps these numbers to this run for the time of a block. Gives whether others are really kept out: a store has no locks.
 

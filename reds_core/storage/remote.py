@@ -129,6 +129,12 @@ class RemoteFolder(Folder):
                 raise
             raise OutputError(str(error)) from error
 
+    def check_place(self) -> None:
+        probe = f"{PART}{uuid.uuid4().hex}"
+        with self.opening():
+            self.write(probe, b"")
+            self.remove(probe)
+
     @contextlib.contextmanager
     def locked(self, numbers: range) -> Iterator[bool]:
         yield False

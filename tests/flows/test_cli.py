@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -15,6 +16,8 @@ import httpx
 import pytest
 import yaml
 
+from flows.cli.checks import check_removal
+from reds_core.errors import UserError
 from reds_core.runs.verify import verify_run
 from reds_core.storage.places import folder_at
 from reds_core.version import __version__
@@ -36,7 +39,18 @@ def test_help_is_there_for_every_verb(here: Reds) -> None:
     text = here("--help").stdout
     for verb in ("run", "check", "compare", "import", "verify", "report", "list", "kinds", "schema"):
         assert verb in text
-    for option in ("--out", "--engine", "--workers", "--device", "--batch", "--shards", "--set", "--allow-code", "--fresh"):
+    for option in (
+        "--out",
+        "--engine",
+        "--workers",
+        "--device",
+        "--batch",
+        "--shards",
+        "--set",
+        "--allow-code",
+        "--fresh",
+        "--yes",
+    ):
         assert option in here("run", "--help").stdout
 
 
@@ -152,6 +166,28 @@ def test_a_mistake_is_named_without_a_traceback(reds: Reds, here: Reds, tmp_path
 def test_a_run_that_accepts_nothing_ends_with_1_and_says_why(reds: Reds, tmp_path: Path) -> None:
     done = reds("run", world(tmp_path / "world"), "--set", "varied.look=50", "--shards", ":1")
     assert done.returncode == 1 and "accepted none of 24 candidates: varied:look" in done.stderr
+
+
+def test_a_fresh_start_asks_before_it_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(text: str | None) -> None:
+        stdin = io.StringIO(text)
+        monkeypatch.setattr(stdin, "isatty", lambda: text is not None, raising=False)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        check_removal(folder_at(tmp_path), agreed=False)
+
+    answer(None)  # there is nothing to remove
+    (tmp_path / "shard-00000.tar").write_bytes(bytes(2_000_000))
+    with pytest.raises(UserError, match=rf"removes 1 shard \(2\.0 MB\) of {tmp_path}; nothing was removed") as caught:
+        answer(None)
+    assert caught.value.parameter == "yes"
+    for text in ("\n", "n\n", ""):
+        with pytest.raises(UserError, match="nothing was removed, and nothing made"):
+            answer(text)
+    answer("y\n")
+    assert "remove 1 shard (2.0 MB)" in capsys.readouterr().err
+    check_removal(folder_at(tmp_path), agreed=True)
 
 
 def test_the_schema_is_json_and_kinds_name_their_fields(here: Reds) -> None:

@@ -234,6 +234,11 @@ def test_a_failed_run_is_reported_to_the_notification_block(
         (("--pool", "nobody"), "there is no work pool 'nobody'; create it with `prefect work-pool create nobody --type process`"),
         (("--cron", "every night"), "the schedule 'every night' in UTC cannot be read"),
         (("--timezone", "Mars/Base"), "in Mars/Base cannot be read"),
+        (("--workers", "0"), "workers must be at least 1, got 0"),
+        (("--workers", "3"), "the local engine is one worker, not 3; use the engine `processes`"),
+        (("--device", "mps"), "the device 'mps' cannot be used: the method computes in double precision, on cpu or cuda"),
+        (("--device", "gpu7"), "the device 'gpu7' cannot be used"),
+        (("--batch", "0"), "a batch must hold at least 1 image, got 0"),
         (("--parents", "other"), "--parents is a pool for runs that wait for child runs, but there are none; add --split N"),
     ],
 )
@@ -247,6 +252,28 @@ def test_what_cannot_be_registered_is_named_before_anything_is_registered(
     words = ["deploy", str(world(tmp_path / "world")), *(w for pair in options.items() for w in pair)]
     with pytest.raises(UserError, match=re.escape(message)):
         app(words, standalone_mode=False)
+
+
+def test_a_spec_of_the_same_name_replaces_no_other_deployment(
+    prefect_api: str, pools: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.cli.app import app
+
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+
+    def register(folder: str, *options: str) -> None:
+        words = ["deploy", str(tmp_path / folder / "spec.yaml"), "--pool", POOL, *NIGHTLY, *options]
+        app(words, standalone_mode=False)
+
+    for folder in ("mine", "theirs"):
+        world(tmp_path / folder, name="same")
+    register("mine")
+    with pytest.raises(UserError, match=r"augment/same is that of another spec, .*mine/spec\.yaml; change the name"):
+        register("theirs")
+    assert deployment("augment/same").parameters["spec"] == str(tmp_path / "mine/spec.yaml")
+    register("mine")
+    register("theirs", "--replace")
+    assert deployment("augment/same").parameters["spec"] == str(tmp_path / "theirs/spec.yaml")
 
 
 @pytest.mark.parametrize("words", [("run",), ("deploy", "--pool", "p", "--cron", "0 2 * * *")])

@@ -216,6 +216,13 @@ def test_a_store_whose_files_grow_in_sight_gets_them_by_renaming(
     assert not folder.send(path, "once", only_new=True) and folder.read("once") == b"1"
 
 
+def test_a_bucket_can_be_tried_before_a_run_and_nothing_stays_in_it(s3: str) -> None:
+    remote_folder(s3).check_place()
+    assert remote_folder(s3).names() == []
+    with pytest.raises(OutputError, match="there is no such bucket; create it"):
+        remote_folder("s3://nobody-made-this/runs").check_place()
+
+
 def test_a_try_that_fails_leaves_no_part_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "APPEARS_WHOLE", ())
     monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
