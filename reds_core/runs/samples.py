@@ -20,7 +20,8 @@ import numpy as np
 from reds_core.jobs.images import file_of
 from reds_core.jobs.job import Job
 from reds_core.runs.manifest import SCHEMA, Manifest, damaged
-from reds_core.storage.folder import Folder, hash_of
+from reds_core.storage.folder import Folder
+from reds_core.storage.local import known_hash
 from reds_core.types import Candidate, key_of
 from reds_core.version import __version__
 
@@ -53,7 +54,7 @@ def intact_tar(folder: Folder, manifest: Manifest) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             tar = stack.enter_context(folder.fetched(f"{manifest.stem}.tar"))
-            intact = hash_of(tar) == manifest.sha256
+            intact = known_hash(tar) == manifest.sha256
         except FileNotFoundError:
             intact = False
         if not intact:

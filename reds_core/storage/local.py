@@ -20,6 +20,8 @@ from reds_core.storage.folder import PART, Folder, Sizes, hash_of
 
 LOCK, PAGES_LOCK = ".lock", ".lock-pages"
 
+MOST_HASHES = 200_000  # that are kept; each takes about 500 bytes
+
 _hashes: dict[Path, tuple[tuple[int, ...], str]] = {}  # of files compared in this process, with what they were by their inodes
 _one = threading.Lock()
 
@@ -190,6 +192,8 @@ def known_hash(path: Path) -> str:
     sha256 = hash_of(path)
     with _one:
         _hashes[place] = state, sha256
+        while len(_hashes) > MOST_HASHES:
+            del _hashes[next(iter(_hashes))]
     return sha256
 
 
