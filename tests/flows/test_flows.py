@@ -243,6 +243,26 @@ def test_after_an_error_the_local_engine_goes_on_in_new_processes(
     assert augment(spec=str(world(tmp_path / "world")), out=str(tmp_path / "out"))["now"] == 3
 
 
+def test_a_child_run_whose_device_fails_counts_as_crashed_and_comes_again(
+    augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import child_runs
+    from flows.parameters import Parameters
+
+    parameters = Parameters(
+        spec=str(world(tmp_path / "world")), out=str(tmp_path / "out"), engine="local", workers=None, device="cpu", batch=None,
+        overrides=(), allow_code=False,
+    )  # fmt: skip
+
+    def ended(error: Exception) -> Any:
+        monkeypatch.setattr(child_runs, "made_here", lambda *_: {1: error})
+        return child_runs.make_shards(parameters, "0:3", return_state=True)
+
+    again, last = ended(DeviceFailed("odd")), ended(RunError("the disk is failing"))
+    assert again.is_crashed() and again.message == "1 of 3 shards failed: odd"
+    assert last.is_failed() and "1 of 3 shards failed: the disk is failing" in str(last.message)
+
+
 def test_runs_that_share_a_store_take_shards_in_orders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect import runtime
 
