@@ -23,10 +23,10 @@ torch.set_num_threads(1)
 
 # Files by the time that they take, longest first: no worker then ends long before the others.
 LONG = (
-    "flows/test_faults.py", "flows/test_deploy.py", "flows/test_api.py", "flows/test_cli.py", "flows/test_flows.py",
-    "house/test_tutorial.py", "storage/test_remote.py", "flows/test_ray.py", "flows/test_until.py", "house/test_docs.py",
-    "training", "variants", "trajectories", "models", "evaluation", "exports", "runs", "fuzz", "storage", "reports",
-    "studies",
+    "flows/test_faults.py", "flows/test_deploy.py", "flows/test_api.py", "flows/test_cli.py", "flows/test_engines.py",
+    "flows/test_flows.py", "house/test_tutorial.py", "storage/test_remote.py", "flows/test_ray.py", "flows/test_until.py",
+    "house/test_docs.py", "training", "variants", "trajectories", "models", "evaluation", "exports", "runs", "fuzz",
+    "storage", "reports", "studies",
 )  # fmt: skip
 
 
