@@ -19,7 +19,7 @@ from PIL import Image
 from reds_core.errors import OutputError, RedsError, StorageError
 from reds_core.runs.in_threads import in_threads
 from reds_core.runs.manifest import Manifest, finished_seeds, indices, read_manifest, stem
-from reds_core.runs.plan import counting, plan
+from reds_core.runs.plan import MOST_SHARDS, counting, plan
 from reds_core.runs.samples import read_samples
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, hash_of
@@ -47,7 +47,7 @@ def verify_run(folder: Folder) -> dict[int, list[str]]:
         except RedsError as error:
             raise OutputError(f"{folder} is not a run: {str(error).replace(str(here), str(folder))}") from error
         there = folder.files()
-        found = {index: _examined(folder, here, index) for index in sorted({*indices(there), *range(len(planned))})}
+        found = {index: _examined(folder, here, index) for index in sorted({*indices(there), *range(min(len(planned), MOST_SHARDS))})}
     ((most, _),) = Counter(m.digest for m, _ in found.values() if m).most_common(1) or [("", 0)]
     for index, (manifest, problems) in found.items():
         if manifest and manifest.digest != most:
