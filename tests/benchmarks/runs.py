@@ -23,7 +23,8 @@ from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
 from reds_core.storage.folder import Folder
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 Training = tuple[int, int, str]  # images a class, repeat, arm
 
 

@@ -112,7 +112,7 @@ def asked(folder: Path, run: Folder, link: float, settings: Settings) -> Evaluat
     train = linked(folder / "pool.csv", link, folder / f"train-{link:g}.csv")
     found = evaluation(run, str(train), str(folder / "test.csv"), settings, "auto", None, False, quiet)
     more = listed(str(linked(folder / "more.csv", link, folder / f"more-{link:g}.csv")), "more")
-    found.pool.made["sampled"] = read_data(more, found.classes, found.pool.shape, None, [""] * len(more.images))
+    found.pool.made["sampled"] = read_data(more, found.classes, found.pool.shape, "stretch", [""] * len(more.images))
     return found
 
 
