@@ -20,7 +20,7 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import PrefectException
 
-from reds_core.reports.sheet import png
+from reds_core.reports.picture import picture
 from reds_core.reports.summary import Summary
 
 log = logging.getLogger(__name__)
@@ -62,10 +62,10 @@ def show(s: Summary, report: str) -> None:
     link = s.home.url("report.html")
     create_link_artifact(key=_key("report", name), link=link, link_text=report, description=f"Report of {name}")
     if s.totals.accepted:
-        data = base64.b64encode(png(s)).decode()
+        data = base64.b64encode(picture(s)).decode()  # some kilobytes: the server refuses what is large
         create_image_artifact(
             key=_key("sheet", name),
-            image_url=f"data:image/png;base64,{data}",
+            image_url=f"data:image/webp;base64,{data}",
             description=f"Seeds of {name}" + (", and verified variants" if s.spec.walks else ""),
         )
 

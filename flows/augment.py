@@ -23,13 +23,15 @@ from reds_core.storage.folder import Folder
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
-def make_report(folder: Folder) -> Totals:
-    """Writes report.html, the dataset card and the UI's artifacts, of all finished shards. Returns their totals."""
+def make_report(folder: Folder, made: int) -> Totals:
+    """Writes report.html and the dataset card of all finished shards, and the UI's artifacts if shards were made. Returns totals."""
     from reds_core.reports.page import write_pages
     from reds_core.reports.summary import summarised
 
     with summarised(folder) as summary:
-        show(summary, write_pages(summary))
+        report = write_pages(summary)
+        if made:  # the server keeps every artifact for ever: a run that did nothing has nothing new to show
+            show(summary, report)
         return summary.totals
 
 
@@ -102,7 +104,7 @@ def augment(
     else:
         folder, made, failures = _made_until(parameters, quota, place, split, tally)
     # Shards that failed are reported before a report that failed.
-    report = make_report(folder, return_state=True)
+    report = make_report(folder, made, return_state=True)
     if failures:
         raise RunError(
             f"{len(failures)} of {made} shards failed ({_ranges(sorted(failures))}): {next(iter(failures.values()))}. "

@@ -100,7 +100,7 @@ class Candidate:
     `label` and `condition` are -1 where there is none. Drifts and effects are in spreads, NaN where nothing could be measured; the
     drift of a decision is the probability that its label lost, and its tolerance the most that it may lose.
     `latent` is empty if the point was never reached. An accepted candidate has its `pixels`, and `image`, the encoded file, once it
-    is made (`reds_core.jobs.images.file_of`).
+    is made (`reds_core.jobs.images.file_of`). A rejected one has `small`, the pixels of a thumbnail, if a report may show it.
     """
 
     key: str
@@ -121,6 +121,7 @@ class Candidate:
     judge_agrees: bool
     pixels: UInt8[np.ndarray, "h w c"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
     image: bytes = b""
+    small: UInt8[np.ndarray, "small_h small_w small_c"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
     source: str = ""  # the name of the user's image that it comes from
     fit: float = 0.0  # the distance of that image's reconstruction, in spreads of all pixels
     latent: Float32[np.ndarray, " d"] = field(default_factory=lambda: np.zeros(0, np.float32))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from reds_core.errors import ModelError, OutputError
 from reds_core.runs.manifest import Manifest, damaged
-from reds_core.runs.samples import MEDIA_TYPES, intact_tar, read_samples
+from reds_core.runs.samples import MEDIA_TYPES, intact, read_samples
 from reds_core.sources import Sources, sources_of
 from reds_core.sources.labels import plain
 from reds_core.sources.listing import read_table
@@ -170,7 +170,7 @@ def read_shard(folder: Folder, manifest: Manifest, roles: Sequence[str], classes
     """
     index = {plain(name): i for i, name in enumerate(classes)}
     pixels, labels, names, origins = [], [], [], []
-    with intact_tar(folder, manifest) as tar:
+    with intact(folder, manifest, "tar") as tar:
         for key, files in read_samples(tar):
             said = json.loads(files["json"])
             if said["role"] in roles and plain(said["label_name"]) in index:
@@ -188,7 +188,7 @@ def shape_of(folder: Folder, manifests: Sequence[Manifest]) -> Shape:
     """Returns the shape of a run's images. Raises OutputError if no shard holds any, and ShardDamaged if one is damaged."""
     for manifest in manifests:
         if manifest.samples:
-            with intact_tar(folder, manifest) as tar:
+            with intact(folder, manifest, "tar") as tar:
                 _, files = next(read_samples(tar))
             height, width, channels = _decoded(files).shape
             return channels, height, width

@@ -2,6 +2,7 @@
 
 seeds         integer -> latent and class
 images        images as stored: rounded to bytes, encoded, decoded
+thumbnails    small images for reports: which, how, and their file
 job           networks, the job that is measured with them, and the work on a shard
 reference     reference images, and what is measured on them once: spreads and noise
 derivatives   how derivatives are taken, and in which tangent basis trajectories move

@@ -3,7 +3,9 @@
 render      texts from templates
 charts      small charts, placed
 summary     a run's tables, summed up in constant memory
+blocks      a few seeds with their thumbnails
 sheet       the contact sheet: seeds and their variants
+picture     the contact sheet as one small picture
 card        README.md, the dataset card
 croissant   croissant.json and samples.parquet, for programs
 page        report.html

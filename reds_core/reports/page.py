@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from reds_core.jobs.thumbnails import most_seeds
 from reds_core.reports import sheet
 from reds_core.reports.card import card
 from reds_core.reports.charts import Band, Bar, Chart, Limit, along_waypoints, bars
@@ -46,7 +47,7 @@ def page(s: Summary) -> str:
     return render("reds_core.reports", "report.html.j2", {
         "s": s, "spec": s.spec, "totals": s.totals, "figures": _figures(s), "charts": _charts(s), "verdicts": _verdicts(s),
         "labels": bars([(name or "no label", count, "") for name, count in sorted(s.accepted_labels.items())]),
-        "sheet": sheet.contact_sheet(s), "most_seeds": sheet.most_seeds(s.spec), "yaml": dump(s.spec),
+        "sheet": sheet.contact_sheet(s), "most_seeds": most_seeds(s.spec), "yaml": dump(s.spec),
     })  # fmt: skip
 
 

@@ -21,8 +21,8 @@ from reds_core.storage.folder import Folder, Sizes
 from reds_core.types import Passes
 
 SCHEMA: Literal[1] = 1
-FILES = ("tar", "parquet", "json")  # the kinds of a shard's files, in the order in which they are written
-NAME = re.compile(r"shard-(\d{5,})\.(tar|parquet|json)")
+FILES = ("tar", "parquet", "zip", "json")  # the kinds of a shard's files, in the order in which they are written
+NAME = re.compile(r"shard-(\d{5,})\.(tar|parquet|zip|json)")
 DIGEST = re.compile("[0-9a-f]{16}")
 
 
@@ -47,7 +47,9 @@ class Manifest(BaseModel):
     sha256: str
     bytes: int
     parquet_sha256: str
-    parquet_bytes: int | None = None  # not in the manifests of earlier versions
+    parquet_bytes: int | None = None  # not in the manifests of earlier versions, nor what follows
+    thumbnails_sha256: str = ""  # of the .zip; "" if there is none
+    thumbnails_bytes: int | None = None
     passes: dict[str, int]
     seconds: float
     device: str
@@ -83,6 +85,8 @@ class Manifest(BaseModel):
         names = names_of(self.index)
         yield "tar", names["tar"], self.bytes, self.sha256
         yield "parquet", names["parquet"], self.parquet_bytes, self.parquet_sha256
+        if self.thumbnails_sha256:
+            yield "zip", names["zip"], self.thumbnails_bytes, self.thumbnails_sha256
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the manifest as plain JSON values, in the order of its fields."""

@@ -1,7 +1,7 @@
 """Puts a finished shard into its folder, where another run may be about to put the same one.
 
     tar        put there only if it is new: whichever run creates the tar first owns the shard; another one waits for the manifest
-    parquet    put there next, over any older one
+    parquet    put there next, over any older one; then the thumbnails
     manifest   put there last; no manifest, no shard
 
 On a disk, locks keep other runs out, and the first try succeeds. In a store there are three cases:
@@ -55,6 +55,7 @@ def publish(parts: Mapping[str, Path], folder: Folder, manifest: Manifest) -> Ma
         folder.remove(names["json"])
         folder.send(parts["tar"], names["tar"])
     folder.send(parts["parquet"], names["parquet"])
+    folder.send(parts["zip"], names["zip"])
     # Any later, and another run may have taken this one for killed.
     if folder.send(parts["json"], names["json"], only_new=True) and is_ours and time.monotonic() - began < MANIFEST_WAIT:
         folder.flush()

@@ -49,17 +49,18 @@ def row_of(candidate: Candidate) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def intact_tar(folder: Folder, manifest: Manifest) -> Iterator[Path]:
-    """Gives a shard's tar on a disk. Raises ShardDamaged if it differs from its manifest."""
+def intact(folder: Folder, manifest: Manifest, kind: str) -> Iterator[Path]:
+    """Gives a shard's file of a kind ("tar") on a disk. Raises ShardDamaged if it differs from its manifest."""
+    (said,) = (sha256 for described, _, _, sha256 in manifest.files() if described == kind)
     with contextlib.ExitStack() as stack:
         try:
-            tar = stack.enter_context(folder.fetched(f"{manifest.stem}.tar"))
-            intact = known_hash(tar) == manifest.sha256
+            path = stack.enter_context(folder.fetched(f"{manifest.stem}.{kind}"))
+            is_intact = known_hash(path) == said
         except FileNotFoundError:
-            intact = False
-        if not intact:
+            is_intact = False
+        if not is_intact:
             raise damaged(folder, manifest.index)
-        yield tar
+        yield path
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -2,6 +2,7 @@
 
     shard-00000.tar       the accepted samples
     shard-00000.parquet   a row for every candidate
+    shard-00000.zip       thumbnails of some candidates, for the report
     shard-00000.json      the manifest: counts, figures, hashes. No manifest, no shard
 
 Every file is made on a disk, synced, and checked before it is put into the run's folder under its own name
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL
@@ -25,6 +27,7 @@ import webdataset as wds
 
 from reds_core.errors import RunError
 from reds_core.jobs.job import Job
+from reds_core.jobs.thumbnails import pictured, thumbnail_of, write_thumbnails
 from reds_core.runs.in_threads import in_threads
 from reds_core.runs.manifest import Manifest, names_of
 from reds_core.runs.publish import publish
@@ -71,6 +74,8 @@ def write_shard(folder: Folder, run_digest: str, shard: ComputedShard) -> Manife
         _write_tar(parts["tar"], (c for c in shard.candidates if c.accepted), shard.job, run_digest)
         with synced(parts["parquet"]) as table:
             write_table(table, shard.candidates, shard.job.spec)
+        with synced(parts["zip"]) as thumbnails:
+            _write_thumbnails(thumbnails, shard)
         manifest = _described(shard, run_digest, parts)
         with synced(parts["json"]) as file:
             file.write(manifest.to_json().encode())
@@ -115,11 +120,19 @@ def _described(shard: ComputedShard, run_digest: str, parts: dict[str, Path]) ->
         bytes=parts["tar"].stat().st_size,
         parquet_bytes=parts["parquet"].stat().st_size,
         parquet_sha256=hash_of(parts["parquet"]),
+        thumbnails_bytes=parts["zip"].stat().st_size,
+        thumbnails_sha256=hash_of(parts["zip"]),
         passes=shard.passes.as_dict(),
         seconds=round(shard.seconds, 3),
         device=device_name(shard.job.device),
         versions=versions(),
     ).sealed()
+
+
+def _write_thumbnails(file: BinaryIO, shard: ComputedShard) -> None:
+    shown, channels = set(pictured(shard.job.spec, shard.seeds)), shard.job.networks.image_shape[0]
+    candidates = (c for c in shard.candidates if c.seed in shown)
+    write_thumbnails(file, in_threads(lambda c: thumbnail_of(c, channels), candidates))
 
 
 def _write_tar(path: Path, accepted: Iterable[Candidate], job: Job, run_digest: str) -> None:

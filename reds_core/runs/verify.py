@@ -70,7 +70,7 @@ def _examined(folder: Folder, here: Folder, index: int) -> tuple[Manifest | None
     name = stem(index)
     with contextlib.ExitStack() as stack:
         files: dict[str, Path] = {}
-        for kind in ("tar", "parquet"):
+        for kind in ("tar", "parquet", "zip"):
             with contextlib.suppress(FileNotFoundError):
                 files[kind] = stack.enter_context(folder.fetched(f"{name}.{kind}"))
         if here.size(f"{name}.json") is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from reds_core.errors import ModelError
 from reds_core.jobs.job import Job, in_memory
 from reds_core.jobs.prepare import prepare
+from reds_core.jobs.thumbnails import pictured
 from reds_core.runs.manifest import Manifest
 from reds_core.runs.plan import plan
 from reds_core.runs.shards import ComputedShard, write_shard
@@ -57,7 +58,8 @@ def compute(request: Request, device: str, threads: int, index: int) -> Computed
     """Does everything about a shard that needs the networks. Arguments and errors as for `make`."""
     job = load(request, device, threads)
     seeds, began = plan(request.spec)[index], time.monotonic()
-    (candidates, passes), job = in_memory(job, lambda job: run_seeds(job, seeds))
+    shown = frozenset(pictured(request.spec, seeds))
+    (candidates, passes), job = in_memory(job, lambda job: run_seeds(job, seeds, shown))
     _jobs[_key(request, device)] = job
     return ComputedShard(job, index, seeds, candidates, passes, time.monotonic() - began)
 

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from reds_core.jobs.images import as_stored, file_of, from_levels, to_bytes
 from reds_core.jobs.job import Job, Rendered, Work, features_of
 from reds_core.jobs.prepare import prepare
 from reds_core.jobs.reference import all_distances
+from reds_core.jobs.thumbnails import shrunk
 from reds_core.spec.fields import Spec
 from reds_core.trajectories.trajectory import FromSeeds
 from reds_core.types import Candidate, Features, Images, Levels, PassCounter, Passes, Reason, key_of, name_of
@@ -54,10 +55,11 @@ def augment(
 
 
 @float32_as("ieee")
-def run_seeds(job: Job, seeds: Sequence[int]) -> tuple[list[Candidate], Passes]:
+def run_seeds(job: Job, seeds: Sequence[int], shown: Collection[int] = ()) -> tuple[list[Candidate], Passes]:
     """Returns one shard's candidates, each seed's own and then its variants by direction, sign and waypoint; and their passes.
 
-    Lossless images are not encoded yet: that needs no network, and is left to whoever writes them.
+    Lossless images are not encoded yet: that needs no network, and is left to whoever writes them. Of the seeds in `shown`, rejected
+    candidates have small images too.
     """
     work = Work(job, PassCounter())
     # All trajectories of a shard move together; seeds alone need not even lie in memory together, however many a shard holds.
@@ -66,15 +68,15 @@ def run_seeds(job: Job, seeds: Sequence[int]) -> tuple[list[Candidate], Passes]:
     for at in range(0, len(seeds), together):
         part = seeds[at : at + together]
         candidates += run_origins(
-            work, origins_of(work, part) if job.own is None else origins_from(work, list(part), photos_of(job, part))
+            work, origins_of(work, part) if job.own is None else origins_from(work, list(part), photos_of(job, part)), shown
         )[0]
     return candidates, work.counter.total
 
 
-def run_origins(work: Work, origins: Origins) -> tuple[list[Candidate], Passes]:
+def run_origins(work: Work, origins: Origins, shown: Collection[int] = ()) -> tuple[list[Candidate], Passes]:
     """Returns the candidates of measured seeds, as `run_seeds` does."""
     job, seeds = work.job, origins.seeds
-    shard = _Shard(work, origins, trajectories_from(work, origins))
+    shard = _Shard(work, origins, trajectories_from(work, origins), shown)
     # Several seeds at a time fill a batch; their features are gone before the next ones are measured.
     most = max((len(shard.trajectories_of(s)) for s in range(len(seeds))), default=0)
     together = max(1, job.batch // max(1, most * job.spec.trajectory.waypoints))
@@ -99,6 +101,7 @@ class _Shard:
     work: Work
     origins: Origins
     found: FromSeeds
+    shown: Collection[int]  # the seeds whose rejected candidates have small images
 
     def reason(self, s: int) -> Reason:
         """Returns why a seed has no trajectories, or ""."""
@@ -139,7 +142,7 @@ def _measured(shard: _Shard, places: list[_Place]) -> dict[_Place, Candidate]:
     bound = {name: None if b is None else b[rows] for name, b in origins.bound.items()}
     features = features_of(networks, images, finite, bound)
     judged = judged_in(networks, images)
-    points, pixels = latents.float().cpu().numpy(), to_bytes(images)
+    points, pixels, is_finite = latents.float().cpu().numpy(), to_bytes(images), finite.tolist()
     made: dict[_Place, Candidate] = {}
     for s, group in groupby(range(len(places)), key=lambda row: places[row].seed):
         start, *others = group
@@ -147,7 +150,11 @@ def _measured(shard: _Shard, places: list[_Place]) -> dict[_Place, Candidate]:
         variants = _judged(shard, s, {name: f[mine] for name, f in features.items()}, judged and judged.part(mine))
         for row, candidate in enumerate(variants, start):
             found = replace(candidate, latent=points[row])
-            made[places[row]] = replace(found, pixels=pixels[row], image=encoded[row]) if found.accepted else found
+            if found.accepted:
+                found = replace(found, pixels=pixels[row], image=encoded[row])
+            elif found.seed in shard.shown and is_finite[row]:
+                found = replace(found, small=shrunk(pixels[row]))
+            made[places[row]] = found
     return made
 
 
@@ -245,7 +252,10 @@ def _own(shard: _Shard, s: int, found: Candidate, images: Images, encoded: Seque
         judge_confidence=judged.confidences[s] if judged else 0.0,
         judge_agrees=not judged or judged.agrees(origins.expected)[s],
     )
-    if not own.accepted:
-        return own
-    pixels, latent = to_bytes(images[s : s + 1])[0], origins.latents[s].float().cpu().numpy()
-    return replace(own, pixels=pixels, image=encoded[s], latent=latent)
+    if own.accepted:
+        pixels, latent = to_bytes(images[s : s + 1])[0], origins.latents[s].float().cpu().numpy()
+        return replace(own, pixels=pixels, image=encoded[s], latent=latent)
+    decoded = origins.photos is None or not origins.photos.problems[s]
+    if own.seed in shard.shown and decoded and bool(torch.isfinite(images[s]).all()):
+        return replace(own, small=shrunk(to_bytes(images[s : s + 1])[0]))
+    return own

@@ -166,8 +166,11 @@ def test_the_ui_shows_progress_totals_the_contact_sheet_and_the_report(augment: 
     assert row["accepted share"] == pytest.approx(result["accepted"] / result["candidates"], abs=1e-4)
     assert row["class, drift (median)"] > 0 and row["accepted a second"] > 0
     head, _, picture = data("sheet").partition(",")
-    assert head == "data:image/png;base64" and base64.b64decode(picture).startswith(b"\x89PNG")
+    assert head == "data:image/webp;base64" and base64.b64decode(picture).startswith(b"RIFF") and len(picture) < 50_000
     assert Path(result["folder"], "report.html").absolute().as_uri() in data("report")
+    sent = [found.id for what in ("totals", "sheet", "report") if (found := Artifact.get(f"augment-{what}-watched"))]
+    assert augment(spec=str(tmp_path / "world" / "spec.yaml"), out=str(tmp_path / "out"))["now"] == 0
+    assert sent == [found.id for what in ("totals", "sheet", "report") if (found := Artifact.get(f"augment-{what}-watched"))]
 
 
 def test_a_run_that_accepts_too_little_fails_with_a_reason_and_keeps_its_shards(augment: Any, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reds_core.reports import sheet
 from reds_core.reports.card import tar_patterns
 from reds_core.reports.croissant import NAME, TABLE
 from reds_core.reports.page import write_report
+from reds_core.reports.picture import picture
 from reds_core.reports.summary import summarised
 from reds_core.runs.manifest import read_manifests
 from reds_core.runs.samples import read_samples
@@ -51,13 +51,17 @@ def test_the_report_shows_seeds_in_a_grid_and_no_empty_charts(tmp_path: Path) ->
     folder = run(tmp_path, trajectory=ALONE, seeds=EIGHT, judge=other_judge(tmp_path))
     html, card = text(folder), (folder / "README.md").read_text()
     accepted = len(pd.read_parquet(folder / TABLE))
-    assert f"<h1>{accepted} of 8 seeds accepted</h1>" in html and html.count("data:image/png;base64") == accepted
+    assert (
+        f"<h1>{accepted} of 8 seeds accepted</h1>" in html
+        and html.count("data:image/webp;base64") == 8
+        and html.count(">seed's label</i>") + html.count(">seed&#39;s label</i>") == 8 - accepted
+    )
     for absent in ("<svg", "waypoint", "variants</h", "Along the trajectories", "<h2>Attributes", "candidates"):
         assert absent not in html.partition("<details>")[0].partition("</style>")[2], absent
     assert f"{accepted} of 8 seeds accepted, in 4 WebDataset shards ({accepted} samples)." in card
     assert "drift" not in card.lower() and "Split by" not in card
     with summarised(folder_at(folder)) as s:
-        assert Image.open(io.BytesIO(sheet.png(s))).size[0] > 64
+        assert Image.open(io.BytesIO(picture(s))).size[0] > 64
 
 
 def test_own_images_stand_beside_their_reconstructions(tmp_path: Path) -> None:
@@ -65,9 +69,9 @@ def test_own_images_stand_beside_their_reconstructions(tmp_path: Path) -> None:
     folder = run(tmp_path, trajectory=ALONE, seeds={"images": "data"}, label=None)
     html, samples = text(folder), pd.read_parquet(folder / TABLE)
     assert set(samples.role) == {"source", "seed"} and "of 6 images reconstructed</h1>" in html
-    assert html.count("data:image/png;base64") == len(samples) and "its reconstruction on the right" in html
+    assert html.count("data:image/webp;base64") >= len(samples) and "its reconstruction on the right" in html
     with summarised(folder_at(folder)) as s:
-        assert sheet.png(s).startswith(b"\x89PNG")
+        assert picture(s).startswith(b"RIFF")
 
 
 @pytest.mark.parametrize("changes", [{}, {"trajectory": ALONE}], ids=["walks", "alone"])

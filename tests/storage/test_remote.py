@@ -105,7 +105,7 @@ def test_a_remote_run_holds_the_bytes_of_a_local_one(spec_path: Path, tmp_path: 
 
 def test_a_manifest_is_written_last_by_the_servers_own_record(spec_path: Path, s3: str, server: Server) -> None:
     make_run_in(remote_folder(s3), spec_of(spec_path))
-    kinds = ("tar", "parquet", "json")
+    kinds = ("tar", "parquet", "zip", "json")
     assert server.written() == ["spec.yaml", *(f"{stem(k)}.{kind}" for k in range(3) for kind in kinds)]
 
 

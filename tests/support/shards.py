@@ -27,7 +27,7 @@ from reds_core.storage.places import folder_at
 from reds_core.types import Candidate, Passes, key_of
 from tests.support.worlds import SIZE, D
 
-KINDS = ("tar", "parquet", "json")
+KINDS = ("tar", "parquet", "zip", "json")
 # The manifest's own time is the one thing in a run's folder that differs between equal runs.
 TIME = "seconds"
 
