@@ -24,7 +24,7 @@ from reds_core.storage.folder import Folder
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
 def make_report(folder: Folder, made: int) -> Totals:
-    """Writes report.html and the dataset card of all finished shards, and the UI's artifacts if shards were made. Returns totals."""
+    """Writes report.html and the card of all finished shards and, if any was made now, the UI's artifacts. Returns totals."""
     from reds_core.reports.page import write_pages
     from reds_core.reports.summary import summarised
 

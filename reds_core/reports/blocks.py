@@ -31,7 +31,7 @@ class SeedBlock:
 
 
 def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
-    """Yields at most `most` seeds, spread evenly over the run's finished shards, with one shard's thumbnails in memory at a time."""
+    """Yields at most `most` seeds, spread evenly over the run's finished shards, with one shard's pictures in memory at a time."""
     finished = list(read_manifests(s.folder))
     total = sum(m.seeds for m in finished)
     chosen = sorted({int((i + 0.5) * total / min(most, total)) for i in range(min(most, total))}) if total else []

@@ -1,6 +1,6 @@
 """The contact sheet: a card for each seed, with a row for each trajectory and a cell for each waypoint; of seeds alone, a grid.
 
-`templates/sheet.html.j2` draws it, and `templates/sheet.js` enlarges a cell beside its seed. Rejected candidates are shown too, marked.
+`templates/sheet.html.j2` draws it, and `templates/sheet.js` enlarges a cell beside its seed. Rejects are shown too, marked.
 """
 
 from __future__ import annotations

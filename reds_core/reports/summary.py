@@ -152,7 +152,7 @@ def _summary(folder: LocalFolder, home: Folder) -> Summary:
 
 
 def _can_be_read(table: Path, sizes: Sizes, manifest: Manifest) -> bool:
-    """Returns whether a shard's files have the sizes that its manifest says, and its table the hash: no tar is read for a report."""
+    """Returns whether a shard's files have the sizes that its manifest says, and its table the hash. A report reads no tar."""
     try:
         there = all(sizes.get(name) is not None and size in (None, sizes[name]) for _, name, size, _ in manifest.files())
         return there and hash_of(table) == manifest.parquet_sha256

@@ -58,8 +58,8 @@ def augment(
 def run_seeds(job: Job, seeds: Sequence[int], shown: Collection[int] = ()) -> tuple[list[Candidate], Passes]:
     """Returns one shard's candidates, each seed's own and then its variants by direction, sign and waypoint; and their passes.
 
-    Lossless images are not encoded yet: that needs no network, and is left to whoever writes them. Of the seeds in `shown`, rejected
-    candidates have small images too.
+    Lossless images are not encoded yet: that needs no network, and is left to whoever writes them. Rejected candidates of the seeds
+    in `shown` have small images.
     """
     work = Work(job, PassCounter())
     # All trajectories of a shard move together; seeds alone need not even lie in memory together, however many a shard holds.

@@ -155,10 +155,13 @@ def test_the_ui_shows_progress_totals_the_contact_sheet_and_the_report(augment: 
 
     result = augment(spec=str(world(tmp_path / "world", name="watched")), out=str(tmp_path / "out"))
 
-    def data(what: str) -> Any:
+    def artifact(what: str) -> Any:
         found: Any = Artifact.get(f"augment-{what}-watched")
         assert found is not None
-        return found.data
+        return found
+
+    def data(what: str) -> Any:
+        return artifact(what).data
 
     assert data("progress") == 100.0
     (row,) = json.loads(data("totals"))
@@ -168,9 +171,9 @@ def test_the_ui_shows_progress_totals_the_contact_sheet_and_the_report(augment: 
     head, _, picture = data("sheet").partition(",")
     assert head == "data:image/webp;base64" and base64.b64decode(picture).startswith(b"RIFF") and len(picture) < 50_000
     assert Path(result["folder"], "report.html").absolute().as_uri() in data("report")
-    sent = [found.id for what in ("totals", "sheet", "report") if (found := Artifact.get(f"augment-{what}-watched"))]
+    before = {what: artifact(what).id for what in ("totals", "sheet", "report")}
     assert augment(spec=str(tmp_path / "world" / "spec.yaml"), out=str(tmp_path / "out"))["now"] == 0
-    assert sent == [found.id for what in ("totals", "sheet", "report") if (found := Artifact.get(f"augment-{what}-watched"))]
+    assert before == {what: artifact(what).id for what in before}  # nothing is sent again
 
 
 def test_a_run_that_accepts_too_little_fails_with_a_reason_and_keeps_its_shards(augment: Any, tmp_path: Path) -> None:

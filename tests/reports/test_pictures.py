@@ -45,8 +45,7 @@ def test_a_rejected_seed_is_shown_without_rows(tmp_path: Path) -> None:
 
 def test_an_image_that_cannot_be_reconstructed_is_shown_beside_what_came_out(tmp_path: Path) -> None:
     photographs(tmp_path / "world" / "data", 2)
-    changes = {"seeds": {"images": "data", "fit": {"distance": 1e-6}}, "label": None, "varied": {"look": 0.01}}
-    folder = run(tmp_path, **changes)
+    folder = run(tmp_path, seeds={"images": "data", "fit": {"distance": 1e-6}}, label=None, varied={"look": 0.01})
     with summarised(folder_at(folder)) as summary:
         cards = sheet.contact_sheet(summary).seeds
     assert len(cards) == 2 and all(c.source and c.source.data_url and c.own.data_url and c.own.reason == "fit" for c in cards)
