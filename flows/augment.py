@@ -20,6 +20,7 @@ from reds_core.runs.totals import Totals, in_words
 from reds_core.runs.until import Quota, Tally, quota_of
 from reds_core.spec.fields import Spec
 from reds_core.storage.folder import Folder
+from reds_core.words import counted
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report")
@@ -107,7 +108,7 @@ def augment(
     report = make_report(folder, made, return_state=True)
     if failures:
         raise RunError(
-            f"{len(failures)} of {made} shards failed ({_ranges(sorted(failures))}): {next(iter(failures.values()))}. "
+            f"{len(failures)} of {counted(made, 'shard')} failed ({_ranges(sorted(failures))}): {next(iter(failures.values()))}. "
             "Run again to make them" + ("" if report.is_completed() else f". No report was written: {report.message}")
         )
     summed: Totals = report.result()
@@ -164,7 +165,7 @@ def _check_accepted(summed: Totals, least: float, folder: Folder) -> None:
     """Raises RunError if a smaller share of the candidates than `least` was accepted."""
     if summed.candidates and summed.share < least:
         raise RunError(
-            f"{summed.share:.0%} of {summed.candidates} candidates were accepted, less than the {least:.0%} "
+            f"{summed.share:.0%} of {counted(summed.candidates, 'candidate')} were accepted, less than the {least:.0%} "
             f"that is required: {in_words(summed.rejected)}. The shards are kept in {folder}; `reds check` shows what was measured "
             "and what to change"
         )

@@ -6,6 +6,7 @@ The rooms, in the order that data flows, which is also the order of import: a ro
 within its room, whose `__init__` lists its files in the same way.
 
 version        this package's version
+words          counts and lists of names, in words
 errors         everything that is raised on purpose
 types          the words of the method as types
 storage/       folders on disks and in object stores

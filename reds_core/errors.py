@@ -18,6 +18,8 @@ whose cure is a parameter of the caller's names it in `parameter`, and the comma
 
 from __future__ import annotations
 
+from reds_core.words import counted
+
 
 class RedsError(Exception):
     """The base of the errors that a user is shown without a traceback.
@@ -44,8 +46,9 @@ class SpecError(UserError):
     def __init__(self, where: str, problems: list[str], *, parameter: str = "") -> None:
         self.where = where
         self.problems = problems
-        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        super().__init__(f"{where}: {count}\n" + "\n".join(f"  {p}" for p in problems), parameter=parameter)
+        super().__init__(
+            f"{where}: {counted(len(problems), 'mistake')}\n" + "\n".join(f"  {p}" for p in problems), parameter=parameter
+        )
 
     def at(self, where: str) -> SpecError:
         return SpecError(f"{where}: {self.where}", self.problems, parameter=self.parameter)

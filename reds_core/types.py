@@ -6,7 +6,7 @@ c h w channels and pixels. An axis whose name starts with an underscore may diff
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -44,6 +44,13 @@ REASONS = {
     "fit": "the image could not be reconstructed: too far from it, or what is held could not be met",
     "implausible": "further out than where the generator was trained",
 }
+
+
+Tell = Callable[[str, int, int], None]  # hears what goes on: of what, how many are done, of how many
+
+
+def untold(what: str, done: int, total: int) -> None:
+    """Hears what goes on, and does nothing."""
 
 
 @runtime_checkable

@@ -60,15 +60,19 @@ def evaluate(
     folder = existing(run)
     place = folder / "evaluation" if to is None else folder_at(to)
     settings = Settings(names(arms), numbers(per_class), repeats, steps, model, group, names(classic) or [])
-    with Steps("trainings", sys.stderr) as progress:
+    with Steps(sys.stderr) as progress:
         asked = evaluation(folder, train, test, settings, device, batch, allow_code, progress.say)
         rows = finished(place, asked)
         done = [(int(r["per_class"]), int(r["repeat"]), str(r["arm"])) for r in rows]
-        progress.begin(len(asked.todo), sum(key in set(done) for key in asked.todo))
-        for row in asked.rows(done, progress.say):
+        total, before = len(asked.todo), sum(key in set(done) for key in asked.todo)
+        progress.at("trainings", before, total)
+        if before:
+            progress.off_terminal(f"{before} of {total} were finished before")
+        for trained, row in enumerate(asked.rows(done, progress.say), before + 1):
             rows.append(row)
             write_rows(place, asked, rows)
-            progress.advance(f"{row['arm']}, {row['per_class']} a class, repeat {row['repeat'] + 1}: {row['accuracy']:.1%}")
+            progress.at("trainings", trained, total)
+            progress.off_terminal(f"{row['arm']}, {row['per_class']} a class, repeat {row['repeat'] + 1}: {row['accuracy']:.1%}")
     write_pages(place, asked, rows)
     for panel in panels_of(rows):
         show(panel)

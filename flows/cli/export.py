@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from reds_core.words import counted, some
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +46,7 @@ def export(
     Shards are checked first. Limits keep what looks most different. Run it again to continue; reds verify DEST checks it.
     """
     from flows.cli.checks import existing
-    from flows.cli.progress import steps
+    from flows.cli.progress import Steps
     from reds_core.errors import ShardDamaged
     from reds_core.exports.export import check_dest, write_export
     from reds_core.exports.inputs import open_runs
@@ -58,14 +60,14 @@ def export(
         runs = open_runs([existing(name) for name in run])
         check_dest(place, runs, request)
         with contextlib.ExitStack() as stack:
-            with steps(sys.stderr) as tell:
-                plan = stack.enter_context(planned(runs, request, tell))
+            with Steps(sys.stderr) as progress:
+                plan = stack.enter_context(planned(runs, request, progress.tell))
             show_plan(plan)
             if dry_run:
                 print("Nothing was written.")
                 return
-            with steps(sys.stderr) as tell:
-                said, made = write_export(plan, place, tell)
+            with Steps(sys.stderr) as progress:
+                said, made = write_export(plan, place, progress.tell)
     except ShardDamaged as error:
         raise ShardDamaged(f"{error}. `reds verify` names all that is wrong with a run") from error
     print(_last_line(place, said, made))
@@ -101,7 +103,8 @@ def _table(plan: Plan) -> Table:
         table.add_row(escape(plan.names[int(str(label))]) or "no label", *(f"{row[column]:,}" for column in columns))
     rest = counts.drop(index=shown.index)
     if len(rest):
-        table.add_row(f"{len(rest)} other classes", *(_range(int(rest[c].min()), int(rest[c].max())) for c in columns))
+        others = counted(len(rest), "other class", "other classes")
+        table.add_row(others, *(_range(int(rest[c].min()), int(rest[c].max())) for c in columns))
     if len(counts) > 1:
         table.add_row("all", *(f"{counts[column].sum():,}" for column in columns), style="bold")
     return table
@@ -119,15 +122,15 @@ def _notes(plan: Plan) -> Iterator[str]:
         if run.so_far:
             yield f"{run.folder} is not complete ({run.so_far}): what is finished is used."
     if plan.twice:
-        yield f"{_of(plan.twice, 'sample')} left out: another one of the same seed has the same image."
+        yield f"{counted(plan.twice, 'sample')} left out: another one of the same seed has the same image."
     if plan.short:
         few = [f"{plan.names[label] or 'no label'} ({count})" for label, count in plan.short.items()]
-        yield f"Too few seeds to be in every split: {_few(few)}."
+        yield f"Too few seeds to be in every split: {some(few, SHOWN)}."
     for name, size in sizes_of(plan).items():
         if not size.samples:
             yield f"{name}: has no sample at all. A seed goes to one split as a whole, so that more seeds are needed."
         elif plan.request.format == "webdataset" and size.shards < plan.request.shards:
-            yield f"{name}: {size.samples:,} samples fill {size.shards} shards, not {plan.request.shards}."
+            yield f"{name}: {counted(size.samples, 'sample')} fill {counted(size.shards, 'shard')}, not {plan.request.shards}."
 
 
 def _lacks(plan: Plan) -> Iterator[str]:
@@ -138,9 +141,9 @@ def _lacks(plan: Plan) -> Iterator[str]:
         if not lack.seeds:
             yield start + "no seed has given any"
         elif lack.run.spec.seeds.images is not None:
-            yield start + f"about {_of(lack.seeds, 'more image')}, at {lack.each:.3g} of it an image so far"
+            yield start + f"about {counted(lack.seeds, 'more image')}, at {lack.each:.3g} of it an image so far"
         else:
-            yield start + f"about {_of(lack.seeds, 'more seed')}, at {lack.each:.3g} of it a seed so far"
+            yield start + f"about {counted(lack.seeds, 'more seed')}, at {lack.each:.3g} of it a seed so far"
     if len(lacks) > SHOWN:
         yield f"and {len(lacks) - SHOWN} more classes have too few: at least {min(lack.found for lack in lacks[SHOWN:]):,}"
     if lacks and _fills(plan, lacks[0].run.spec):
@@ -161,20 +164,12 @@ def _fills(plan: Plan, spec: Spec) -> bool:
     return is_alone and plan.request.per_seed is None and spec.candidate_role in plan.request.roles
 
 
-def _of(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("s" if count > 1 else "")
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
 def _last_line(dest: Folder, said: Export, made: int) -> str:
     """Returns what was written, and how it is loaded."""
     total = sum(size.samples for size in said.splits.values())
     shards = sum(size.shards for size in said.splits.values())
     parts = ", ".join(f"{name} {size.samples:,}" for name, size in said.splits.items())
-    what = f"{total:,} samples in {shards} shards" if shards else f"{total:,} images"
+    what = f"{counted(total, 'sample')} in {counted(shards, 'shard')}" if shards else counted(total, "image")
     # The loader takes folders on a disk; docs/training-sets.md says how a bucket is read.
     load = "" if "://" in str(dest) else f'; datasets.load_dataset("{dest}") loads it'
     return f"{dest}: {what} ({parts})" + ("" if made else ", nothing was left to do") + load

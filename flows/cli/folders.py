@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.options import RunFolder
-from flows.cli.show.words import counted
+from reds_core.words import counted
 
 if TYPE_CHECKING:
     from reds_core.storage.folder import Folder
@@ -51,7 +51,7 @@ def _verify_export(folder: Folder) -> None:
     for problem in found.problems:
         print(problem)
     if found.problems:
-        print(f"{folder}: {len(found.problems)} problem{'s' if len(found.problems) > 1 else ''}; {CURE}")
+        print(f"{folder}: {counted(len(found.problems), 'problem')}; {CURE}")
         raise typer.Exit(1)
     what = f"{counted(found.samples, 'image')} intact"
     if found.shards:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,10 +25,14 @@ def import_(
     Writes DEST and, beside it, its architecture as .json.
     The last line that it prints is the generator for a spec.
     """
+    from flows.cli.progress import Steps
     from flows.cli.show.tables import show_import
     from reds_core.models.imported import import_checkpoint
 
-    show_import(import_checkpoint(source, dest, config), dest)
+    with Steps(sys.stderr) as progress:
+        progress.say(f"reading {source.name}")
+        found = import_checkpoint(source, dest, config)
+    show_import(found, dest)
 
 
 def kinds(

@@ -1,32 +1,34 @@
-"""What a person sees of a run or an export while it goes on: a progress bar on a terminal, lines elsewhere."""
+"""What a person sees while something goes on: a progress bar on a terminal, lines elsewhere.
+
+A bar, its count and its times stand first; what is left of the line is for words, which are cut short rather than push them out.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
-from flows.cli.show.words import counted
+from reds_core.words import counted
+
+BAR = 16  # columns
 
 
-class Progress:
-    """Shows the flow's events. A context manager around the run."""
+class _Shown:
+    """A bar on a terminal, or lines elsewhere. A context manager."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.console = Console(file=stream, highlight=False, soft_wrap=True)
+        self.console = Console(file=stream, highlight=False)
         self.bar = Bar(
-            TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("shards"),
-            TextColumn("{task.fields[note]}"), TimeRemainingColumn(), TextColumn("left"),
-            console=self.console, transient=True, disable=not self.console.is_terminal,
+            TextColumn("{task.description}", markup=False), BarColumn(BAR), _Counted(), _Time(),
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            console=self.console, transient=True, expand=True, disable=not self.console.is_terminal,
         )  # fmt: skip
-        self.task = self.bar.add_task("starting", total=None, note="")
-        self.todo = self.done = self.accepted = self.candidates = 0
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 
@@ -36,30 +38,47 @@ class Progress:
     def stop(self) -> None:
         self.bar.stop()
 
+    def print(self, text: str) -> None:
+        """Prints a line that stays, above the bar."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def off_terminal(self, text: str) -> None:
+        """Prints a line where there is no bar to say it."""
+        if not self.console.is_terminal:
+            self.print(text)
+
+
+class Progress(_Shown):
+    """Shows the flow's events. A context manager around the run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.task = self.bar.add_task("", total=None, note="starting")
+        self.todo = self.done = self.accepted = self.candidates = 0
+
     def say(self, text: str) -> None:
         """Shows what is going on before there are shards to count."""
-        self.bar.update(self.task, description=text)
-        if not self.console.is_terminal:
-            self.console.print(text)
+        self.bar.update(self.task, note=text)
+        self.off_terminal(text)
 
     def hear(self, event: str, figures: dict[str, Any]) -> None:
         """Shows an event of flows.shards."""
         if event == "start":
             todo, finished = figures["todo"], figures["planned"] - figures["todo"]
             self.todo += todo
-            self.bar.update(self.task, total=self.todo, completed=self.done)
-            before = f", {finished} finished before" if finished else ""
+            self.bar.update(self.task, description="shards", total=self.todo, completed=self.done)
+            before = f", {finished:,} finished before" if finished else ""
             self.say(f"{figures['folder']}: {counted(todo, 'shard')} to make{before}")
         elif event == "step":
             short = figures["short"]
             worst = min(short, key=lambda name: short[name])
-            self.console.print(
-                f"{figures['seeds']:,} seeds: {len(short)} classes have fewer than {figures['per_class']:,}, "
-                f"{worst or 'no label'} {short[worst]:,}; {figures['more']:,} more seeds",
-                markup=False,
+            few = counted(len(short), "class has", "classes have")
+            self.print(
+                f"{counted(figures['seeds'], 'seed')}: {few} fewer than {figures['per_class']:,}, "
+                f"{worst or 'no label'} {short[worst]:,}; {counted(figures['more'], 'more seed')}"
             )
         elif event == "retry":
-            self.console.print(f"reds: {figures['error']}; trying again", markup=False)
+            self.print(f"reds: {figures['error']}; trying again")
         elif event == "shard":
             manifest = figures["manifest"]
             self.done += 1
@@ -67,8 +86,7 @@ class Progress:
             self.candidates += manifest.accepted + sum(manifest.rejected.values())
             note = f"{self.accepted} accepted of {self.candidates} ({self.accepted / max(1, self.candidates):.0%})"
             self.bar.update(self.task, completed=self.done, note=note)
-            if not self.console.is_terminal:
-                self.console.print(f"shard {manifest.index:05d} ({self.done}/{self.todo}): {note}, {manifest.seconds:.1f} s")
+            self.off_terminal(f"shard {manifest.index:05d} ({self.done}/{self.todo}): {note}, {manifest.seconds:.1f} s")
 
     def finished(self) -> str:
         """Returns how far the run got, for a person who stopped it."""
@@ -77,63 +95,47 @@ class Progress:
         return f"{self.done} of {counted(self.todo, 'shard')} {'was' if self.done == 1 else 'were'} finished and kept."
 
 
-class Steps:
-    """Shows how far something with a number of steps is. A context manager around it.
+class Steps(_Shown):
+    """Shows how far something with steps is: a bar for each kind of them, one after another. A context manager around it."""
 
-    Args:
-        what: the steps are, in the plural.
-        stream: that it is shown on.
-    """
-
-    def __init__(self, what: str, stream: TextIO) -> None:
-        self.console = Console(file=stream, highlight=False, soft_wrap=True)
-        self.bar = Bar(
-            BarColumn(24), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn(), TextColumn("left"),
-            TextColumn("[progress.description]{task.description}", markup=False), console=self.console, transient=True,
-            disable=not self.console.is_terminal,
-        )  # fmt: skip
-        self.task = self.bar.add_task("", total=None)
-
-    def __enter__(self) -> Steps:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.tasks: dict[str, TaskID] = {}
+        self.task: TaskID | None = None
 
     def say(self, text: str) -> None:
         """Shows what is going on now."""
-        self.bar.update(self.task, description=text)
+        if self.task is None:
+            self.task = self.bar.add_task("", total=None, note=text)
+        self.bar.update(self.task, note=text)
 
-    def begin(self, total: int, done: int) -> None:
-        """Shows how many steps there are, and how many were finished before."""
-        self.bar.update(self.task, total=total, completed=done)
-        if done and not self.console.is_terminal:
-            self.console.print(f"{done} of {total} were finished before")
+    def at(self, what: str, done: int, total: int) -> None:
+        """Shows that so many of what are done, of how many."""
+        if what not in self.tasks:
+            if self.task is not None and self.task not in self.tasks.values():
+                self.bar.remove_task(self.task)  # it was without steps
+            self.tasks[what] = self.bar.add_task(what, total=total, note="")
+        self.task = self.tasks[what]
+        self.bar.update(self.task, completed=done, total=total)
 
-    def advance(self, text: str) -> None:
-        """Shows that one more step is finished."""
-        self.bar.advance(self.task)
-        if not self.console.is_terminal:
-            self.console.print(text)
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Does the same; off a terminal it says so once all of them are done."""
+        self.at(what, done, total)
+        if done == total:
+            self.off_terminal(f"{what}: {total:,}")
 
 
-@contextlib.contextmanager
-def steps(stream: TextIO) -> Iterator[Callable[[str, int, int], None]]:
-    """Gives a function that shows how many of what are done, of how many; off a terminal it says so once all of them are."""
-    console = Console(file=stream, highlight=False, soft_wrap=True)
-    bar = Bar(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-    tasks: dict[str, Any] = {}
+class _Counted(MofNCompleteColumn):
+    """How many of how many; nothing where there is nothing to count."""
 
-    def tell(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done)
-        if done == total and not console.is_terminal:
-            console.print(f"{what}: {total:,}")
+    def render(self, task: Any) -> Any:
+        return "" if task.total is None else super().render(task)
 
-    with bar:
-        yield tell
+
+class _Time(TimeRemainingColumn):
+    """The time that is left; where nobody knows, the time that it has taken."""
+
+    def render(self, task: Any) -> Any:
+        if task.total is None:
+            return TimeElapsedColumn().render(task)
+        return "" if task.time_remaining is None else super().render(task).append(" left")

@@ -15,6 +15,7 @@ from flows import prefect_env, signals
 from flows.cli.options import AllowCode, Batch, Device, Grow, LeastAccepted, Out, Overrides, Replace, SpecPath, Until, Workers, Yes
 from flows.engines import EngineName
 from reds_core.errors import RedsError, UserError
+from reds_core.words import counted
 
 MOST_CLASSES = 20  # in a line
 TELLING = 3.0  # seconds for a server to hear that a run has ended
@@ -73,13 +74,13 @@ def run(
                     overrides=set_ or [], allow_code=allow_code, fresh=fresh,
                     least_accepted=least_accepted, grow=grow, until=until,
                 )  # fmt: skip
-    what = "candidates" if loaded.walks else "images" if loaded.seeds.images else "seeds"
+    what = "candidate" if loaded.walks else "image" if loaded.seeds.images else "seed"
     if "classes" in result:
         print(_classes(result["classes"]))
     print(_last_line(result, what))
     if not result["accepted"]:
         raise NothingAcceptedError(
-            f"accepted none of {result['candidates']} {what}: {in_words(result['rejected'])}. "
+            f"accepted none of {counted(result['candidates'], what)}: {in_words(result['rejected'])}. "
             "`reds check` shows what was measured and what to change"
         )
 
@@ -165,7 +166,7 @@ def deploy(
     name = register(loaded.name, pool, parents or pool, schedule(cron, timezone), concurrency, notify, parameters, replace)
     print(f"{name}: {cron} {timezone}, at most {concurrency} at once, by workers of the pool {parents or pool}")
     if split:
-        print(f"make-shards/{loaded.name}: its child runs, {split} shards each, by workers of the pool {pool}")
+        print(f"make-shards/{loaded.name}: its child runs, {counted(split, 'shard')} each, by workers of the pool {pool}")
     if split and parents in (None, pool):
         print(
             "reds: warning: a worker with --limit 1 would wait for its own child runs; give parents another pool", file=sys.stderr
@@ -180,16 +181,17 @@ def _classes(counts: dict[str, int]) -> str:
     """Returns how many accepted samples the classes have, of many classes the fewest."""
     names = sorted(counts, key=lambda name: counts[name])
     shown = ", ".join(f"{name or 'no label'} {counts[name]:,}" for name in names[:MOST_CLASSES])
-    return f"accepted of {len(counts)} classes: {shown}" + (" and more of the others" if len(names) > MOST_CLASSES else "")
+    rest = " and more of the others" if len(names) > MOST_CLASSES else ""
+    return f"accepted of {counted(len(counts), 'class', 'classes')}: {shown}{rest}"
 
 
 def _last_line(result: dict[str, Any], what: str) -> str:
-    """Returns the run's folder and totals. `what` its candidates are, in the plural."""
+    """Returns the run's folder and totals. `what` its candidates are, in the singular."""
     share = result["accepted"] / result["candidates"] if result["candidates"] else 0
     made = f"{result['now']} made now" if result["now"] else "nothing was left to do"
     return (
-        f"{result['folder']}: {result['shards']} shards ({made}), {result['samples']} samples, "
-        f"{result['accepted']} accepted of {result['candidates']} {what} ({share:.0%}), {result['bytes'] / 1e6:.1f} MB"
+        f"{result['folder']}: {counted(result['shards'], 'shard')} ({made}), {counted(result['samples'], 'sample')}, "
+        f"{result['accepted']:,} accepted of {counted(result['candidates'], what)} ({share:.0%}), {result['bytes'] / 1e6:.1f} MB"
     )
 
 

@@ -28,9 +28,9 @@ from reds_core.sources.labels import plain
 from reds_core.sources.listing import read_table
 from reds_core.sources.pictures import Resize, pixels_of
 from reds_core.storage.folder import Folder
+from reds_core.words import some
 
 Shape = tuple[int, int, int]  # channels, height, width
-MOST_NAMED = 5  # in a message
 
 
 @dataclass(frozen=True)
@@ -106,17 +106,17 @@ def classes_of(run: Sequence[str], train: Sequence[str], test: Sequence[str]) ->
     known, there = {plain(n): n for n in train}, {plain(n): n for n in test}
     if len(known) < len(train) or len(there) < len(test):
         raise ModelError(
-            f"two of the labels {_some(train if len(known) < len(train) else test)} differ only in case or signs; rename one"
+            f"two of the labels {some(train if len(known) < len(train) else test)} differ only in case or signs; rename one"
         )
     for what, mine, others in (("training", known, there), ("test", there, known)):
         missing = [n for key, n in others.items() if key not in mine]
         if missing:
-            raise ModelError(f"there are no {what} images of {_some(missing)}; the {what} images have {_some(list(mine.values()))}")
+            raise ModelError(f"there are no {what} images of {some(missing)}; the {what} images have {some(list(mine.values()))}")
     if len(known) < 2:
-        raise ModelError(f"all images are {_some(list(known.values()))}; a classifier needs two classes or more")
+        raise ModelError(f"all images are {some(list(known.values()))}; a classifier needs two classes or more")
     ordered = [n for n in run if plain(n) in known]
     if not ordered:
-        raise ModelError(f"the run and the images have no label in common: the run has {_some(run)}; the images {_some(train)}")
+        raise ModelError(f"the run and the images have no label in common: the run has {some(run)}; the images {some(train)}")
     return ordered + [n for key, n in known.items() if key not in {plain(o) for o in ordered}]
 
 
@@ -218,8 +218,3 @@ def label_names_of(folder: Folder, manifests: Sequence[Manifest]) -> list[str]:
 def _decoded(files: Mapping[str, bytes]) -> UInt8[np.ndarray, "h w c"]:
     content = next(files[e] for e in files if e in MEDIA_TYPES)
     return np.atleast_3d(np.asarray(Image.open(io.BytesIO(content))))
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(n or '""' for n in names[:MOST_NAMED])
-    return f"{shown} and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else shown or "none"

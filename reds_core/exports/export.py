@@ -20,13 +20,14 @@ import pandas as pd
 
 from reds_core.errors import OutputError
 from reds_core.exports import image_folder, tars
-from reds_core.exports.inputs import Run, Samples, Tell
+from reds_core.exports.inputs import Run, Samples
 from reds_core.exports.manifest import CARD, INDEX, NAME, Export, Size, described, is_export
 from reds_core.exports.pages import card, write_index
 from reds_core.exports.plan import Plan
 from reds_core.exports.request import Format, Request
 from reds_core.storage.disk import writing
 from reds_core.storage.folder import PART, Folder, hash_of
+from reds_core.types import Tell
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from reds_core.exports.inputs import Samples, Tell
+from reds_core.exports.inputs import Samples
 from reds_core.exports.manifest import Export
 from reds_core.exports.request import Request
 from reds_core.runs.in_threads import in_threads
 from reds_core.storage.folder import Folder
+from reds_core.types import Tell
 
 UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 LONGEST = 200  # bytes of a folder's name; file systems take 255

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,8 +29,8 @@ from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, hash_of
 from reds_core.storage.places import on_disk
+from reds_core.types import Tell
 
-Tell = Callable[[str, int, int], None]  # hears what goes on: of what, how many are done, of how many
 Located = tuple[str, int, int, dict[str, bytes]]  # key, the first byte of its members, their bytes, its files by extension
 MOST_OPEN = 64  # tars
 

@@ -11,12 +11,13 @@ import pandas as pd
 
 from reds_core.errors import ModelError, OutputError, UserError
 from reds_core.exports.choose import ranked, round_robin
-from reds_core.exports.inputs import Index, Run, Tell, indexed
+from reds_core.exports.inputs import Index, Run, indexed
 from reds_core.exports.request import Request
 from reds_core.exports.small import SmallImages
 from reds_core.exports.split import split
 from reds_core.runs.manifest import Manifest
 from reds_core.storage.disk import scratch
+from reds_core.types import Tell
 
 
 @dataclass(frozen=True)

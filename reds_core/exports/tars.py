@@ -17,12 +17,13 @@ import pandas as pd
 import webdataset as wds
 
 from reds_core.exports.choose import place_of
-from reds_core.exports.inputs import Samples, Tell
+from reds_core.exports.inputs import Samples
 from reds_core.exports.manifest import Export, TarManifest, read_tar_manifest, stem
 from reds_core.exports.request import Request
 from reds_core.storage.disk import writing
 from reds_core.storage.folder import Folder, hash_of
 from reds_core.storage.local import synced
+from reds_core.types import Tell
 
 MOST_BYTES = 64 * 2**20  # of a shard, or thereabouts
 

@@ -13,12 +13,13 @@ from reds_core.reports import sheet
 from reds_core.reports.card import card
 from reds_core.reports.charts import Band, Bar, Chart, Limit, along_waypoints, bars
 from reds_core.reports.croissant import write_croissant
-from reds_core.reports.render import number, of, render
+from reds_core.reports.render import number, render
 from reds_core.reports.summary import Summary, summarised
 from reds_core.runs.run_folder import PAGE_NAMES
 from reds_core.spec.load import dump
 from reds_core.storage.folder import Folder
 from reds_core.types import REASONS
+from reds_core.words import counted
 
 
 def write_report(folder: Folder) -> str:
@@ -54,7 +55,7 @@ def page(s: Summary) -> str:
 def _figures(s: Summary) -> list[tuple[str, str]]:
     """Returns a run's most telling figures, each with its meaning."""
     t, walks, own = s.totals, s.spec.walks, s.spec.seeds.images is not None
-    tried = f"{t.candidates:,} candidates" if walks else of(t.candidates, "image" if own else "seed")
+    tried = counted(t.candidates, "candidate" if walks else "image" if own else "seed")
     included = ", seeds' own images included" if walks else ", your images included" if own else ""
     figures = [
         (f"{t.share:.0%}", f"accepted of {tried}" + (f", at most {s.spec.keep} a seed" if s.spec.keep else "")),

@@ -13,6 +13,8 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from reds_core.words import counted
+
 MARKDOWN = re.compile(r"([\\|<])")  # what would end a table's cell, or be taken for HTML
 TICKS = re.compile("`{3,}")
 
@@ -32,7 +34,7 @@ def _environment(package: str) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "thousands": thousands, "of": of, "inline": inline, "fence": fence}
+    environment.filters |= {"number": number, "thousands": thousands, "of": counted, "inline": inline, "fence": fence}
     return environment
 
 
@@ -44,11 +46,6 @@ def number(value: float, form: str = ".3f") -> str:
 def thousands(count: int) -> str:
     """Formats a count with commas between thousands."""
     return f"{count:,}"
-
-
-def of(count: int, noun: str) -> str:
-    """Formats a count with its noun, which is given in the singular: "1 shard", "2 shards"."""
-    return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
 def inline(text: str) -> str:

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from reds_core.errors import OutputError, SpecError
-from reds_core.reports.render import of
 from reds_core.runs.manifest import Manifest, damaged, read_manifests
 from reds_core.runs.totals import Totals, progress, totals
 from reds_core.spec.fields import Spec
@@ -24,6 +23,7 @@ from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, Sizes, hash_of
 from reds_core.storage.local import LocalFolder
 from reds_core.storage.places import on_disk
+from reds_core.words import counted
 
 BIN = 0.005
 BINS = 800  # up to 4 spreads; larger values count in the last bin
@@ -97,8 +97,8 @@ class Summary:
         """How much the run accepted of what it started from."""
         origin, accepted = "image" if self.spec.seeds.images else "seed", self.totals.accepted
         if self.spec.walks:
-            return f"{of(accepted, 'verified variant')} of {of(self.seeds, origin)}"
-        return f"{accepted:,} of {of(self.seeds, origin)} {'reconstructed' if self.spec.seeds.images else 'accepted'}"
+            return f"{counted(accepted, 'verified variant')} of {counted(self.seeds, origin)}"
+        return f"{accepted:,} of {counted(self.seeds, origin)} {'reconstructed' if self.spec.seeds.images else 'accepted'}"
 
     @property
     def versions(self) -> dict[str, str]:

@@ -71,7 +71,11 @@ def write_shard(folder: Folder, run_digest: str, shard: ComputedShard) -> Manife
     names = names_of(shard.index)
     with folder.drafts(list(names.values())) as paths, writing(paths[names["tar"]].parent):
         parts = {kind: paths[name] for kind, name in names.items()}
-        _write_tar(parts["tar"], (c for c in shard.candidates if c.accepted), shard.job, run_digest)
+        accepted = [c for c in shard.candidates if c.accepted]
+        _write_tar(parts["tar"], accepted, shard.job, run_digest)
+        problems = tar_problems(parts["tar"], len(accepted))
+        if problems:
+            raise RunError(f"{parts['tar']} is not what was written to it: {problems[0]}; is the disk failing?")
         with synced(parts["parquet"]) as table:
             write_table(table, shard.candidates, shard.job.spec)
         with synced(parts["zip"]) as thumbnails:
@@ -79,9 +83,6 @@ def write_shard(folder: Folder, run_digest: str, shard: ComputedShard) -> Manife
         manifest = _described(shard, run_digest, parts)
         with synced(parts["json"]) as file:
             file.write(manifest.to_json().encode())
-        problems = tar_problems(parts["tar"], manifest.samples)
-        if problems:
-            raise RunError(f"{parts['tar']} is not what was written to it: {problems[0]}; is the disk failing?")
         return publish(parts, folder, manifest)
 
 

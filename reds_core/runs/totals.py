@@ -16,6 +16,7 @@ from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder
 from reds_core.storage.places import on_disk
 from reds_core.types import Passes
+from reds_core.words import counted
 
 
 @dataclass
@@ -72,9 +73,9 @@ def progress(spec: Spec, t: Totals) -> str:
     """Returns how far a partial run has come, in words; "" if it is complete."""
     planned = plan(spec)
     if t.shards < len(planned):
-        return f"{t.shards} of {len(planned)} shards"
+        return f"{t.shards} of {counted(len(planned), 'shard')}"
     # All shards may be there and the last one short: a longer run has not reached it yet.
-    return f"{t.seeds} of {spec.seeds.number} seeds" if t.seeds < spec.seeds.number else ""
+    return f"{t.seeds} of {counted(spec.seeds.number, 'seed')}" if t.seeds < spec.seeds.number else ""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from reds_core.runs.samples import read_samples
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, hash_of
 from reds_core.storage.places import on_disk
+from reds_core.words import counted
 
 STRAY = -1  # in verify_run's answer: tars that are not shards of the run
 
@@ -56,7 +57,9 @@ def verify_run(folder: Folder) -> dict[int, list[str]]:
         if manifest and index < len(planned):
             held, wanted = range(manifest.first_seed, manifest.first_seed + manifest.seeds), planned[index]
             if held.start != wanted.start or held.stop < wanted.stop:
-                problems.append(f"{stem(index)}: holds {len(held)} seeds from {held.start}, not {len(wanted)} from {wanted.start}")
+                problems.append(
+                    f"{stem(index)}: holds {counted(len(held), 'seed')} from {held.start}, not {len(wanted)} from {wanted.start}"
+                )
     answer = {index: problems for index, (_, problems) in found.items()}
     tars = {name for name in there if name.endswith(".tar") and not name.startswith(".")}
     strays = sorted(tars - {f"{stem(index)}.tar" for index in found})
@@ -91,7 +94,7 @@ def _examined(folder: Folder, here: Folder, index: int) -> tuple[Manifest | None
             seeds, variants = int(roles.get("seed", 0)), int(roles.get("variant", 0))
             rows, expected = seeds + variants, manifest.seeds + (manifest.candidates if variants else 0)
             if rows != expected:
-                problems.append(f"{name}.parquet: has {rows} rows, the manifest counts {expected} candidates")
+                problems.append(f"{name}.parquet: has {counted(rows, 'row')}, the manifest counts {counted(expected, 'candidate')}")
         return manifest, problems
 
 
@@ -140,7 +143,7 @@ def tar_problems(path: Path, expected: int) -> list[str]:
     except Exception as error:
         problems.append(f"cannot be read as a tar: {error or type(error).__name__}")
     if len(seen) != expected:
-        problems.append(f"holds {len(seen)} samples, the manifest counts {expected}")
+        problems.append(f"holds {counted(len(seen), 'sample')}, the manifest counts {expected}")
     # Names from a damaged header may hold bytes that are not text, or that steer a terminal.
     return [p if p.isprintable() else ascii(p)[1:-1] for p in problems]
 

@@ -26,10 +26,10 @@ import pandas as pd
 
 from reds_core.errors import ModelError, described
 from reds_core.sources.pictures import looks_like_an_image
+from reds_core.words import some
 
 IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 TABLES = (".csv", ".parquet")
-MOST_NAMED = 5  # in a message
 
 
 class Source(NamedTuple):
@@ -111,11 +111,11 @@ def sources_of(data: str | Sequence[str], classes: Sequence[str | int] | None = 
         wanted = {str(c) for c in classes}
         unknown = wanted - {s.label for s in images}
         if unknown:
-            there = _some(sorted({s.label for s in images}))
-            raise ModelError(f"seeds.classes: no image has the label {_some(sorted(unknown))}; there are {there}")
+            there = some(sorted({s.label for s in images}))
+            raise ModelError(f"seeds.classes: no image has the label {some(sorted(unknown))}; there are {there}")
         images = [s for s in images if s.label in wanted]
     if not images:
-        why = f"; skipped: {_some([f'{s.name} ({s.why})' for s in skipped])}" if skipped else ""
+        why = f"; skipped: {some([f'{s.name} ({s.why})' for s in skipped], 5)}" if skipped else ""
         raise ModelError(f"{where}: {', '.join(given)} holds no labelled images{why}")
     return Sources(images, sorted(skipped))
 
@@ -171,7 +171,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ModelError(f"{path} cannot be read as a table: {described(error)}") from error
     missing = [c for c in ("file", "label") if c not in table]
     if missing:
-        there = _some(list(map(str, table.columns)))
+        there = some(list(map(str, table.columns)))
         raise ModelError(f"{path} has no column {' and no column '.join(missing)}; it has {there}")
     return table
 
@@ -191,7 +191,7 @@ def _in_table(path: Path) -> Iterator[_Found | Skipped]:
 def _in_tar(path: Path) -> Iterator[_Found | Skipped]:
     if not path.is_file():
         where = sorted(glob.glob(f"{glob.escape(str(path.parent))}/*.tar"))
-        others = f"; there are {_some(where)}" if where else ""
+        others = f"; there are {some(where)}" if where else ""
         raise ModelError(f"there is no folder, table or tar {path}{others}")
     try:
         with tarfile.open(path) as tar:
@@ -284,7 +284,3 @@ def _content(path: Path, offset: int, size: int) -> bytes:
 def _name(path: Path, folder: Path) -> str:
     """Returns a file's name within the data, whatever bytes it is made of."""
     return path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join([*names[:MOST_NAMED], *["..."] * (len(names) > MOST_NAMED)])

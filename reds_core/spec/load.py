@@ -18,6 +18,7 @@ from reds_core.sources import sources_of
 from reds_core.spec import strict_yaml
 from reds_core.spec.fields import NEEDED_TO_WALK, Spec
 from reds_core.spec.problems import field_mistakes, not_finite, reference_mistakes, shape_mistake
+from reds_core.words import counted
 
 SHORT_FORMS = {"held": (), "varied": ("minimum",)}  # whose numbers may stand for a mapping -> the field that the number is
 PATHS = ("path", "weights", "mask", "images")  # the fields that hold one
@@ -73,7 +74,7 @@ def _counted(spec: Spec, where: str) -> Spec:
     except ModelError:
         return spec
     if seeds.first >= found:
-        raise SpecError(where, [f"seeds.first: {seeds.first}, but there are only {found} images"])
+        raise SpecError(where, [f"seeds.first: {seeds.first}, but there are only {counted(found, 'image')}"])
     return spec.model_copy(update={"seeds": seeds.model_copy(update={"count": found - seeds.first})})
 
 

@@ -24,7 +24,7 @@ from reds_core.jobs.job import Job
 from reds_core.jobs.prepare import prepare
 from reds_core.spec.fields import Spec
 from reds_core.studies.estimates import Estimate, over_seeds
-from reds_core.types import Candidate, Passes
+from reds_core.types import Candidate, Passes, Tell, untold
 from reds_core.variants.run_seeds import run_seeds
 
 # A method's name -> trajectory.method and trajectory.directions_by.
@@ -41,8 +41,6 @@ COMPARED = {
 BINS = 5
 LEAST = 10  # waypoints that a bin needs to be compared
 PILOT_SEEDS = 4
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -146,9 +144,12 @@ def compare(
     device: str = "auto",
     batch: int | None = None,
     allow_code: bool = False,
-    tell: Tell = lambda text: None,
+    say: Callable[[str], None] = lambda text: None,
+    tell: Tell = untold,
 ) -> Comparison:
-    """Runs every method on the spec's seeds and measures all of their waypoints.
+    """Runs every method on the spec's seeds, and measures all of their waypoints.
+
+    `say` hears what came of each method, `tell` how far it is.
 
     Raises:
         UserError: a method is unknown, the spec has too few seeds, or the first method reached too few waypoints.
@@ -158,13 +159,14 @@ def compare(
     measured: list[Measured] = []
     aim = math.nan
     for name in dict.fromkeys(methods):
+        tell(name, 0, len(seeds))
         job = prepare(_with_method(spec, name), device, batch, allow_code)
         if measured and math.isfinite(aim):
             pilot = last_effect(measure(name, job, seeds[:PILOT_SEEDS]))
             share = float(np.clip(aim / pilot, 0.1, 10.0)) if pilot > 0 else 1.0
             job = _with_step(job, share * spec.trajectory.step)
-        found = measure(name, job, seeds)
-        tell(f"{name}: {len(found.seed)} of {found.possible} waypoints, step {found.step:.3g}, {found.seconds:.0f} s")
+        found = measure(name, job, seeds, tell)
+        say(f"{name}: {len(found.seed)} of {found.possible} waypoints, step {found.step:.3g}, {found.seconds:.0f} s")
         if not measured:
             if len(found.seed) < LEAST:
                 raise UserError(
@@ -193,7 +195,7 @@ def _check(spec: Spec, methods: Sequence[str]) -> None:
         )
 
 
-def measure(name: str, job: Job, seeds: Sequence[int]) -> Measured:
+def measure(name: str, job: Job, seeds: Sequence[int], tell: Tell = untold) -> Measured:
     """Runs a job on seeds, a shard's worth at a time, and returns the figures of every waypoint that it reached."""
     spec, passes = job.spec, Passes()
     kept: list[Candidate] = []
@@ -203,6 +205,7 @@ def measure(name: str, job: Job, seeds: Sequence[int]) -> Measured:
     for at in range(0, len(seeds), spec.shards.seeds):
         candidates, cost = run_seeds(job, seeds[at : at + spec.shards.seeds])
         passes += cost
+        tell(name, min(at + spec.shards.seeds, len(seeds)), len(seeds))
         variants = [c for c in candidates if c.role == "variant" and c.reason != "seed_label"]
         possible += len(variants)
         starts |= {c.seed: c.latent for c in candidates if c.role == "seed"}

@@ -14,7 +14,7 @@ import numpy as np
 
 from reds_core.jobs.job import Job
 from reds_core.spec.fields import Decision, Spec
-from reds_core.types import Candidate, Passes
+from reds_core.types import Candidate, Passes, Tell, untold
 from reds_core.variants.run_seeds import run_seeds
 
 HARDLY_REACHED = 0.8  # of the waypoints: below it, shorter steps are tried instead of longer ones
@@ -57,9 +57,11 @@ def setting_of(job: Job, candidates: Sequence[Candidate], passes: Passes, change
     )
 
 
-def other_settings(job: Job, seeds: Sequence[int], as_it_is: Setting) -> Iterator[Setting]:
-    """Yields what other settings reach on a few seeds, by what the spec as it is reached on them."""
-    for changes, spec in _others(job.spec, shorter=as_it_is.reached < HARDLY_REACHED):
+def other_settings(job: Job, seeds: Sequence[int], as_it_is: Setting, tell: Tell = untold) -> Iterator[Setting]:
+    """Yields what other settings reach on a few seeds, by what the spec as it is reached on them. `tell` hears of each."""
+    others = list(_others(job.spec, shorter=as_it_is.reached < HARDLY_REACHED))
+    for done, (changes, spec) in enumerate(others):
+        tell("other settings", done, len(others))
         other = job.with_spec(spec)
         yield setting_of(other, *run_seeds(other, seeds), changes)
 

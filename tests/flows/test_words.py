@@ -6,20 +6,21 @@ import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from flows.cli.progress import Progress
+from flows.cli.progress import Progress, Steps
 from flows.cli.show import kinds, tables
 from flows.cli.show.advice import CURES, advice
-from flows.cli.show.words import counted
 from reds_core.errors import UserError, described
 from reds_core.jobs.prepare import prepare
 from reds_core.spec.load import load_spec
 from reds_core.studies.forecast import forecast
 from reds_core.studies.settings import other_settings
 from reds_core.types import REASONS
+from reds_core.words import counted, some
 from tests.support.worlds import world
 
 
@@ -42,12 +43,51 @@ def test_advice_goes_by_the_reasons_met_the_most_frequent_first() -> None:
 
 
 def test_numbers_are_in_the_singular_and_plural() -> None:
-    assert [counted(n, "shard") for n in (0, 1, 2)] == ["0 shards", "1 shard", "2 shards"]
+    assert [counted(n, "shard") for n in (0, 1, 2_000)] == ["0 shards", "1 shard", "2,000 shards"]
+    assert [some(list("abc"[:n]), 2) for n in range(4)] == ["none", "a", "a, b", "a, b and 1 more"]
     progress = Progress(io.StringIO())
     progress.todo = 3
     assert progress.finished() == "no shard was finished."
     progress.done = 1
     assert progress.finished() == "1 of 3 shards was finished and kept."
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def drawn(shown: Progress | Steps, width: int) -> str:
+    """Returns what a terminal of this width shows of a bar."""
+    file = io.StringIO()
+    Console(file=file, width=width).print(shown.bar.get_renderable())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_bar_its_count_and_its_time_are_shown_whatever_the_words_beside_it(width: int) -> None:
+    progress, folder = Progress(Terminal()), "/home/somebody/" + "a-long-name/" * 12
+    progress.hear("start", {"folder": folder, "todo": 120, "planned": 128})
+    first = drawn(progress, width)
+    assert "shards" in first and "0/120" in first and "/home/somebody/a-long" in first and first.count("\n") == 1
+    manifest = SimpleNamespace(index=0, accepted=234, rejected={"judge": 100}, seconds=3.0)
+    progress.hear("shard", {"manifest": manifest})
+    assert "1/120" in drawn(progress, width) and "234 accepted of 334 (70%)" in drawn(progress, width)
+    steps = Steps(Terminal())
+    steps.say("loading")
+    steps.at("trainings", 3, 60)
+    steps.say("word " * 50)
+    assert "3/60" in drawn(steps, width) and "loading" not in drawn(steps, width) and "word word" in drawn(steps, width)
+
+
+def test_off_a_terminal_only_what_is_finished_is_said() -> None:
+    file = io.StringIO()
+    with Steps(file) as steps:
+        steps.say("loading")
+        steps.at("other settings", 0, 2)
+        for done in range(4):
+            steps.tell("shards read", done, 3)
+    assert file.getvalue() == "shards read: 3\n"
 
 
 def test_a_type_is_named_once() -> None:

@@ -61,7 +61,8 @@ def test_a_report_opens_no_tar(tmp_path: Path) -> None:
 
 
 def test_a_report_of_a_run_in_a_store_fetches_no_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, place = run(tmp_path), folder_at(f"memory://thumbnails/{tmp_path.name}/run")
+    folder = run(tmp_path)
+    place = folder_at(f"memory://thumbnails/{tmp_path.name}/{folder.name}")
     for path in folder.iterdir():
         if path.is_file() and not path.name.startswith("."):
             place.send(Path(shutil.copy(path, tmp_path / "copy")), path.name)

@@ -110,7 +110,7 @@ def test_a_sample_with_nan_is_refused_and_leaves_nothing(spec_path: Path, tmp_pa
 def test_equal_candidates_give_equal_bytes(spec_path: Path, tmp_path: Path) -> None:
     spec = spec_of(spec_path)
     one, two = (make_run(spec, tmp_path / name, seconds) for name, seconds in (("one", 1.0), ("two", 2.0)))
-    assert contents(one) == contents(two) and len(contents(one)) == 10
+    assert contents(one) == contents(two) and len(contents(one)) == 13
     write(folder_at(one), spec, 1)  # over a finished one
     assert contents(one) == contents(two)
 

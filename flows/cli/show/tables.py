@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.cli.show.advice import advice
-from flows.cli.show.words import counted
 from reds_core.jobs.job import Job
 from reds_core.models.imported import Description
 from reds_core.models.published import StyleGan1, StyleGan2, StyleGan3
@@ -24,6 +23,7 @@ from reds_core.spec.fields import Spec
 from reds_core.studies.fits import Fits
 from reds_core.studies.forecast import QUANTILES, Forecast
 from reds_core.studies.settings import Setting, recommended
+from reds_core.words import counted, some
 
 LOST, FAR = ("step_underflow", "turned"), ("implausible",)  # why a trajectory ended before a candidate
 WIDE = 132  # columns: narrower terminals get narrower tables
@@ -99,17 +99,17 @@ def _show_fits(spec: Spec, f: Fits) -> None:
     share = len(f.yield_nothing) / max(1, len(f.names))
     console.print(
         f"{share:.0%} yield nothing: farther than fit.distance {spec.seeds.fit.distance:g}, or a held attribute could not be met"
-        + (f" ({_few(f.yield_nothing)})." if f.yield_nothing else ".")
+        + (f" ({escape(some(f.yield_nothing))})." if f.yield_nothing else ".")
     )
     if f.contradicted:
         what = "They yield nothing." if spec.judge and spec.judge.seeds == "strict" else "They are used all the same."
-        console.print(f"The judge contradicts the labels of {len(f.contradicted)}: {_few(f.contradicted)}. {what}")
+        console.print(f"The judge contradicts the labels of {len(f.contradicted)}: {escape(some(f.contradicted))}. {what}")
     if f.in_colour:
-        console.print(f"{f.in_colour} are in colour, and the generator is grey: they are taken as grey.")
+        console.print(f"{f.in_colour} {'is' if f.in_colour == 1 else 'are'} in colour, and the generator is grey: taken as grey.")
     for name, why in f.unreadable:
         console.print(f"[bold red]{escape(name)}[/bold red]: {escape(why)}")
     if f.skipped:
-        console.print(f"[bold]{len(f.skipped)} file{'s are' if len(f.skipped) > 1 else ' is'} not used:[/bold]")
+        console.print(f"[bold]{counted(len(f.skipped), 'file is', 'files are')} not used:[/bold]")
         for name, why in f.skipped[:MOST_SKIPPED]:
             console.print(f"  {escape(name)}: {escape(why)}")
         if len(f.skipped) > MOST_SKIPPED:
@@ -117,15 +117,10 @@ def _show_fits(spec: Spec, f: Fits) -> None:
     console.print()
 
 
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(escape(name) for name in names[:MOST_LISTED])
-    return shown + (", ..." if len(names) > MOST_LISTED else "")
-
-
 def _show_job(job: Job) -> None:
     c, h, w = job.networks.image_shape
     gen = job.networks.generator
-    classes = f", {len(gen.class_names)} classes" if gen.class_names else ""
+    classes = f", {counted(len(gen.class_names), 'class', 'classes')}" if gen.class_names else ""
     console.print(f"[bold]{escape(job.spec.name)}[/bold]: the spec, its files and its networks are fine")
     console.print(
         f"{escape(gen.title.removeprefix('the '))}: {gen.space} space of {counted(gen.dim, 'dimension')}{classes}, "
@@ -252,7 +247,7 @@ def _figure(value: float, form: str) -> str:
 def show_import(found: Description, path: Path) -> None:
     """Prints what `reds import` made, and how a spec names it."""
     a, origin = found.architecture, found.provenance
-    classes = f", {a.classes} classes" if a.classes else ""
+    classes = f", {counted(a.classes, 'class', 'classes')}" if a.classes else ""
     space = f"w of {a.w_dim} dimensions" if isinstance(a, StyleGan1 | StyleGan2 | StyleGan3) else f"z of {a.z_dim} dimensions"
     height, width = a.size if isinstance(a, StyleGan2) else (a.resolution, a.resolution)
     print(f"{origin.file}: {origin.format}, {a.colours}x{height}x{width} images, space {space}{classes}")
@@ -277,8 +272,7 @@ def show_runs(runs: list[Run], out: str) -> None:
     console.print(table)
     for folder, changes in differences(runs).items():
         if changes:
-            shown = ", ".join(changes[:MOST_LISTED]) + (", ..." if len(changes) > MOST_LISTED else "")
-            console.print(f"{escape(folder)}: {escape(shown)}")
+            console.print(f"{escape(folder)}: {escape(some(changes))}")
 
 
 def _duration(seconds: float) -> str:
