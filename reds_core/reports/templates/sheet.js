@@ -45,7 +45,8 @@ const show = (cell) => {
   close.onclick = () => dialog.close();
   const about = make("p", cell.querySelector("img").title), hint = make("p", row ? "Arrow keys: along the trajectory, and to the next one." : "");
   hint.className = "soft";
-  dialog.replaceChildren(make("header", "", make("b", card.querySelector("b").textContent), close), large, about, strip, hint);
+  const name = card.querySelector("b").textContent + ", " + card.querySelector("b + span").textContent.replace(/: \d+ of \d+ accepted$/, "");
+  dialog.replaceChildren(make("header", "", make("b", name), close), large, about, strip, hint);
   if (!dialog.open) dialog.showModal();
   close.focus();
 };
