@@ -72,7 +72,7 @@ def test_the_card_is_what_the_hub_reads(tmp_path: Path) -> None:
 
 def test_a_partial_run_says_so(tmp_path: Path) -> None:
     folder = run(tmp_path, first=1)
-    assert "1 of 3 shards are finished" in text(folder) and "1 of 3 shards are finished" in (folder / "README.md").read_text()
+    assert "finished so far: 1 of 3 shards." in text(folder) and "so far: 1 of 3 shards." in (folder / "README.md").read_text()
 
 
 def test_a_run_without_any_variant_still_has_a_report(tmp_path: Path) -> None:

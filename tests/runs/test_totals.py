@@ -44,7 +44,7 @@ def test_a_wrong_manifest_takes_nothing_down(two: tuple[Path, Folder, Folder]) -
     said = json.loads(file.read_text()) | {"passes": {"sideways": 1}}
     file.write_text(json.dumps(said | {"manifest_sha256": seal(said)}))
     assert read_manifest(first, 0) is None
-    assert {r.state for r in runs(folder_at(out))} == {"complete", "partial, 0 of 1 shards"}
+    assert {r.state for r in runs(folder_at(out))} == {"complete", "partial, 0 of 1 shard"}
 
 
 def test_a_manifest_that_cannot_be_read_is_not_called_damaged(
