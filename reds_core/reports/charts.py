@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 WIDTH, HEIGHT = 380, 190
-LEFT, RIGHT, TOP, BOTTOM = 40, 12, 14, 28  # margins
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 14, 28  # margins
 MOST_NAMES = 12  # waypoints named below a chart
 ROUND = (1, 2, 3, 4, 5, 6, 8, 10)
 

@@ -45,7 +45,8 @@ const show = (cell) => {
   close.onclick = () => dialog.close();
   const about = make("p", cell.querySelector("img").title), hint = make("p", row ? "Arrow keys: along the trajectory, and to the next one." : "");
   hint.className = "soft";
-  const name = card.querySelector("b").textContent + ", " + card.querySelector("b + span").textContent.replace(/: \d+ of \d+ accepted$/, "");
+  const who = card.querySelector("b + span").textContent.replace(/: \d+ of \d+ accepted$/, "");
+  const name = card.querySelector("b").textContent + ", " + who;
   dialog.replaceChildren(make("header", "", make("b", name), close), large, about, strip, hint);
   if (!dialog.open) dialog.showModal();
   close.focus();
