@@ -11,6 +11,7 @@ from reds_core.reports.summary import Summary
 
 CELL = 56  # pixels, the side of an image
 GAP, LABEL, HEAD, LINE = 6, 92, 22, 16
+MOST_BYTES, QUALITIES = 48_000, (80, 50, 20)  # what hardly compresses gets a lower quality
 INK, SOFT = "#1c2430", "#5b6675"
 
 
@@ -66,9 +67,14 @@ def _fitted(file: bytes) -> Image.Image:
 
 
 def _as_webp(sheet: Image.Image) -> bytes:
-    file = io.BytesIO()
-    sheet.save(file, "WEBP", quality=80)
-    return file.getvalue()
+    content = b""
+    for quality in QUALITIES:
+        file = io.BytesIO()
+        sheet.save(file, "WEBP", quality=quality)
+        content = file.getvalue()
+        if len(content) <= MOST_BYTES:
+            break
+    return content
 
 
 def _fullest(s: Summary, seeds: int, cells: int) -> list[SeedBlock]:
