@@ -215,7 +215,7 @@ def test_an_interrupted_upload_is_made_again_once(
         folder = folder_at("s3://faults/runs") / "tiny" / digest(load_spec(spec_path))
         for _ in range(2):
             program = run(spec_path, "s3://faults/runs", far)
-            kind, at, seen = draw.choice(["tar", "parquet", "json"]), draw.randrange(2, 8), itertools.count(1)
+            kind, at, seen = draw.choice(["tar", "parquet", "zip", "json"]), draw.randrange(2, 8), itertools.count(1)
 
             def kill(request: Any, program: Program = program, kind: str = kind, at: int = at, seen: Any = seen) -> str:
                 upload = request.method == "PUT" and request.name.startswith("shard") and request.name.endswith(kind)

@@ -19,7 +19,7 @@ from tests.support.shards import KINDS, TIME
 
 def some(draw: Random, run: Run) -> tuple[str, bytes]:
     """Returns a file of a shard: its name and its bytes."""
-    name = draw.choice(run.names(draw.choice((".tar", ".parquet", ".json"))))
+    name = draw.choice(run.names(draw.choice((".tar", ".parquet", ".zip", ".json"))))
     return name, run.files[name]
 
 
@@ -238,7 +238,7 @@ def not_a_file(draw: Random, run: Run) -> Damage:
 
 def exchanged(draw: Random, run: Run) -> Damage:
     """Puts two files, of one kind or of any, each under the other's name; or one in both places."""
-    one, other = draw.sample(run.names(draw.choice(("", ".tar", ".parquet", ".json"))), 2)
+    one, other = draw.sample(run.names(draw.choice(("", ".tar", ".parquet", ".zip", ".json"))), 2)
     return draw.choice(({one: run.files[other], other: run.files[one]}, {one: run.files[other]}))
 
 

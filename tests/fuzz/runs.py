@@ -17,7 +17,7 @@ from reds_core.errors import OutputError
 from reds_core.runs.verify import STRAY, verify_run
 from reds_core.storage.places import folder_at
 from tests.fuzz.specs import SECONDS, within
-from tests.support.shards import TIME, make_run, spec_of
+from tests.support.shards import KINDS, TIME, make_run, spec_of
 from tests.support.worlds import world
 
 SPEC = "spec.yaml"
@@ -54,7 +54,7 @@ def finished_run(folder: Path) -> Run:
     overrides = ("seeds.first=3", "shards.seeds=1")
     made, other = (make_run(spec_of(path, 3, *overrides, f"held.class={t}"), folder) for t in (0.2, 0.3))
     files, others = ({p.name: p.read_bytes() for p in sorted(f.iterdir()) if not p.name.startswith(".lock")} for f in (made, other))
-    assert len(files) == 3 * len(SHARDS) + 1
+    assert len(files) == len(KINDS) * len(SHARDS) + 1
     return Run(made, files, others)
 
 
@@ -92,7 +92,7 @@ def _judge(run: Run, damage: Damage) -> str:
         stem = f"shard-{index:05d}"
         mine = {name for name in touched - strays if name.startswith(stem)}
         named = {p.partition(": ")[0] for p in problems}
-        # Without a manifest there is nothing to hold the other two files against.
+        # Without a manifest there is nothing to hold the other files against.
         judged = {f"{stem}.json"} if f"{stem}.json" in mine else {n for n in mine if n in harmed}
         assert named <= mine | {stem for n in mine if n.endswith(".json")}, f"names {named - mine}; changed were {sorted(mine)}"
         assert named or not harmed & mine, f"{sorted(harmed & mine)} not found"
