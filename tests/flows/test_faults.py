@@ -34,7 +34,7 @@ from tests.support import ROOT
 from tests.support.prefect_server import Server
 from tests.support.programs import Environment, Program, Start, children_of, finished, forked, outside, started, wait_until
 from tests.support.s3 import CREDENTIALS, make_bucket, serving
-from tests.support.shards import contents, of_shards, path_of, stored
+from tests.support.shards import KINDS, contents, of_shards, path_of, stored
 from tests.support.worlds import TinyGenerator, world
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -60,7 +60,7 @@ def expected(spec_path: Path, environment: Environment, tmp_path_factory: pytest
     done = completed(spec_path, out, environment)
     assert done.returncode == 0, done.stderr
     found = of_shards(contents(folder_of(spec_path, out)))
-    assert len(found) == 3 * SHARDS
+    assert len(found) == len(KINDS) * SHARDS
     return found
 
 
