@@ -266,7 +266,7 @@ def test_what_a_killed_process_left_on_its_way_to_a_store_is_removed(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["tar", "parquet"])
+@pytest.mark.parametrize("kind", ["tar", "parquet", "zip"])
 def test_a_shard_of_which_a_part_is_gone_is_not_taken_for_another_runs(spec_path: Path, kind: str) -> None:
     spec = spec_of(spec_path)
     folder = make_run_in(remote_folder(f"memory://m{next(BUCKETS)}"), spec)
