@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from flows.cli.show.words import counted
 from flows.parameters import checked_spec, make_importable
 from reds_core.errors import ModelError, OutputError, UserError
 from reds_core.runs.manifest import indices
@@ -15,6 +14,7 @@ from reds_core.spec.load import load_spec
 from reds_core.spec.problems import doubts
 from reds_core.storage.folder import Folder
 from reds_core.storage.places import folder_at
+from reds_core.words import counted
 
 
 def checked(path: Path, overrides: list[str], allow_code: bool) -> Spec:
