@@ -1,7 +1,11 @@
-"""Format, lint, types and tests in one command: `python -m tests`. Types are checked while the tests run, and shown after them."""
+"""Format, lint, types and tests in one command: `python -m tests`. Types are checked while the tests run, and shown after them.
+
+With --coverage, it also shows which lines no test reaches, and takes longer.
+"""
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -14,15 +18,19 @@ STEPS = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
     # A file's tests stay in one worker, which starts their servers once; the long files come first (tests/conftest.py).
-    "tests": ["pytest", "-q", "-n", WORKERS, "--dist", "loadfile", "--no-loadscope-reorder", *COVERAGE],
+    "tests": ["pytest", "-q", "-n", WORKERS, "--dist", "loadfile", "--no-loadscope-reorder"],
 }
 TYPES = ["mypy"]
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests", description="Format, lint, types and tests.")
+    parser.add_argument("--coverage", action="store_true", help="show which lines no test reaches")
+    more = {"tests": COVERAGE} if parser.parse_args().coverage else {}
     failed, began = [], time.monotonic()
     with tempfile.TemporaryFile("w+") as found, subprocess.Popen(module(TYPES), stdout=found, stderr=found) as types:
-        for name, command in STEPS.items():
+        for name, step in STEPS.items():
+            command = [*step, *more.get(name, [])]
             announce(name, command)
             if subprocess.run(module(command)).returncode:
                 failed.append(name)
