@@ -210,6 +210,7 @@ def test_files_modules_and_options_that_are_named_exist(p: Page) -> None:
             assert (ROOT / first).exists(), code
         if found := re.search(r"python -m (tests[\w.]*|reds_core[\w.]*|flows[\w.]*)", code):
             assert importlib.util.find_spec(found[1]), code
+            continue
         if found := re.match(r"pytest (\S+)", code):
             assert (ROOT / found[1]).exists(), code
         unknown = {option for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)} - options - PREFECT_OPTIONS
