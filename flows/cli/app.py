@@ -51,7 +51,8 @@ app = typer.Typer(
     "as WebDataset shards.\n\n"
     "Start with [bold]reds init SPEC[/bold], then [bold]reds check SPEC[/bold] and [bold]reds run SPEC[/bold]. "
     "Specs to start from are in augment_specs/.",
-    epilog="Exit codes: 0 done; 1 a run failed, accepted nothing, or verify found damage; 2 the input is wrong; 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 a run failed, accepted nothing or could not fill its classes, or verify found damage; 2 the "
+    "input is wrong; 130 interrupted.",
 )
 for name, verb in VERBS.items():
     app.command(name)(verb)
@@ -74,9 +75,6 @@ def _options(
 
 def main() -> None:
     """Runs the program and exits with the contract's code. A user's mistake is a message, anything else a traceback."""
-    # Read when torch is imported. Threads that spin while they wait take a tenth less time on an idle machine, and eight times more
-    # beside another busy program, which is where a nightly job lives.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this program, who wants to hear nothing
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115

@@ -125,7 +125,7 @@ def _notes(plan: Plan) -> Iterator[str]:
         yield f"{counted(plan.twice, 'sample')} left out: another one of the same seed has the same image."
     if plan.short:
         few = [f"{plan.names[label] or 'no label'} ({count})" for label, count in plan.short.items()]
-        yield f"Too few seeds to be in every split: {some(few, SHOWN)}."
+        yield f"Too few seeds to be in every split, so missing from at least one: {some(few, SHOWN)}."
     for name, size in sizes_of(plan).items():
         if not size.samples:
             yield f"{name}: has no sample at all. A seed goes to one split as a whole, so that more seeds are needed."
@@ -143,7 +143,7 @@ def _lacks(plan: Plan) -> Iterator[str]:
         elif lack.run.spec.seeds.images is not None:
             yield start + f"about {counted(lack.seeds, 'more image')}, at {lack.each:.3g} of it an image so far"
         else:
-            yield start + f"about {counted(lack.seeds, 'more seed')}, at {lack.each:.3g} of it a seed so far"
+            yield start + f"about {counted(lack.seeds, 'more seed')}, which have given {lack.each:.3g} of this class each so far"
     if len(lacks) > SHOWN:
         yield f"and {len(lacks) - SHOWN} more classes have too few: at least {min(lack.found for lack in lacks[SHOWN:]):,}"
     if lacks and _fills(plan, lacks[0].run.spec):

@@ -84,7 +84,7 @@ class Progress(_Shown):
             self.done += 1
             self.accepted += manifest.accepted
             self.candidates += manifest.accepted + sum(manifest.rejected.values())
-            note = f"{self.accepted} accepted of {self.candidates} ({self.accepted / max(1, self.candidates):.0%})"
+            note = f"so far {self.accepted:,} accepted of {self.candidates:,} ({self.accepted / max(1, self.candidates):.0%})"
             self.bar.update(self.task, completed=self.done, note=note)
             self.off_terminal(f"shard {manifest.index:05d} ({self.done}/{self.todo}): {note}, {manifest.seconds:.1f} s")
 

@@ -17,7 +17,7 @@ from reds_core.models.consistency import open_consistency, read_plan, weights_in
 
 
 class DiffusersGenerator(FromFile):
-    """A small consistency model in diffusers' format, from a local folder (pip install diffusers). It is walked in the noise."""
+    """A small consistency model in diffusers' format, from a local folder (the extra `diffusers`). It is walked in the noise."""
 
     kind: Literal["diffusers"]
     path: Annotated[File, AfterValidator(weights_in)] = Field(

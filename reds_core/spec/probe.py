@@ -6,6 +6,7 @@ pixels, and the channels and size of the images that a classifier takes.
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from reds_core.errors import ModelError
 from reds_core.features import Classifier
 from reds_core.generators import AnyGenerator, Walkable, check_images
-from reds_core.generators.latent import MEAN_SEEDS, draw
+from reds_core.generators.latent import MEAN_SEEDS, MOST_CLAMPED, draw
 from reds_core.models import AnyNetwork
 from reds_core.models.config import Access
 from reds_core.models.imported import describe
@@ -55,8 +56,24 @@ def generator_in(path: Path, access: Access) -> tuple[dict[str, Any], Walkable, 
     config: dict[str, Any] = {"kind": kind_of(path), "path": str(path)}
     if path.suffix != ".safetensors":
         config |= _options(path, TypeAdapter(AnyNetwork).validate_python(config), access)
-    generator = TypeAdapter(AnyGenerator).validate_python(config).load(access)
+    generator = _loaded(config, access)
+    if path.suffix == ".safetensors" and (largest := _beyond(generator)):
+        config["output_range"] = [-largest, largest]
+        generator = _loaded(config, access)
     return config, generator, check_images(generator)
+
+
+def _loaded(config: dict[str, Any], access: Access) -> Walkable:
+    return TypeAdapter(AnyGenerator).validate_python(config).load(access)
+
+
+def _beyond(generator: Walkable) -> int:
+    """Returns the largest value, rounded up, of images that a published network draws far beyond [-1, 1]; 0 if it does not."""
+    z = draw(MEAN_SEEDS[:16], generator.z_dim, generator.latent).to(generator.device)
+    labels = torch.zeros(len(z), dtype=torch.long, device=generator.device)
+    with torch.no_grad():
+        raw = generator.raw(generator.latents(z, labels), labels)
+    return math.ceil(float(raw.abs().max())) if generator.clamped(raw) > MOST_CLAMPED else 0
 
 
 def classifier_in(path: Path, access: Access, shape: tuple[int, int, int]) -> dict[str, Any]:

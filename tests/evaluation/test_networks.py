@@ -71,7 +71,8 @@ def test_unfiltered_images_are_all_that_was_measured(run: Path, world: Path) -> 
     assert list(asked.pool.get("unfiltered").names) == list(measured.key)
     accepted = asked.pool.get("variants")
     rows = [list(measured.key).index(key) for key in accepted.names]
-    assert asked.pool.get("unfiltered").part(rows).hashes == accepted.hashes
+    apart = asked.pool.get("unfiltered").part(rows).pixels.int() - accepted.pixels.int()
+    assert apart.abs().max() <= 1, "another batch may round otherwise"
 
 
 def test_a_run_that_follows_no_direction_is_evaluated_by_its_own_samples(world: Path, tmp_path: Path) -> None:

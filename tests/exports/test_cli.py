@@ -26,7 +26,7 @@ def test_an_export_from_start_to_finish(here: Reds, run: Path, tmp_path: Path) -
     dry = here(*words, "--dry-run")
     assert dry.returncode == 0 and not (tmp_path / "set").exists(), dry.stderr
     assert re.search(r"Bag +18 +18 +\d+ +\d+", dry.stdout) and re.search(r"all +54 +54 +\d+ +\d+", dry.stdout)
-    assert "Bag: 18 of 30; about 8 more seeds, at 1.5 of it a seed so far" in dry.stdout
+    assert "Bag: 18 of 30; about 8 more seeds, which have given 1.5 of this class each so far" in dry.stdout
     assert "reds run SPEC --until per_class=30" in dry.stdout
 
     done = here(*words)
@@ -84,7 +84,7 @@ def test_what_is_unfinished_doubled_or_scarce_is_said(here: Reds, tmp_path: Path
     done = here("export", one, two, "set", "--split", "train=0.6,val=0.1,a=0.1,b=0.1,c=0.1", "--shards", 4)
     assert f"{one} is not complete (2 of 3 shards): what is finished is used." in done.stdout
     assert "8 samples left out: another one of the same seed has the same image." in done.stdout
-    assert "Too few seeds to be in every split: T-shirt/top (4), Bag (4), Ankle boot (4)." in done.stdout
+    assert "Too few seeds to be in every split, so missing from at least one: T-shirt/top (4), Bag (4), Ankle boot (4)." in done.stdout
     assert "val: 4 samples fill" not in done.stdout and done.returncode == 0
     few = here("export", two, "few", "--per-class", 1, "--split", "train=0.9,val=0.1", "--shards", 4)
     assert "val: has no sample at all." in few.stdout and "train: 3 samples fill 3 shards, not 4." in few.stdout

@@ -255,7 +255,7 @@ def test_a_finished_shard_is_read_once_in_a_process_and_again_if_it_changed(
     monkeypatch.setattr(local, "hash_of", counted)
     monkeypatch.setattr(verify, "hash_of", counted)
     assert pending(folder, spec) == [] and pending(folder, spec) == []
-    assert sorted(read) == [f"{stem(k)}.{kind}" for k in range(2) for kind in ("parquet", "tar")]
+    assert sorted(read) == [f"{stem(k)}.{kind}" for k in range(2) for kind in ("parquet", "tar", "zip")]
     read.clear()
     tar = path_of(folder) / "shard-00001.tar"
     times, content = tar.stat(), bytearray(tar.read_bytes())
@@ -264,7 +264,7 @@ def test_a_finished_shard_is_read_once_in_a_process_and_again_if_it_changed(
     os.utime(tar, ns=(times.st_atime_ns, times.st_mtime_ns))  # only the kernel's own time of the change tells
     assert pending(folder, spec) == [1] and read == ["shard-00001.tar"]
     read.clear()
-    assert verify_run(folder)[1] and len(read) == 4, "verify reads everything"
+    assert verify_run(folder)[1] and len(read) == 6, "verify reads everything"
 
 
 def test_a_link_where_a_file_was_being_written_is_removed_not_followed(spec_path: Path, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def page() -> str:
             *_text(
                 "## Label, held and varied",
                 "`label` is `condition` (the class given to the generator), the name of a classifier attribute (its decision on "
-                "the seed's own image), or `none`.",
+                "the seed's own image), `given` (yours, with own images), or `none`.",
                 "`held` gives each held attribute its limit, in one of two forms: a number holds it at the seed's level, and is "
                 "the largest drift allowed, in spreads; `{decision: 0.9}` holds the decision of a classifier, and nothing else. "
                 "The class held is the sample's label if the classifier knows it, else its own decision on the seed's image. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ HOPE = "Try more seeds; a judge that contradicts them all may know other classes
 LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.benchmarks.workers; shards for which it matters
 
 # Tables that go to a file or a pipe need not fit a terminal.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 
 
 def table_of(title: str, *columns: str) -> Table:
@@ -229,7 +230,9 @@ def show_settings(spec: Spec, found: Sequence[Setting], rejected: Mapping[str, i
         if found[0].accepted:  # else the forecast has said what to change
             _show_advice(rejected)
     elif best.changes:
-        console.print("The largest change for its cost: " + escape(" ".join(f"--set {change}" for change in best.changes)))
+        looser = ", which holds less" if any(change.startswith("held") for change in best.changes) else ""
+        changes = escape(" ".join(f"--set {change}" for change in best.changes))
+        console.print(f"The largest change, at no more than twice the least cost: {changes}{looser}")
     else:
         console.print("The spec as it is changes most for its cost.")
     for name in spec.levels:
