@@ -61,6 +61,7 @@ def test_ray_makes_the_same_bytes(made: Any) -> None:
 def test_a_dead_or_stopped_worker_costs_its_shard_only(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, engine, _ = made
     with monkeypatch.context() as patch:
+        patch.setattr(on_ray, "made_by_another", lambda *_: None)
         patch.setattr(engine, "task", engine.ray.remote(dies).options(max_retries=0))
         with pytest.raises(RunError, match="the worker on cpu of Ray died while it made shard 1"):
             engine(1)
@@ -80,8 +81,9 @@ def hangs(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def test_mistakes_come_back_as_themselves(made: Any) -> None:
+def test_mistakes_come_back_as_themselves(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     request, engine, _ = made
+    monkeypatch.setattr(on_ray, "made_by_another", lambda *_: None)
     (path_of(request.folder).parents[2] / "world/c.pt").write_bytes(b"no network")
     engine.request = dataclasses.replace(request, digest="other")  # another job: the actor loads its networks again
     try:
