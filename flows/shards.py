@@ -26,6 +26,10 @@ from reds_core.storage.folder import Folder
 
 Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
 
+# Shards that fail, each wherever it is tried, before the first one is made: the others would too. A folder that holds finished shards
+# has seen others fail, perhaps, and those come first.
+HOPELESS = 3
+
 _listeners: list[Listener] = []
 
 
@@ -87,6 +91,10 @@ def in_order(folder: Folder, todo: list[int]) -> list[int]:
     return todo if folder.has_locks else random.Random(str(runtime.flow_run.id)).sample(todo, len(todo))
 
 
+def _hopeless(failed: int, todo: int, error: Exception) -> str:
+    return f"{failed} shards failed before one of {todo} was made: {error}. Remove the cause, and run again to make them"
+
+
 def made_here(parameters: Parameters, spec: Spec, folder: Folder, todo: list[int]) -> dict[int, Exception]:
     """Makes shards and returns the errors of those that could not be made. Raises at once what would stop them all."""
     if not todo:
@@ -94,6 +102,7 @@ def made_here(parameters: Parameters, spec: Spec, folder: Folder, todo: list[int
     shown = ProgressArtifact(spec.name, len(todo))
     engine = open_engine(parameters.engine, parameters.request(folder, spec), parameters.device, parameters.workers)
     failures: dict[int, Exception] = {}
+    made, most = 0, HOPELESS if not indices(folder.files(), "json") else 4 * HOPELESS
     threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=engine.slots)
     # The runner waits for its threads when it ends. The engine is closed first, so that threads which wait for it give up.
     with threads as runner, contextlib.closing(engine):
@@ -106,7 +115,10 @@ def made_here(parameters: Parameters, spec: Spec, folder: Folder, todo: list[int
                 raise outcome
             if isinstance(outcome, Exception):
                 failures[futures[future]] = outcome
+                if len(failures) == most < len(todo) and not made:
+                    raise RunError(_hopeless(most, len(todo), outcome))
             else:
+                made += 1
                 announce("shard", manifest=outcome)
                 shown.step()
     # Whatever the workers say, the folder decides.

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from reds_core.words import counted
 
+LONGEST = 400  # characters of somebody else's message that are shown
+
 
 class RedsError(Exception):
     """The base of the errors that a user is shown without a traceback.
@@ -100,11 +102,17 @@ def is_text(name: object) -> bool:
 
 
 def described(error: BaseException, line: int = 0) -> str:
-    """Returns somebody else's error as "type: line of its message", or as its type alone if it has no message.
+    """Returns somebody else's error as "type: line of its message", cut if it is very long; as its type alone without a message.
 
     `line` is an index: 0 where the cause comes first, -1 where it follows a traceback, as in TorchScript's messages.
     """
-    name, lines = type(error).__name__, str(error).strip().splitlines()
+    name = type(error).__name__
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # an error whose own text fails is still worth its name
+        lines = []
     # TorchScript repeats the type in its own message.
     what = lines[line].strip().removeprefix(f"{name}:").strip() if lines else ""
+    if len(what) > LONGEST:
+        what = f"{what[:LONGEST]}... ({len(what):,} characters)"
     return f"{name}: {what}" if what else name

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,8 +55,25 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 a run failed, accepted nothing or could not fill its classes, or verify found damage; 2 the "
     "input is wrong; 130 interrupted.",
 )
+
+
+def _not_ended_by_code(verb: Callable[..., None]) -> Callable[..., None]:
+    """Returns a verb that code of the user's cannot end by sys.exit(): not even with 0, as if all were well."""
+
+    @functools.wraps(verb)
+    def call(*arguments: Any, **options: Any) -> None:
+        try:
+            verb(*arguments, **options)
+        except SystemExit as error:
+            raise UserError(
+                f"code that the input names called sys.exit({error.code!r}); it must raise an error, or return"
+            ) from error
+
+    return call
+
+
 for name, verb in VERBS.items():
-    app.command(name)(verb)
+    app.command(name)(_not_ended_by_code(verb))
 
 
 def _show_version(wanted: bool) -> None:

@@ -9,12 +9,32 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from textwrap import shorten
+from typing import TypeVar
 
 from reds_core.errors import DeviceFailed, RedsError, UserError, WorkerDied, described
+
+T = TypeVar("T")
 
 STRIKES = 2  # failures in a row after which a place is left
 TRIES, DEATHS = 2, 3  # of a shard, at the least, before it is given up; a process may be killed by somebody else
 MOST_TRIES = 4
+BRIEF = 100  # characters
+
+
+class ForeignError(Exception):
+    """Somebody else's error, in words: the error itself may not survive the way between processes, or bring megabytes of text."""
+
+
+def in_words(make: Callable[..., T], *arguments: object) -> T:
+    """Calls `make` in a worker process, and raises ForeignError for an error that is not this package's."""
+    try:
+        return make(*arguments)
+    except RedsError:
+        raise
+    except Exception as error:
+        raise ForeignError(described(error)) from None
 
 
 class Failures:
@@ -67,14 +87,12 @@ class Failures:
                 if len(self.mistakes) >= min(2, len(self.strikes)):
                     return error
             died = isinstance(error, WorkerDied)
-            why = (
-                str(error)
-                if died
-                else f"shard {index} failed on {where}: {error if isinstance(error, RedsError) else described(error)}"
-            )
+            what = str(error) if isinstance(error, RedsError | ForeignError) else described(error)
+            why = what if died else f"shard {index} failed on {where}: {what}"
             everywhere = all(tried[other] for other in self.usable())
             if tried.total() < MOST_TRIES and not (everywhere and tried.total() >= (DEATHS if died else TRIES)):
-                return WorkerDied(why)
+                # A mistake that another place finds too is told in full, once, at the end.
+                return WorkerDied(shorten(why, BRIEF, placeholder=" ...") if isinstance(error, UserError) else why)
             for other, times in self.tries.pop(index).items():
                 self.strikes[other] = max(0, self.strikes[other] - times)  # it is the shard's fault, and no place's
             return error if isinstance(error, UserError) else DeviceFailed(f"{why}; so it did wherever it was tried")

@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from flows.engines.base import Deadline, made_by_another, stopped
-from flows.engines.failures import Failures
+from flows.engines.failures import Failures, in_words
 from flows.process import end_with, return_memory
 from reds_core.errors import RedsError, UserError, WorkerDied
 from reds_core.runs.manifest import Manifest
@@ -65,7 +65,7 @@ class Processes:
             if found is not None:
                 return found
             try:
-                future = self.pools[slot].submit(make, self.request, self.devices[slot], self.threads, index)
+                future = self.pools[slot].submit(in_words, make, self.request, self.devices[slot], self.threads, index)
                 manifest = self.deadline.result(future.result, self.devices[slot], index)
             except Exception as error:
                 if self.closed:

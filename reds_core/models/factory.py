@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from reds_core.errors import ModelError
+from reds_core.errors import ModelError, described
 from reds_core.models.config import Access, Config, File, Sha256, check_file, frozen
 from reds_core.models.states import fill, read_state_dict
 
@@ -50,7 +50,7 @@ class Factory(Config):
             network = build(**self.options)
         # The user's own code may raise anything.
         except (Exception, SystemExit) as error:
-            raise ModelError(f"{self.target}({self._arguments()}) failed: {type(error).__name__}: {error}") from error
+            raise ModelError(f"{self.target}({self._arguments()}) failed: {described(error)}") from error
         if not isinstance(network, nn.Module):
             raise ModelError(f"{self.target} returned {type(network).__name__}; a torch.nn.Module is needed")
         if self.weights:

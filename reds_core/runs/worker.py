@@ -5,12 +5,14 @@ Where a GPU's memory runs out, the shard is computed again with half the batch, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reds_core.errors import ModelError
+from reds_core.errors import ModelError, described
 from reds_core.jobs.job import Job, in_memory
 from reds_core.jobs.prepare import prepare
 from reds_core.jobs.thumbnails import pictured
@@ -59,7 +61,8 @@ def compute(request: Request, device: str, threads: int, index: int) -> Computed
     job = load(request, device, threads)
     seeds, began = plan(request.spec)[index], time.monotonic()
     shown = frozenset(pictured(request.spec, seeds))
-    (candidates, passes), job = in_memory(job, lambda job: run_seeds(job, seeds, shown))
+    with _foreign_code():
+        (candidates, passes), job = in_memory(job, lambda job: run_seeds(job, seeds, shown))
     _jobs[_key(request, device)] = job
     return ComputedShard(job, index, seeds, candidates, passes, time.monotonic() - began)
 
@@ -78,7 +81,8 @@ def load(request: Request, device: str, threads: int) -> Job:
         torch.set_num_threads(threads)
         sys.path += [p for p in request.paths if p not in sys.path]
         _jobs.clear()
-        _jobs[key] = prepare(request.spec, device, request.batch, request.allow_code)
+        with _foreign_code():
+            _jobs[key] = prepare(request.spec, device, request.batch, request.allow_code)
     # After loading: what was loaded is then what the digest says. Files are hashed again only if their size or time changed; the
     # user's images as they were listed, since each is compared with its hash when it is read.
     job = _jobs[key]
@@ -89,6 +93,20 @@ def load(request: Request, device: str, threads: int) -> Job:
             "put it back to continue, or run again to start another run"
         )
     return job
+
+
+@contextlib.contextmanager
+def _foreign_code() -> Iterator[None]:
+    """Turns what would end the program into an error: a network that calls sys.exit() must not end a run as if all were well.
+
+    No Ctrl-C arrives here: threads hear none, and worker processes ignore it.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"the code that the spec names raised {described(error)}") from error
 
 
 def forget() -> None:

@@ -131,6 +131,16 @@ def test_a_device_that_fails_again_and_again_is_no_longer_used(pretended: Callab
         engine.close()
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_an_error_that_does_not_travel_between_processes_still_says_what_it_is(pretended: Callable[[Any], Any], index: int) -> None:
+    engine = pretended(devices.an_error_that_does_not_travel)
+    try:
+        with pytest.raises(WorkerDied, match=rf"^shard {index} failed on cpu(:0)?: TwoPartError: the cause$"):
+            engine(index)
+    finally:
+        engine.close()
+
+
 def test_a_mistake_that_two_devices_find_is_the_users(pretended: Callable[[Any], Any]) -> None:
     engine = pretended(devices.a_mistake)
     try:

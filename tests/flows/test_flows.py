@@ -121,6 +121,53 @@ def test_a_shard_that_fails_is_named_and_the_others_are_made(
     assert "2 of 3 shards" in (folder / "report.html").read_text()
 
 
+def test_a_run_whose_first_shards_all_fail_ends_soon(augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.engines import local
+
+    tried: list[int] = []
+
+    def fail(request: Any, device: str, threads: int, index: int) -> Any:
+        tried.append(index)
+        raise RunError("every seed is odd")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "compute", fail)
+        spec, settings = str(world(tmp_path / "world")), ["seeds.count=80", "shards.seeds=2"]
+        with pytest.raises(RunError, match=r"3 shards failed before one of 40 was made: every seed is odd"):
+            augment(spec=spec, out=str(tmp_path / "out"), overrides=settings)
+    assert len(tried) < 10
+    real = local.compute
+
+    def fail_at_first(request: Any, device: str, threads: int, index: int) -> Any:
+        return fail(request, device, threads, index) if 0 < index < 6 else real(request, device, threads, index)
+
+    augment(spec=spec, out=str(tmp_path / "out"), overrides=settings, shards="0:1")
+    monkeypatch.setattr(local, "compute", fail_at_first)
+    with pytest.raises(RunError, match=r"5 of 9 shards failed \(1-5\)"):  # others of this folder were made
+        augment(spec=spec, out=str(tmp_path / "out"), overrides=settings, shards="0:10")
+
+
+@pytest.mark.parametrize("end", [SystemExit(0), KeyboardInterrupt(), GeneratorExit()])
+def test_a_network_that_ends_the_program_ends_no_run_as_if_all_were_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    from reds_core.runs import worker
+    from reds_core.runs.run_folder import opened
+    from reds_core.spec.digest import digest
+    from reds_core.spec.load import load_spec
+    from reds_core.storage.places import folder_at
+
+    def ends(*_: Any) -> Any:
+        raise end
+
+    monkeypatch.setattr(worker, "run_seeds", ends)
+    spec = load_spec(world(tmp_path / "world"))
+    with opened(spec, folder_at(tmp_path / "out")) as folder:
+        request = worker.Request(spec, digest(spec), folder, None, False, ())
+        with pytest.raises(RuntimeError, match=f"the code that the spec names raised {type(end).__name__}"):
+            worker.make(request, "cpu", 1, 0)
+
+
 def test_fresh_removes_what_was_made_and_nothing_else(augment: Any, tmp_path: Path) -> None:
     spec = str(world(tmp_path / "world"))
     first = augment(spec=spec, out=str(tmp_path / "out"))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from flows.cli import app
 from flows.cli.progress import Progress, Steps
 from flows.cli.show import kinds, tables
 from flows.cli.show.advice import CURES, advice
@@ -95,6 +96,16 @@ def test_a_type_is_named_once() -> None:
     assert described(ValueError()) == "ValueError" and described(RuntimeError("RuntimeError: ")) == "RuntimeError"
 
 
+def test_somebody_elses_error_takes_a_line_whatever_its_message() -> None:
+    assert described(RuntimeError("x" * 5_000_000)) == f"RuntimeError: {'x' * 400}... (5,000,000 characters)"
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    assert described(Mute()) == "Mute"
+
+
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_a_forecast_fits_the_terminal_and_advises_by_what_it_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
@@ -149,3 +160,12 @@ def test_the_parts_of_a_spec_are_shown_with_their_fields(monkeypatch: pytest.Mon
 def test_a_kind_that_is_not_there_leads_to_the_nearest() -> None:
     with pytest.raises(UserError, match=r"there is no kind 'clasifier'; did you mean classifier\?"):
         kinds.show_kind("clasifier")
+
+
+@pytest.mark.parametrize("code", [0, 3, "done"])
+def test_code_of_the_users_does_not_end_a_verb_as_if_all_were_well(code: object) -> None:
+    def verb() -> None:
+        raise SystemExit(code)
+
+    with pytest.raises(UserError, match=r"code that the input names called sys\.exit\(.*; it must raise an error"):
+        app._not_ended_by_code(verb)()

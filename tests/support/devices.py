@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 from reds_core.errors import ModelError
@@ -39,6 +40,19 @@ def a_shard_that_fails(request: Any, device: str, threads: int, index: int) -> d
     if index == 0:
         raise RuntimeError("odd")
     return {"index": index, "device": device}
+
+
+class TwoPartError(Exception):
+    """One that is pickled, but cannot be read again, and brings what cannot be pickled if it is asked to."""
+
+    def __init__(self, text: str, *, lock: Any) -> None:
+        super().__init__(text)
+        self.lock = lock
+
+
+def an_error_that_does_not_travel(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
+    """Raises an error that cannot be pickled for shard 0, and for others one that cannot be read again."""
+    raise TwoPartError("the cause", lock=threading.Lock() if index == 0 else None)
 
 
 def a_poisonous_shard(request: Any, device: str, threads: int, index: int) -> dict[str, Any]:
