@@ -26,8 +26,8 @@ from reds_core.storage.folder import Folder
 
 Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry", and figures
 
-# Shards that fail, each wherever it is tried, before the first one is made: the others would too. A folder that holds finished shards
-# has seen others fail, perhaps, and those come first.
+# Shards that fail, each wherever it is tried, before the first one is made: the others would too. In a folder that holds finished
+# shards more are waited for: those that failed before come first.
 HOPELESS = 3
 
 _listeners: list[Listener] = []

@@ -23,7 +23,7 @@ from upath import UPath
 from reds_core.errors import OutputError, StorageError
 from reds_core.storage.disk import scratch, writing
 from reds_core.storage.folder import PART, Folder, Sizes
-from reds_core.storage.retries import is_refusal, reason, retried
+from reds_core.storage.retries import is_misplaced, is_refusal, reason, retried
 
 RETRY_TIME = 300.0  # seconds after which a call is not tried again
 CHUNK = 16 * 2**20  # bytes of a large file that are sent at once, CHUNKS of them side by side
@@ -123,9 +123,12 @@ class RemoteFolder(Folder):
             yield
         except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError):
-                message = f"{self} cannot be written: there is no such bucket; create it, or choose another folder"
+                message = (
+                    f"{self} cannot be written: there is no such bucket; create it, check the store's address, or choose another "
+                    "folder"
+                )
                 raise OutputError(message, parameter="out") from error
-            if not is_refusal(error.__cause__):
+            if not is_refusal(error.__cause__) and not is_misplaced(error.__cause__):
                 raise
             raise OutputError(str(error)) from error
 

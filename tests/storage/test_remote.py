@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -405,6 +406,49 @@ def test_what_a_store_refuses_before_anything_was_made_is_the_users_mistake(
     server.fault = lambda request: "denied"
     with pytest.raises(OutputError, match="renew the credentials, or ask for access"):
         make_run_in(remote_folder(s3), spec_of(spec_path, 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "cure"),
+    [
+        ("token", "renew the credentials, or ask for access"),
+        ("region", "correct the store's address, its region or the bucket's name"),
+        ("name", "correct the store's address, its region or the bucket's name"),
+    ],
+)
+def test_what_no_try_can_mend_is_said_at_once(spec_path: Path, s3: str, server: Server, kind: str, cure: str) -> None:
+    server.fault = lambda request: kind
+    with pytest.raises(OutputError, match=cure):
+        make_run_in(remote_folder(s3), spec_of(spec_path, 2))
+    assert len(server.asked) < 20
+
+
+def test_an_address_that_is_none_is_said_at_once(spec_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from s3fs import S3FileSystem
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(OutputError, match=r"Invalid endpoint: 127\.0\.0\.1:9000.* correct the store's address"):
+        make_run_in(remote_folder("s3://bucket/runs"), spec_of(spec_path, 2))
+
+
+def test_a_store_that_does_not_answer_is_told_of_after_seconds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = iter([OSError("no such host"), "found"])
+
+    def call() -> Any:
+        answer = next(answers)
+        time.sleep(0.02)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(retries, "SILENT", 0.01)
+    assert retries.retried(300, "s3://bucket/runs", call) == "found"
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == "s3://bucket/runs: no such host; trying again, for 5 minutes at the most"
 
 
 @pytest.mark.parametrize(

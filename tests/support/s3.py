@@ -16,7 +16,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "A
 ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
 
 Fault = Callable[["Request"], str]  # what is done to a request: "" for nothing, or one of KINDS
-KINDS = ("500", "503", "cut", "cut after", "slow", "expired", "denied")
+KINDS = ("500", "503", "cut", "cut after", "slow", "expired", "denied", "token", "region", "name")
 
 
 class Request:
@@ -64,6 +64,9 @@ class Server:
                 "503": ("503 Service Unavailable", "SlowDown"),
                 "expired": ("400 Bad Request", "ExpiredToken"),
                 "denied": ("403 Forbidden", "AccessDenied"),
+                "token": ("400 Bad Request", "InvalidToken"),
+                "region": ("400 Bad Request", "AuthorizationHeaderMalformed"),
+                "name": ("400 Bad Request", "InvalidBucketName"),
             }[kind]
             message = {"expired": "The provided token has expired."}.get(kind, f"Injected: {code}")
             start_response(status, [("Content-Type", "application/xml")])
