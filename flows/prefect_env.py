@@ -24,6 +24,7 @@ QUIET = {
     "PREFECT_SHOW_WELCOME_MESSAGE": "false",
 }
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 TRIES, PATIENCE = 2, 10.0  # further tries to reach a server, and the seconds of each
 
 
@@ -86,6 +87,7 @@ def connect(url: str) -> None:
     """
     from prefect.context import refresh_global_settings_context
 
+    _check_proxies()
     if not url:
         os.environ["PREFECT_API_URL"] = started(Path(os.environ["PREFECT_HOME"]))
         refresh_global_settings_context()
@@ -103,10 +105,25 @@ def connect(url: str) -> None:
             get_client(sync_client=True, httpx_settings={"timeout": PATIENCE}) as client,
         ):
             client.hello()
+            client.api_version()  # any web server may answer a greeting
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, RuntimeError) as error:
         raise UserError(
             f"no Prefect server answers at PREFECT_API_URL, {url}{where}: {described(error)}; "
             "start one with `prefect server start`, or correct the address"
+        ) from error
+
+
+def _check_proxies() -> None:
+    """Raises UserError for a proxy that Prefect's client cannot even be made with, whether or not it would be asked."""
+    import httpx
+
+    try:
+        httpx.Client().close()
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        named = ", ".join(sorted(name for name in os.environ if name.lower() in PROXIES and os.environ[name]))
+        raise UserError(
+            f"the proxy in {named or 'the environment'} cannot be used: {described(error)}; unset it, correct it, or for SOCKS "
+            "install socksio"
         ) from error
 
 

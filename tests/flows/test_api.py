@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from prefect.context import refresh_global_settings_context
 from torch import Tensor, nn
 
 from flows import prefect_env
@@ -102,3 +107,36 @@ def test_a_server_may_be_named_by_a_profile(tmp_path: Path, monkeypatch: pytest.
 )
 def test_no_proxy_is_asked_for_this_machine(before: str, after: str) -> None:
     assert prefect_env.without_proxy(before) == after
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense://127.0.0.1:9"])
+def test_a_proxy_that_no_client_can_be_made_with_is_named(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(UserError, match=r"the proxy in all_proxy.* cannot be used: .*; unset it, correct it"):
+        prefect_env.connect("")
+
+
+class Greeting(BaseHTTPRequestHandler):
+    """Answers everything with a page, as a web server of another kind does."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>hello</html>")
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_a_web_server_that_is_no_prefect_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Greeting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        try:
+            with pytest.raises(UserError, match=f"no Prefect server answers at PREFECT_API_URL, {url}"):
+                prefect_env.connect(url)
+        finally:
+            server.shutdown()
+            monkeypatch.undo()
+            refresh_global_settings_context()
