@@ -123,6 +123,7 @@ def test_a_shard_that_fails_is_named_and_the_others_are_made(
 
 def test_a_run_whose_first_shards_all_fail_ends_soon(augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.engines import local
+    from reds_core.runs.worker import compute as real
 
     tried: list[int] = []
 
@@ -136,7 +137,6 @@ def test_a_run_whose_first_shards_all_fail_ends_soon(augment: Any, tmp_path: Pat
         with pytest.raises(RunError, match=r"3 shards failed before one of 40 was made: every seed is odd"):
             augment(spec=spec, out=str(tmp_path / "out"), overrides=settings)
     assert len(tried) < 10
-    real = worker.compute
 
     def fail_at_first(request: Any, device: str, threads: int, index: int) -> Any:
         return fail(request, device, threads, index) if 0 < index < 6 else real(request, device, threads, index)
