@@ -166,13 +166,17 @@ def check_images(generator: Walkable, most: int = TRIED) -> tuple[int, int, int]
             or lie outside the output range.
     """
     n = max(1, min(TRIED, most))
-    z = draw(MEAN_SEEDS[:n], generator.z_dim, generator.latent).to(generator.device)
+    known = max(2, n)  # one that is tried alone is tried beside another too
+    z = draw(MEAN_SEEDS[:known], generator.z_dim, generator.latent).to(generator.device)
     # From the first class to the last; the last one if only one is tried.
-    labels = torch.linspace(max(0, len(generator.class_names) - 1), 0, n, device=generator.device).long().flip(0)
+    last = max(0, len(generator.class_names) - 1)
+    labels = torch.linspace(last, 0, known, device=generator.device).long()
+    labels = labels if n == 1 else labels.flip(0)
+    beside = replace(generator, batch=max(2, generator.batch))
 
     def rendered(rows: Rows) -> Tensor:
         with torch.no_grad():
-            return generator.raw(generator.latents(z[rows], labels[rows]), labels[rows])
+            return beside.raw(beside.latents(z[rows], labels[rows]), labels[rows])
 
     try:
         raw = _tried(generator, rendered, n)

@@ -122,7 +122,7 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     if not spec.walks and spec.seeds.images is None:
         return _unmeasured(networks, latents, conditions)
     stored = reference_images(networks, latents, conditions, counter)
-    try_networks(networks, from_levels(stored[: min(TRIED, networks.batch)]))
+    try_networks(networks, from_levels(stored[: _tried(networks)]))
     # What a decision may lose is a probability as it is.
     spreads = dict.fromkeys(spec.decisions, 1.0) | {n: spread_of(networks, n, stored) for n in (*spec.levels, *spec.varied)}
     latent_spread = median_distance(latents)
@@ -151,9 +151,14 @@ def _measured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
 def _unmeasured(networks: Networks, latents: Latents, conditions: Labels) -> Job:
     """Returns the job of networks that seeds alone are made with: that the networks fit together is all that has to be known."""
     counter = PassCounter()
-    n = min(TRIED, networks.batch)
+    n = _tried(networks)
     try_networks(networks, from_levels(reference_images(networks, latents[:n], conditions[:n], counter)))
     return Job(networks, median_distance(latents), {}, {}, NO_DERIVATIVES, None, None, counter.total)
+
+
+def _tried(networks: Networks) -> int:
+    """Returns how many images the networks are tried on: a batch, but a second one beside one that is tried alone."""
+    return max(2, min(TRIED, networks.batch))
 
 
 def reconstructing(job: Job) -> Job:

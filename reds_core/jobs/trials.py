@@ -15,18 +15,19 @@ from reds_core.types import Images, Rows
 
 
 def try_networks(networks: Networks, images: Images) -> None:
-    """Runs every feature and the judge on images that fit in one batch.
+    """Runs every feature and the judge on images, as many as fit in one batch; one that is tried alone, beside a second one too.
 
     Raises:
         ModelError: one fails, answers with another shape than is needed, or otherwise when it is asked again or in another batch.
     """
+    most = networks.batch
     for name, feature in networks.features.items():
         config = networks.spec.attributes[name]
         # A user's own measurement may be noisy, within its tolerance (`reds_core.jobs.reference.check_noise`).
         own = isinstance(config, CallableFeature) or (isinstance(config, Landmarks) and config.model is None)
-        _try(f"attributes.{name}", lambda x, f=feature: f(x, f.bind(x)), images, may_vary=own)  # type: ignore[misc]
+        _try(f"attributes.{name}", lambda x, f=feature: f(x, f.bind(x)), images, most, may_vary=own)  # type: ignore[misc]
     if networks.judge is not None:
-        _check_scores(networks, _try("judge", networks.judge, images))
+        _check_scores(networks, _try("judge", networks.judge, images, most))
 
 
 def _check_scores(networks: Networks, scores: Tensor) -> None:
@@ -40,14 +41,14 @@ def _check_scores(networks: Networks, scores: Tensor) -> None:
         )
 
 
-def _try(where: str, call: Callable[[Images], Tensor], images: Images, *, may_vary: bool = False) -> Tensor:
-    """Returns what a network answers to images. Raises ModelError that begins with `where`."""
+def _try(where: str, call: Callable[[Images], Tensor], images: Images, most: int, *, may_vary: bool = False) -> Tensor:
+    """Returns what a network answers to images, to at most so many. Raises ModelError that begins with `where`."""
 
     def answers(rows: Rows) -> Tensor:
         with torch.no_grad():
             return call(images[rows])
 
-    n, device = len(images), images.device
+    n, device = min(most, len(images)), images.device
     try:
         first = answers(torch.arange(n, device=device))
     except torch.OutOfMemoryError:

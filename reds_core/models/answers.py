@@ -43,7 +43,7 @@ def check_alike(title: str, answers: Answers, first: Float[Tensor, "n ..."], *, 
 
     Args:
         title: what it is, for people.
-        answers: asks it.
+        answers: asks it; of one input tried, it knows a second one to stand beside it.
         first: what it answered to all inputs at once, all in one batch.
         may_vary: whether answers may differ from call to call, as a user's own measurement may; batches are told apart even so.
 
@@ -58,6 +58,8 @@ def check_alike(title: str, answers: Answers, first: Float[Tensor, "n ..."], *, 
             f"{title} answers otherwise from call to call: {_in_words(varies, first)}. It draws random numbers of its own (noise, "
             "dropout). Save it in evaluation mode, a style-based generator with fixed noise (noise_mode='const')"
         )
+    if n == 1:
+        _check_beside(title, answers, first, varies)
     # Rows change their places too: noise that is drawn from a fixed seed goes by them.
     for part in rows.split([size for size in (1, 2, n - 3) if size > 0]) if n > 3 else rows.split(1) if n > 1 else ():
         try:
@@ -70,13 +72,31 @@ def check_alike(title: str, answers: Answers, first: Float[Tensor, "n ..."], *, 
                 f"{title} answers {n} inputs at once, but not {len(part)} ({described(error, -1)}): {FROZEN}, or it has BatchNorm "
                 "in training mode"
             ) from error
-        differs = _apart(first[part], found)
-        if differs > _allowed(first, SHARE, max(ROUNDING, 2 * _precision(first))) + 4 * varies:
-            raise ModelError(
-                f"{title} answers otherwise with the batch: the same input alone, or beside other inputs: "
-                f"{_in_words(differs, first)}. It has BatchNorm in training mode, or another statistic over its batch. Call "
-                "network.eval() before it is traced or exported"
-            )
+        _check_apart(title, _apart(first[part], found), first, varies)
+
+
+def _check_beside(title: str, answers: Answers, first: Float[Tensor, "1 ..."], varies: float) -> None:
+    """Asks a network that will be asked for one input at a time for two: the batch is in no digest, and may be larger next time.
+
+    Raises:
+        ModelError: its answer differs. One that takes no two, or for which memory does not suffice, is as good as it was.
+    """
+    try:
+        pair = answers(torch.arange(2, device=first.device))
+    except Exception:  # whatever it is, the network does not take two
+        return
+    if len(pair) == 2:
+        _check_apart(title, _apart(first, pair[:1]), pair, varies)
+
+
+def _check_apart(title: str, differs: float, answers: Float[Tensor, "n ..."], varies: float) -> None:
+    """Raises ModelError if answers in two batches differ by more than rounding, and more than from call to call (`varies`)."""
+    if differs > _allowed(answers, SHARE, max(ROUNDING, 2 * _precision(answers))) + 4 * varies:
+        raise ModelError(
+            f"{title} answers otherwise with the batch: the same input alone, or beside other inputs: "
+            f"{_in_words(differs, answers)}. It has BatchNorm in training mode, or another statistic over its batch. Call "
+            "network.eval() before it is traced or exported"
+        )
 
 
 FROZEN = "its batch size was frozen when it was traced. Trace it so that it takes any, or use torch.jit.script or torch.export"

@@ -94,6 +94,18 @@ def test_a_network_that_answers_by_chance_or_by_its_batch_is_refused_with_the_ca
         prepare(spec)
 
 
+@pytest.mark.parametrize("role", ["class", "judge", "generator", "mapping"])
+def test_one_image_at_a_time_hides_no_network_that_goes_by_its_batch(tmp_path: Path, role: str) -> None:
+    path = with_network(tmp_path, role, spies.OfItsBatch(original(role)))
+    with pytest.raises(ModelError, match="answers otherwise with the batch"):
+        prepare(load_spec(path), batch=1)
+
+
+def test_a_network_that_takes_one_image_at_a_time_serves_a_batch_of_one(tmp_path: Path) -> None:
+    path = with_network(tmp_path, "judge", spies.Frozen(original("judge"), 1))
+    assert prepare(load_spec(path), batch=1).batch == 1
+
+
 @pytest.mark.parametrize("role", ["class", "generator", "mapping"])
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
 def test_rounding_that_goes_by_the_batch_is_no_fault(tmp_path: Path, role: str, kind: torch.dtype) -> None:

@@ -96,15 +96,15 @@ class Rounds(nn.Module):
 
 
 class Frozen(nn.Module):
-    """What another network answers, through a shape in which the batch was frozen at two."""
+    """What another network answers, through a shape in which the batch was frozen, at two if not said."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, at: int = 2) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.at = network, at
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.network(x)
-        return y.flatten(1).view(2, y[0].numel()).view(y.shape)
+        return y.flatten(1).view(self.at, y[0].numel()).view(y.shape)
 
 
 class Volume(nn.Module):
