@@ -18,7 +18,8 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 def card(s: Summary) -> str:
     """Returns the card as Markdown."""
     labelled = s.spec.label != "none"
-    tars = tar_patterns([m.index for m in read_manifests(s.folder)], [m.index for m in read_manifests(s.folder) if m.samples])
+    shards = {m.index: m.samples for m in read_manifests(s.folder)}
+    tars = tar_patterns(list(shards), [index for index, samples in shards.items() if samples])
     front = {
         "license": "other",
         "pretty_name": s.spec.name,
@@ -29,7 +30,7 @@ def card(s: Summary) -> str:
     }
     return render("reds_core.reports", "card.md.j2", {
         "s": s, "spec": s.spec, "totals": s.totals, "labelled": labelled, "generator": _generator(s), "yaml": dump(s.spec),
-        "tars": repr(tars[0] if len(tars) == 1 else tars).replace("'", '"'),
+        "braces": in_braces(list(shards)), "tars": repr(tars[0] if len(tars) == 1 else tars).replace("'", '"'),
         "front": yaml.safe_dump(front, sort_keys=False),
     })  # fmt: skip
 
@@ -53,6 +54,20 @@ def tar_patterns(finished: Sequence[int], filled: Sequence[int]) -> list[str]:
     found.append(f"shard-{'?' * (len(number) + 1)}*.tar")
     names = [f"{stem(index)}.tar" for index in finished]
     return [pattern for pattern in found if fnmatch.filter(names, pattern)]
+
+
+def in_braces(finished: Sequence[int]) -> str:
+    """Returns the tars of shards, in order, as what braces expand to: no reader finds those that were not made."""
+    ranges: list[list[int]] = []
+    for index in finished:
+        # Numbers of other lengths would be padded to one.
+        if ranges and index == ranges[-1][-1] + 1 and len(stem(index)) == len(stem(index - 1)):
+            ranges[-1][1:] = [index]
+        else:
+            ranges.append([index])
+    numbers = ["..".join(stem(index).removeprefix("shard-") for index in ends) for ends in ranges] or ["00000..00000"]
+    parts = [f"{{{ends}}}" if ".." in ends else ends for ends in numbers]
+    return f"shard-{parts[0]}.tar" if len(parts) == 1 else f"shard-{{{','.join(parts)}}}.tar"
 
 
 def _generator(s: Summary) -> str:

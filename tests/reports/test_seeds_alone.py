@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from braceexpand import braceexpand
 from PIL import Image
 
-from reds_core.reports.card import tar_patterns
+from reds_core.reports.card import in_braces, tar_patterns
 from reds_core.reports.croissant import NAME, TABLE
 from reds_core.reports.page import write_report
 from reds_core.reports.picture import picture
@@ -114,6 +115,23 @@ def test_patterns_leave_out_the_first_tars_without_samples_alone(
     finished: list[int], filled: list[int], patterns: list[str]
 ) -> None:
     assert tar_patterns(list(finished), filled) == patterns
+
+
+@pytest.mark.parametrize(
+    ("finished", "braces"),
+    [
+        ([], "shard-{00000..00000}.tar"),
+        ([2], "shard-00002.tar"),
+        ([0, 1, 2], "shard-{00000..00002}.tar"),
+        ([0, 2], "shard-{00000,00002}.tar"),
+        ([0, 1, 4, 7, 8, 9], "shard-{{00000..00001},00004,{00007..00009}}.tar"),
+        ([99_998, 99_999, 100_000, 100_001], "shard-{{99998..99999},{100000..100001}}.tar"),
+    ],
+)
+def test_braces_name_the_shards_that_there_are(finished: list[int], braces: str) -> None:
+    assert in_braces(finished) == braces
+    names = [f"shard-{index:05d}.tar" for index in finished]
+    assert list(braceexpand(braces)) == (names or ["shard-00000.tar"])
 
 
 def test_a_report_made_again_is_the_same(tmp_path: Path) -> None:
