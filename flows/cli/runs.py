@@ -46,7 +46,7 @@ def run(
     from flows.cli.checks import check_removal, checked
     from flows.cli.progress import Progress
     from flows.engines.registry import check_asked
-    from flows.parameters import wanted_until
+    from flows.parameters import placed, wanted_until
     from reds_core.runs.plan import plan, shard_range
     from reds_core.runs.run_folder import run_folder
     from reds_core.runs.totals import in_words
@@ -60,6 +60,7 @@ def run(
         loaded = checked(spec, set_ or [], allow_code)
         shard_range(shards, len(plan(loaded)))
         check_asked(engine, device, workers, batch)
+        placed(out, engine).check_place()
         if fresh:
             check_removal(run_folder(loaded, folder_at(out)), yes)
         with progress:

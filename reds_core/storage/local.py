@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from reds_core.errors import RunError, StorageError
+from reds_core.errors import OutputError, RunError, StorageError
 from reds_core.storage.disk import locked, writing
 from reds_core.storage.folder import PART, Folder, Sizes, hash_of
 
@@ -106,14 +106,23 @@ class LocalFolder(Folder):
         except OSError:
             return False
 
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # such as in /proc: no file system that takes folders
+            raise OutputError(f"{self.path} cannot be made: {error.strerror}; choose another folder", parameter="out") from error
+
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
         with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._make()
             yield
 
     def check_place(self) -> None:
-        """Returns at once: another machine has a disk of its own."""
+        """Raises OutputError if a file stands where a folder must be: another machine's disk is its own, but not its names."""
+        there = next((path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path)), self.path)
+        if not there.is_dir():
+            raise OutputError(f"{self.path} cannot be written: {there} is not a folder; choose another folder", parameter="out")
 
     @contextlib.contextmanager
     def locked(self, numbers: range) -> Iterator[bool]:

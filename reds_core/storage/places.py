@@ -36,7 +36,7 @@ def folder_at(place: str | Path) -> Folder:
         mistaken = re.match(r"([a-z0-9]+):/", str(place))
         if mistaken and mistaken[1] in available_protocols():
             raise OutputError(f"{place}: a URL has two slashes after its colon, as in {mistaken[1]}://BUCKET/FOLDER")
-        if not str(place):
+        if not str(place).strip():
             raise OutputError("the folder's name is empty; give one, or . for the working directory")
         scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", str(place))
         if scheme:

@@ -148,6 +148,8 @@ def test_check_says_where_missing_files_are_published_and_tries_the_others(here:
         (["check", "world/spec.yaml", "--device", "tpu9"], "cannot be used"),
         (["check", "world/spec.yaml", "--batch", "0"], "a batch must hold at least 1 image, got 0"),
         (["run", "world/spec.yaml", "--out", "s3:/bucket/runs"], "a URL has two slashes after its colon"),
+        (["run", "world/spec.yaml", "--out", "world/spec.yaml"], "spec.yaml is not a folder; choose another folder (--out)"),
+        (["run", "world/spec.yaml", "--out", " "], "the folder's name is empty"),
         (["verify", "."], "is not a run"),
         (["verify", "nowhere"], "there is no folder"),
         (["kinds", "smell"], "there is no kind"),

@@ -320,6 +320,20 @@ def test_an_output_folder_that_is_a_file_is_the_users_mistake(spec_path: Path, t
         make_run(spec_of(spec_path), tmp_path / "out")
 
 
+@pytest.mark.parametrize("place", ["file", "file/below", "file/far/below"])
+def test_a_place_below_a_file_is_refused_before_anything_is_made(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(OutputError, match="file is not a folder; choose another folder"):
+        folder_at(tmp_path / place).check_place()
+    folder_at(tmp_path / "new" / "folder").check_place()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_no_file_system_takes_is_the_users_mistake() -> None:
+    with pytest.raises(OutputError, match="cannot be made: No such file or directory; choose another"), folder_at("/proc/x").opening():
+        raise AssertionError("entered")
+
+
 def test_a_run_on_a_real_disk_stops_when_it_is_full_and_continues_when_there_is_room(spec_path: Path, small_disk: Path) -> None:
     spec = spec_of(spec_path, 12)
     with pytest.raises(RunError, match="the disk is full"):
