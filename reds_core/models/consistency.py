@@ -34,6 +34,7 @@ from reds_core.models.config import Access, check_file, frozen
 from reds_core.models.states import fill, read_state_dict
 from reds_core.models.zoo import library
 from reds_core.types import Labels
+from reds_core.words import counted
 
 PIPELINE, SCHEDULER, UNET = "ConsistencyModelPipeline", "CMStochasticIterativeScheduler", "UNet2DModel"
 WEIGHTS = "diffusion_pytorch_model"
@@ -169,7 +170,7 @@ def open_consistency(weights: Path, pinned: str | None, access: Access) -> OneSt
     fill(unet, state, weights, "the U-Net of its config.json")
     odd = [k for k, v in state.items() if not bool(torch.isfinite(v).all())]
     if odd:
-        raise ModelError(f"{weights} holds NaN or infinity in {len(odd)} tensors, {odd[0]} among them")
+        raise ModelError(f"{weights} holds NaN or infinity in {counted(len(odd), 'tensor')}, {odd[0]} among them")
     network = frozen(OneStep(unet, plan), access.device)
     if not isinstance(network, OneStep):
         raise TypeError(f"a network became a {type(network).__name__}")

@@ -28,6 +28,7 @@ from reds_core.models.checkpoints import (
 )
 from reds_core.models.config import Access, Config, Sha256, check_file, file_sha256, frozen
 from reds_core.models.published import Architecture
+from reds_core.words import counted
 
 
 class Provenance(Config):
@@ -131,7 +132,7 @@ def check_fit(architecture: Architecture, state: dict[str, Tensor]) -> None:
         raise ModelError(f"it does not fit its own architecture in {len(wrong)} tensors: {shown}")
     broken = [k for k, v in state.items() if not bool(torch.isfinite(v).all())]
     if broken:
-        raise ModelError(f"it holds NaN or infinity in {len(broken)} tensors, {broken[0]} among them")
+        raise ModelError(f"it holds NaN or infinity in {counted(len(broken), 'tensor')}, {broken[0]} among them")
 
 
 def describe(path: Path) -> Description:

@@ -159,7 +159,7 @@ def test_weights_that_are_missing_left_over_or_no_numbers_are_refused(folder: Pa
     for changed, message in (
         ({k: v for k, v in weights.items() if k != "conv_in.bias"}, "1 missing: conv_in.bias"),
         (weights | {"extra.weight": torch.zeros(2)}, "1 unknown to it: extra.weight"),
-        (weights | {"conv_in.bias": torch.full_like(weights["conv_in.bias"], torch.nan)}, "NaN or infinity in 1 tensors"),
+        (weights | {"conv_in.bias": torch.full_like(weights["conv_in.bias"], torch.nan)}, "NaN or infinity in 1 tensor"),
     ):
         save_file(changed, tmp_path / WEIGHTS)
         with pytest.raises(ModelError, match=message):

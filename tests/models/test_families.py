@@ -230,6 +230,13 @@ def test_an_encoder_s_decoder_is_the_generator_and_its_mean_counts_once(rows: in
             converted(encoder, None)
 
 
+def test_a_tensor_beside_an_encoder_and_its_decoder_stops_the_import() -> None:
+    state = {f"decoder.{k}": v for k, v in read_checkpoint(DATA / "rosinality-tiny.pt")["g_ema"].items()}
+    state |= {"encoder.body.0.weight": stored(torch.ones(3)), "refiner.weight": stored(torch.ones(3))}
+    with pytest.raises(ModelError, match=r"holds 1 tensor that this architecture does not have, 'refiner\.weight'"):
+        converted({"state_dict": state}, None)
+
+
 def test_a_state_dict_alone_draws_the_same_images() -> None:
     z, classes, arrays = expected("rosinality")
     close(images(read_checkpoint(DATA / "rosinality-tiny.pt")["g_ema"], z, classes), arrays["image_psi1.0"])

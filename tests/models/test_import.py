@@ -338,7 +338,7 @@ def test_a_checkpoint_without_fixed_noise_has_none(folder: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"iwt.ll": torch.ones(2, 2)}, "1 tensors that this architecture does not have, 'iwt.ll' among them"),
+        ({"iwt.ll": torch.ones(2, 2)}, "1 tensor that this architecture does not have, 'iwt.ll' among them"),
         ({"convs.0.noise.weight": torch.ones(8, 1)}, "cannot be converted"),
         ({"conv1.conv.weight": torch.zeros(1, 4096, 0, 3, 3)}, "is empty"),
         ({"noises.noise_0": torch.full((1, 1, 4, 4), 1e300, dtype=torch.float64)}, "NaN or infinity"),
@@ -417,7 +417,7 @@ def test_nan_in_a_checkpoint_is_named(tmp_path: Path) -> None:
     found = torch.load(DATA / "biggan-tiny-G_ema.pth", weights_only=True)
     found["blocks.1.0.conv1.bias"][3] = float("nan")
     torch.save(found, tmp_path / "nan.pth")
-    with pytest.raises(ModelError, match=r"NaN or infinity in 1 tensors, blocks\.1\.conv1\.bias"):
+    with pytest.raises(ModelError, match=r"NaN or infinity in 1 tensor, blocks\.1\.conv1\.bias"):
         import_checkpoint(tmp_path / "nan.pth", tmp_path / "n.safetensors", DATA / "biggan-tiny-config.json")
 
 

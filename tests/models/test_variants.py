@@ -27,7 +27,7 @@ def test_a_tensor_that_nobody_asked_for_stops_an_import() -> None:
     """Classes with known names and more in them draw other images."""
     g = ada()
     g["_modules"]["synthesis"]["_modules"]["b16"]["_modules"]["attn"] = Record(_parameters={"gamma": stored(torch.ones(1))})
-    with pytest.raises(NotSupportedError, match=r"1 tensors that this architecture does not have, 'synthesis\.b16\.attn\.gamma'"):
+    with pytest.raises(NotSupportedError, match=r"1 tensor that this architecture does not have, 'synthesis\.b16\.attn\.gamma'"):
         converted({"G_ema": g}, None)
     wave = read_checkpoint(DATA / "sg3t-tiny.pkl")
     wave["G_ema"]["_modules"]["scale_mapping"] = Record(_parameters={"weight": stored(torch.ones(1))})

@@ -15,6 +15,7 @@ from torch import Tensor
 from reds_core.errors import ModelError
 from reds_core.models.checkpoints.identify import NotSupportedError
 from reds_core.models.checkpoints.stand_ins import Array, Stored
+from reds_core.words import counted
 
 State = dict[str, Tensor]  # under the names of our architectures
 
@@ -56,7 +57,7 @@ class Tensors(Mapping[str, Tensor]):
         left = sorted(name for name in self.unused if not name.endswith(known))
         if left:
             raise NotSupportedError(
-                f"the checkpoint holds {len(left)} tensors that this architecture does not have, {ascii(left[0])[:80]} among them: "
+                f"the checkpoint holds {counted(len(left), 'tensor')} that this architecture does not have, {ascii(left[0])[:80]} among them: "
                 "it is a variant that is not supported"
             )
 

@@ -18,6 +18,7 @@ from reds_core.models.published.stylegan2 import StyleGan2
 
 MAPPING_RATE = 0.01  # the learning rate's factor in its training script, which its files do not hold
 MARK, MEAN = "convs.0.conv.modulation.weight", "latent_avg"
+BESIDE = ("encoder.", "discriminator.", "face_pool.", MEAN)  # what an encoder's state dict holds beside its decoder
 
 
 def convert(found: Contents, settings: Settings | None) -> tuple[StyleGan2, State]:
@@ -63,7 +64,9 @@ def _state(found: Contents) -> Tensors:
     if isinstance(found.get("g_ema"), dict):
         return Tensors(found["g_ema"])
     if isinstance(found.get("state_dict"), dict):
-        return Tensors(found["state_dict"]).below("decoder.")
+        inside = found["state_dict"]
+        Tensors({k: v for k, v in inside.items() if not k.startswith(("decoder.", *BESIDE))}).check_all_used()
+        return Tensors(inside).below("decoder.")
     return Tensors({k: v for k, v in found.items() if k != MEAN})
 
 
