@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,6 +32,7 @@ Listener = Callable[[str, dict[str, Any]], None]  # "start", "shard" or "retry",
 HOPELESS = 3
 
 _listeners: list[Listener] = []
+_one = threading.RLock()
 
 
 def listen(listener: Listener) -> None:
@@ -50,8 +52,10 @@ def heard_by(listener: Listener) -> Iterator[None]:
 
 def announce(event: str, **figures: Any) -> None:
     """Sends an event to every listener."""
-    for listener in _listeners:
-        listener(event, figures)
+    # Shards announce themselves from threads of their own, and listeners count.
+    with _one:
+        for listener in _listeners:
+            listener(event, figures)
 
 
 def _may_pass(error: object) -> bool:
@@ -79,8 +83,13 @@ def _shard_and_device(parameters: dict[str, Any]) -> str:
     task_run_name=_shard_and_device,  # type: ignore[arg-type]
 )
 def make_shard(index: int, engine: Engine) -> Manifest:
-    """Makes one shard on the device of the calling thread, unless another run has made it meanwhile."""
-    return engine(index)
+    """Makes one shard on the device of the calling thread, unless another run has made it meanwhile, and announces it.
+
+    It does so itself: the flow looks at none before it has submitted all, which takes minutes for 50,000.
+    """
+    manifest = engine(index)
+    announce("shard", manifest=manifest)
+    return manifest
 
 
 def in_order(folder: Folder, todo: list[int]) -> list[int]:
@@ -119,7 +128,6 @@ def made_here(parameters: Parameters, spec: Spec, folder: Folder, todo: list[int
                     raise RunError(_hopeless(most, len(todo), outcome))
             else:
                 made += 1
-                announce("shard", manifest=outcome)
                 shown.step()
     # Whatever the workers say, the folder decides.
     lost = set(todo) - set(indices(folder.files(), "json")) - set(failures)

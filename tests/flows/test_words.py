@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -15,6 +17,8 @@ from flows.cli import app
 from flows.cli.progress import Progress, Steps
 from flows.cli.show import kinds, tables
 from flows.cli.show.advice import CURES, advice
+from flows.engines.base import Engine
+from flows.shards import heard_by, make_shard
 from reds_core.errors import UserError, described
 from reds_core.jobs.prepare import prepare
 from reds_core.spec.load import load_spec
@@ -124,6 +128,22 @@ def test_a_forecast_fits_the_terminal_and_advises_by_what_it_met(
     assert " ".join(lines).count("lower varied.look, or walk further") == 1 and "Widen" not in said
     assert "1 image at a" in said and "of 1 seed" in said
     assert "drift <= 0.2" in said and "class scores (L2)" in said and "effect >= 3" in said
+
+
+def test_what_was_never_measured_is_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = shown(monkeypatch, 160)
+    job = prepare(load_spec(world(tmp_path)))
+    found = forecast(job, range(1))
+    unknown = tuple(replace(a, quantiles=(math.nan,) * len(a.quantiles)) for a in found.attributes)
+    tables.show_forecast(job, replace(found, attributes=type(found.attributes)(unknown)), 1)
+    assert " - " in out.getvalue() and " nan" not in out.getvalue()
+
+
+def test_a_shard_is_heard_of_when_it_is_made_not_when_all_are_submitted() -> None:
+    heard: list[Any] = []
+    with heard_by(lambda event, figures: heard.append((event, figures["manifest"]))):
+        make_shard.fn(3, cast("Engine", lambda index: f"shard {index}"))
+    assert heard == [("shard", "shard 3")]
 
 
 def test_what_was_not_reached_is_told_only_where_something_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

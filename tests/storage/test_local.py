@@ -330,7 +330,10 @@ def test_a_place_below_a_file_is_refused_before_anything_is_made(tmp_path: Path,
 
 
 def test_a_folder_that_no_file_system_takes_is_the_users_mistake() -> None:
-    with pytest.raises(OutputError, match="cannot be made: No such file or directory; choose another"), folder_at("/proc/x").opening():
+    with (
+        pytest.raises(OutputError, match="cannot be made: No such file or directory; choose another"),
+        folder_at("/proc/x").opening(),
+    ):
         raise AssertionError("entered")
 
 

@@ -141,7 +141,7 @@ def _show_attributes(job: Job, f: Forecast) -> None:
         quantiles = [f">{q:.0%}" for q in QUANTILES]
         table = table_of("Attributes: that share lies below, in spreads", "attribute", ">spread", ">limit", ">meet it", *quantiles)
     for a in f.attributes:
-        values = [f"{a.passed:.0%}", *(f"{v:.3f}" for v in a.quantiles)]
+        values = [f"{a.passed:.0%}", *("-" if math.isnan(v) else f"{v:.3f}" for v in a.quantiles)]
         if console.width >= WIDE:
             table.add_row(escape(a.name), a.role, f"{a.spread:.4g}", escape(a.unit), a.limit, *values)
         else:
@@ -179,7 +179,7 @@ def _show_reached(f: Forecast) -> None:
 
 def _show_tolerances(f: Forecast) -> None:
     for a in f.attributes:
-        if a.role == "held" and f.tried:
+        if a.role == "held" and f.tried and not math.isnan(a.quantiles[0]):
             half, most = a.quantiles[1:3]
             console.print(
                 f"Half of the candidates would meet a tolerance of {half:.2g} for {escape(a.name)}, three quarters {most:.2g}."

@@ -57,8 +57,8 @@ class Tensors(Mapping[str, Tensor]):
         left = sorted(name for name in self.unused if not name.endswith(known))
         if left:
             raise NotSupportedError(
-                f"the checkpoint holds {counted(len(left), 'tensor')} that this architecture does not have, {ascii(left[0])[:80]} among them: "
-                "it is a variant that is not supported"
+                f"the checkpoint holds {counted(len(left), 'tensor')} that this architecture does not have, {ascii(left[0])[:80]} "
+                "among them: it is a variant that is not supported"
             )
 
 
