@@ -131,13 +131,15 @@ def indexed(runs: Sequence[Run], images: SmallImages | None, tell: Tell) -> Iter
     with contextlib.ExitStack() as stack:
         for done, (place, manifest) in enumerate(shards):
             tell("shards read", done, len(shards))
+            if not manifest.bytes:  # without a sample, and so without a tar
+                continue
             path = _verified(stack, runs[place].folder, manifest)
             part = _rows_of(path, index, place, manifest, images)
             parts.append(part.assign(run=place, tar=len(index.tars), small=range(kept, kept + len(part))))
             index.tars.append(path)
             kept += len(part)
         tell("shards read", len(shards), len(shards))
-        index.rows = _together(parts, runs)
+        index.rows = _together(parts or [pd.DataFrame(columns=[*COLUMNS, "run", "tar", "small"])], runs)
         parts.clear()
         yield index
 

@@ -60,6 +60,8 @@ def _pictures(home: Folder, manifest: Manifest, wanted: Sequence[int]) -> tuple[
         return _nearest(have, wanted), files
     keys = {key_of(seed) for seed in wanted}
     files = {}
+    if not manifest.samples:
+        return wanted, files
     with intact(home, manifest, "tar") as tar:
         for key, members in read_samples(tar):
             if key.partition("-")[0] in keys:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 
 import yaml
@@ -18,42 +17,20 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 def card(s: Summary) -> str:
     """Returns the card as Markdown."""
     labelled = s.spec.label != "none"
-    shards = {m.index: m.samples for m in read_manifests(s.folder)}
-    tars = tar_patterns(list(shards), [index for index, samples in shards.items() if samples])
+    tars = [m.index for m in read_manifests(s.folder) if m.bytes]
     front = {
         "license": "other",
         "pretty_name": s.spec.name,
         "task_categories": ["image-classification"] if labelled else ["unconditional-image-generation"],
         "tags": ["webdataset", "synthetic", "data-augmentation", "gan"],
         "size_categories": [next((name for most, name in SIZES if s.totals.samples < most), "n>10M")],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": tars[0] if len(tars) == 1 else tars}]}],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "shard-*.tar"}]}],
     }
     return render("reds_core.reports", "card.md.j2", {
         "s": s, "spec": s.spec, "totals": s.totals, "labelled": labelled, "generator": _generator(s), "yaml": dump(s.spec),
-        "braces": in_braces(list(shards)), "tars": repr(tars[0] if len(tars) == 1 else tars).replace("'", '"'),
+        "braces": in_braces(tars),
         "front": yaml.safe_dump(front, sort_keys=False),
     })  # fmt: skip
-
-
-def tar_patterns(finished: Sequence[int], filled: Sequence[int]) -> list[str]:
-    """Returns the patterns of a run's tars, from the first one with samples on.
-
-    Hugging Face takes its schema from the first tar alone, and does not load a data set of which that one is empty.
-
-    Args:
-        finished: the shards that there are, in order.
-        filled: those with samples.
-    """
-    if not filled or filled[0] == finished[0]:
-        return ["shard-*.tar"]
-    number = f"{filled[0]:05d}"
-    found = [f"shard-{number}.tar"]
-    for at in range(len(number) - 1, -1, -1):
-        if number[at] < "9":
-            found.append(f"shard-{number[:at]}[{int(number[at]) + 1}-9]{'?' * (len(number) - at - 1)}.tar")
-    found.append(f"shard-{'?' * (len(number) + 1)}*.tar")
-    names = [f"{stem(index)}.tar" for index in finished]
-    return [pattern for pattern in found if fnmatch.filter(names, pattern)]
 
 
 def in_braces(finished: Sequence[int]) -> str:

@@ -92,7 +92,7 @@ def described(s: Summary, columns: dict[str, str], table_sha256: str) -> dict[st
         table_sha256: the hash of samples.parquet.
     """
     image = s.spec.shards.image
-    tars = [{"name": f"{m.stem}.tar", "sha256": m.sha256, "bytes": m.bytes} for m in read_manifests(s.folder)]
+    tars = [{"name": f"{m.stem}.tar", "sha256": m.sha256, "bytes": m.bytes} for m in read_manifests(s.folder) if m.bytes]
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",

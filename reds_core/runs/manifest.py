@@ -44,7 +44,7 @@ class Manifest(BaseModel):
     rejected: dict[str, int]
     labels: dict[str, int]
     spreads: dict[str, float]
-    sha256: str
+    sha256: str  # of the tar; "" and 0 bytes if there is none, as nothing was accepted
     bytes: int
     parquet_sha256: str
     parquet_bytes: int | None = None  # not in the manifests of earlier versions, nor what follows
@@ -83,7 +83,8 @@ class Manifest(BaseModel):
     def files(self) -> Iterator[tuple[str, str, int | None, str]]:
         """Yields the shard's other files: kind, name, size in bytes (None: not known) and sha256."""
         names = names_of(self.index)
-        yield "tar", names["tar"], self.bytes, self.sha256
+        if self.bytes:
+            yield "tar", names["tar"], self.bytes, self.sha256
         yield "parquet", names["parquet"], self.parquet_bytes, self.parquet_sha256
         if self.thumbnails_sha256:
             yield "zip", names["zip"], self.thumbnails_bytes, self.thumbnails_sha256

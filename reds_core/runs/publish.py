@@ -1,6 +1,7 @@
 """Puts a finished shard into its folder, where another run may be about to put the same one.
 
-    tar        put there only if it is new: whichever run creates the tar first owns the shard; another one waits for the manifest
+    tar        put there only if it is new: whichever run creates the tar first owns the shard; another one waits for the manifest.
+               A shard without samples has none; its parquet then takes this part
     parquet    put there next, over any older one; then the thumbnails
     manifest   put there last; no manifest, no shard
 
@@ -41,21 +42,25 @@ def publish(parts: Mapping[str, Path], folder: Folder, manifest: Manifest) -> Ma
     Raises:
         StorageError: the store refuses or does not answer. RunError: other runs keep replacing this shard.
     """
-    names = names_of(manifest.index)
+    names = {kind: name for kind, name in names_of(manifest.index).items() if kind in parts}
+    ((owning, first, _, sha256), *_) = manifest.files()
     if folder.read(names["json"]) is not None:
         old = _as_good_as(manifest, folder)
         if old is not None:
             return old
-        folder.remove(names["json"], names["tar"])  # damaged, or shorter than this one
-    is_ours, began = folder.send(parts["tar"], names["tar"], only_new=True), time.monotonic()
-    if not is_ours and not folder.holds(names["tar"], manifest.sha256):
+        folder.remove(names["json"], first)  # damaged, or shorter than this one
+    if "tar" not in parts:
+        folder.remove(names_of(manifest.index)["tar"])  # of a shorter one, perhaps
+    is_ours, began = folder.send(parts[owning], first, only_new=True), time.monotonic()
+    if not is_ours and not folder.holds(first, sha256):
         other = _awaited_manifest(folder, manifest.index)
         if other is not None and other.seeds >= manifest.seeds:
             return other
         folder.remove(names["json"])
-        folder.send(parts["tar"], names["tar"])
-    folder.send(parts["parquet"], names["parquet"])
-    folder.send(parts["zip"], names["zip"])
+        folder.send(parts[owning], first)
+    for kind in ("parquet", "zip"):
+        if kind != owning:
+            folder.send(parts[kind], names[kind])
     # Any later, and another run may have taken this one for killed.
     if folder.send(parts["json"], names["json"], only_new=True) and is_ours and time.monotonic() - began < MANIFEST_WAIT:
         folder.flush()

@@ -1,6 +1,6 @@
 """Shards: WebDataset tars, each with a table of all its candidates and a manifest that is written last.
 
-    shard-00000.tar       the accepted samples
+    shard-00000.tar       the accepted samples; none if there are none: Hugging Face takes its schema from the first tar
     shard-00000.parquet   a row for every candidate
     shard-00000.zip       thumbnails of some candidates, for the report
     shard-00000.json      the manifest: counts, figures, hashes. No manifest, no shard
@@ -70,12 +70,13 @@ def write_shard(folder: Folder, run_digest: str, shard: ComputedShard) -> Manife
     """
     names = names_of(shard.index)
     with folder.drafts(list(names.values())) as paths, writing(paths[names["tar"]].parent):
-        parts = {kind: paths[name] for kind, name in names.items()}
         accepted = [c for c in shard.candidates if c.accepted]
-        _write_tar(parts["tar"], accepted, shard.job, run_digest)
-        problems = tar_problems(parts["tar"], len(accepted))
-        if problems:
-            raise RunError(f"{parts['tar']} is not what was written to it: {problems[0]}; is the disk failing?")
+        parts = {kind: paths[name] for kind, name in names.items() if accepted or kind != "tar"}
+        if accepted:
+            _write_tar(parts["tar"], accepted, shard.job, run_digest)
+            problems = tar_problems(parts["tar"], len(accepted))
+            if problems:
+                raise RunError(f"{parts['tar']} is not what was written to it: {problems[0]}; is the disk failing?")
         with synced(parts["parquet"]) as table:
             write_table(table, shard.candidates, shard.job.spec)
         with synced(parts["zip"]) as thumbnails:
@@ -117,8 +118,8 @@ def _described(shard: ComputedShard, run_digest: str, parts: dict[str, Path]) ->
         rejected=dict(sorted(Counter(c.reason for c in candidates if c.reason).items())),
         labels=dict(sorted(Counter(c.label_name for c in accepted if c.label >= 0).items())),
         spreads=dict(shard.job.spreads),
-        sha256=hash_of(parts["tar"]),
-        bytes=parts["tar"].stat().st_size,
+        sha256=hash_of(parts["tar"]) if accepted else "",
+        bytes=parts["tar"].stat().st_size if accepted else 0,
         parquet_bytes=parts["parquet"].stat().st_size,
         parquet_sha256=hash_of(parts["parquet"]),
         thumbnails_bytes=parts["zip"].stat().st_size,

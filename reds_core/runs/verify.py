@@ -62,7 +62,7 @@ def verify_run(folder: Folder) -> dict[int, list[str]]:
                 )
     answer = {index: problems for index, (_, problems) in found.items()}
     tars = {name for name in there if name.endswith(".tar") and not name.startswith(".")}
-    strays = sorted(tars - {f"{stem(index)}.tar" for index in found})
+    strays = sorted(tars - {f"{stem(index)}.tar" for index, (manifest, _) in found.items() if manifest is None or manifest.bytes})
     if strays:
         answer[STRAY] = [f"{name}: is not a shard of this run; readers of *.tar would take it for one" for name in strays]
     return answer
@@ -86,7 +86,7 @@ def _examined(folder: Folder, here: Folder, index: int) -> tuple[Manifest | None
         if manifest is None:
             return None, [f"{name}.json: is damaged, or the manifest of another shard or run"]
         problems = list(hash_problems(files, manifest.files()))
-        if "tar" in files:
+        if "tar" in files and manifest.bytes:
             problems += [f"{name}.tar: {p}" for p in tar_problems(files["tar"], manifest.samples)]
         if "parquet" in files and not any(f"{name}.parquet" in p for p in problems):
             # The user's own images have rows of their own, which the manifest does not count; seeds alone are the candidates.

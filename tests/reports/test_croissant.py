@@ -83,8 +83,8 @@ def test_made_again_it_is_the_same_and_a_run_without_shards_has_none(tmp_path: P
 def test_a_shard_without_samples_is_in_no_ones_way(tmp_path: Path) -> None:
     """The judge contradicts both seeds of the first shard."""
     folder = run(tmp_path, seeds={"first": 0, "count": 8}, judge=other_judge(tmp_path))
-    counts = [len(list(read_samples(tar))) for tar in sorted(folder.glob("*.tar"))]
-    assert counts[0] == 0 and sum(counts) == len(read(folder)) > 0
+    tars = {tar.name: len(list(read_samples(tar))) for tar in folder.glob("*.tar")}
+    assert "shard-00000.tar" not in tars and sum(tars.values()) == len(read(folder)) > 0
 
 
 def test_figures_say_their_units(tmp_path: Path) -> None:
