@@ -58,7 +58,7 @@ def check_removal(folder: Folder, agreed: bool) -> None:
         UserError: the answer is no, or there is no terminal to ask at.
     """
     files = folder.files()
-    count = len(indices(files, "parquet"))
+    count = len({*indices(files, "tar"), *indices(files, "parquet")})  # a shard without samples has no tar
     if agreed or not count:
         return
     what = f"{counted(count, 'shard')} ({sum(files.values()) / 1e6:.1f} MB) of {folder}"

@@ -16,12 +16,11 @@ import torch
 @contextmanager
 def float32_as(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
     """Computes float32 convolutions and matrix products on GPUs in this precision, and restores the settings afterwards."""
-    places = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [place.fp32_precision for place in places]
+    # Set by torch's older names: by the newer ones, whatever reads the older ones meanwhile, as torch.export does, is an error.
+    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [setting.fp32_precision == "tf32" for setting in (cudnn.conv, cublas)]  # type: ignore[attr-defined]
     try:
-        for place in places:
-            place.fp32_precision = precision
+        cudnn.allow_tf32 = cublas.allow_tf32 = precision == "tf32"
         yield
     finally:
-        for place, own in zip(places, before, strict=True):
-            place.fp32_precision = own
+        cudnn.allow_tf32, cublas.allow_tf32 = before

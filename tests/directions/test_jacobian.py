@@ -108,11 +108,11 @@ def test_a_feature_that_cannot_be_measured_makes_its_gram_not_finite() -> None:
 
 
 def test_only_products_run_in_reduced_precision() -> None:
-    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
-    seen: dict[str, set[tuple[str, str]]] = {"forward": set(), "backward": set()}
+    conv, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    seen: dict[str, set[tuple[bool, bool]]] = {"forward": set(), "backward": set()}
 
     def note(when: str) -> None:
-        seen[when].add((conv.fp32_precision, matmul.fp32_precision))
+        seen[when].add((conv.allow_tf32, matmul.allow_tf32))
 
     def watched(points: Tensor, rows: Tensor) -> list[Tensor]:
         note("forward")
@@ -121,12 +121,12 @@ def test_only_products_run_in_reduced_precision() -> None:
             features.register_hook(lambda gradient: note("backward"))
         return [features]
 
-    before = conv.fp32_precision, matmul.fp32_precision
+    before = conv.allow_tf32, matmul.allow_tf32
     points, rows = torch.randn(2, 3), torch.arange(2)
     watching = evaluator(watched, 4)
     with float32_as("ieee"):
         grams(watching, points, rows, by_reverse)
         watching.pulled(points, rows, torch.ones(2, 1, 3))
         watching.evaluate(points, rows)
-    assert seen == {"forward": {("ieee", "ieee")}, "backward": {("tf32", "tf32")}}
-    assert (conv.fp32_precision, matmul.fp32_precision) == before
+    assert seen == {"forward": {(False, False)}, "backward": {(True, True)}}
+    assert (conv.allow_tf32, matmul.allow_tf32) == before

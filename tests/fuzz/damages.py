@@ -245,14 +245,14 @@ def exchanged(draw: Random, run: Run) -> Damage:
 def shards_exchanged(draw: Random, run: Run) -> Damage:
     one, other = draw.sample(SHARDS, 2)
     a, b = ([f"shard-{k:05d}.{kind}" for kind in KINDS] for k in (one, other))
-    return {x: run.files[y] for x, y in zip(a + b, b + a, strict=True)}
+    return {x: run.files.get(y) for x, y in zip(a + b, b + a, strict=True)}
 
 
 def anothers(draw: Random, run: Run) -> Damage:
     """Puts files of another run in place of this one's, under their own names: one, a shard's, or all."""
     k = draw.choice(SHARDS)
     chosen = draw.choice(([draw.choice(run.names())], [n for n in run.names() if n.startswith(f"shard-{k:05d}.")], run.names()))
-    return {name: run.other[name] for name in chosen}
+    return {name: run.other.get(name) for name in chosen}
 
 
 def stray(draw: Random, run: Run) -> Damage:

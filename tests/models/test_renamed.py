@@ -73,7 +73,7 @@ def test_mmagic_s_names_draw_the_same_images_with_red_first(prefix: str) -> None
     close(images(found, z, classes), arrays["image_psi1.0"])
     family, _, _ = converted(found, None)
     assert ["not their average" in note for note in family.notes(found)] == [False, *[True] * (prefix == "generator.")]
-    with pytest.raises(NotSupportedError, match="tensors that this architecture does not have"):
+    with pytest.raises(NotSupportedError, match="tensor that this architecture does not have"):
         state[f"{prefix}attention.weight"] = stored(torch.ones(1))
         converted(found, None)
 

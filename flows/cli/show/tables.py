@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -35,7 +34,7 @@ HOPE = "Try more seeds; a judge that contradicts them all may know other classes
 LEAST_SHARD, MANY = 2.5, 20  # seconds, as measured by tests.benchmarks.workers; shards for which it matters
 
 # Tables that go to a file or a pipe need not fit a terminal.
-console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def table_of(title: str, *columns: str) -> Table:
