@@ -10,7 +10,7 @@ from typing import overload
 from reds_core.errors import SpecError
 from reds_core.spec.fields import Spec
 
-MOST_SHARDS = 1_000_000  # that a run makes; each one is a task, and three files in one folder
+MOST_SHARDS = 1_000_000  # that a run makes; each one is a task, and four files in one folder
 
 
 @dataclass(frozen=True)

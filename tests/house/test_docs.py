@@ -35,7 +35,7 @@ from tests.support import ROOT, SPECS, reference
 from tests.support.docs import CHANGELOG, PAGES, README, Block, Page, blocks, page
 
 LANGUAGES = {"sh", "yaml", "json", "python", "text"}
-LONGEST, FRONT_PAGE = 132, 180  # characters of a line, lines of the README
+LONGEST, FRONT_PAGE = 132, 173  # characters of a line, lines of the README
 REDS: Any = typer.main.get_command(app)
 PREFECT_OPTIONS = {"--no-prompt", "--watch", "--limit", "--pool", "--type", "--all", "--prefect-file"}
 OTHER_COMMANDS = {"python3", ".venv/bin/pip", "export", "cp", "mkdir", "."}
