@@ -19,7 +19,7 @@ from reds_core.runs.run_folder import PAGE_NAMES
 from reds_core.spec.load import dump
 from reds_core.storage.folder import Folder
 from reds_core.types import REASONS
-from reds_core.words import counted
+from reds_core.words import counted, in_order
 
 
 def write_report(folder: Folder) -> str:
@@ -47,7 +47,7 @@ def page(s: Summary) -> str:
     """Returns the report as one HTML text."""
     return render("reds_core.reports", "report.html.j2", {
         "s": s, "spec": s.spec, "totals": s.totals, "figures": _figures(s), "charts": _charts(s), "verdicts": _verdicts(s),
-        "labels": bars([(name or "no label", count, "") for name, count in sorted(s.accepted_labels.items())]),
+        "labels": bars([(name or "no label", s.accepted_labels[name], "") for name in sorted(s.accepted_labels, key=in_order)]),
         "sheet": sheet.contact_sheet(s), "most_seeds": most_seeds(s.spec), "yaml": dump(s.spec),
     })  # fmt: skip
 

@@ -25,7 +25,7 @@ from reds_core.spec.load import load_spec
 from reds_core.studies.forecast import forecast
 from reds_core.studies.settings import other_settings
 from reds_core.types import REASONS
-from reds_core.words import counted, some
+from reds_core.words import counted, in_order, some
 from tests.support.worlds import world
 
 
@@ -50,6 +50,7 @@ def test_advice_goes_by_the_reasons_met_the_most_frequent_first() -> None:
 def test_numbers_are_in_the_singular_and_plural() -> None:
     assert [counted(n, "shard") for n in (0, 1, 2_000)] == ["0 shards", "1 shard", "2,000 shards"]
     assert [some(list("abc"[:n]), 2) for n in range(4)] == ["none", "a", "a, b", "a, b and 1 more"]
+    assert sorted(["c10", "c2", "b", "10", "9", ""], key=in_order) == ["", "9", "10", "b", "c2", "c10"]
     progress = Progress(io.StringIO())
     progress.todo = 3
     assert progress.finished() == "no shard was finished."

@@ -119,6 +119,11 @@ def test_figures_of_a_name_with_a_dash_are_shown(tmp_path: Path) -> None:
     assert re.search(r'title="waypoint 1: accepted, drift class 0\.\d{3}, effect all-pixels 0\.\d{3}"', text(folder))
 
 
+def test_one_waypoint_has_a_band_too(tmp_path: Path) -> None:
+    html = text(run(tmp_path, trajectory={"method": "linear", "directions": 1, "waypoints": 1}))
+    assert html.count('<line class="reach"') == html.count("<svg ") == 3 and "<polygon" not in html
+
+
 def test_at_most_24_seeds_are_shown(tmp_path: Path) -> None:
     folder = run(
         tmp_path, seeds={"count": 60}, shards={"seeds": 20}, trajectory={"method": "linear", "directions": 1, "waypoints": 1}
