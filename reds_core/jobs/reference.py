@@ -20,6 +20,7 @@ from reds_core.types import Features, Labels, Latents, Levels, PassCounter
 
 NOISE_IMAGES = 16
 MOST_NUMBERS = 2**26  # of features at once, which take 256 MB
+COLUMNS = 2**14  # of features whose squares are summed in float32
 
 
 def reference_images(networks: Networks, latents: Latents, conditions: Labels, counter: PassCounter) -> Levels:
@@ -95,17 +96,28 @@ def _median_apart(levels: Levels, measure: Callable[[Levels], Features], size: i
     if len(levels) * size <= MOST_NUMBERS:
         return median_distance(measure(levels))
     blocks = levels.split(max(1, MOST_NUMBERS // (2 * size)))
-    apart = []
+    # Filled in place: small results between large blocks would cut up the heap, by gigabytes at 1024x1024.
+    apart, at = torch.empty(len(levels) * (len(levels) - 1) // 2, dtype=torch.float64, device=levels.device), 0
     for k, block in enumerate(blocks):
         rows = measure(block)
-        i, j = torch.triu_indices(len(rows), len(rows), 1, device=rows.device)
-        apart.append(all_distances(rows)[i, j])
-        apart += [
-            torch.cdist(rows, measure(other), compute_mode="donot_use_mm_for_euclid_dist").flatten() for other in blocks[k + 1 :]
-        ]
-    found = torch.cat(apart).double()
-    known = found[torch.isfinite(found)]
+        for j in range(k, len(blocks)):
+            others = rows if j == k else measure(blocks[j])
+            found = _long_distances(rows, others)
+            pairs = torch.triu(torch.ones_like(found, dtype=torch.bool), 1) if j == k else torch.ones_like(found, dtype=torch.bool)
+            count = int(pairs.sum())
+            apart[at : at + count] = found[pairs]
+            at += count
+    known = apart[torch.isfinite(apart)]
     return float(known.quantile(0.5)) if len(known) else float("nan")
+
+
+def _long_distances(rows: Features, others: Features) -> Float[Tensor, "n m"]:
+    """Returns the distances between rows of millions of numbers: float32 would lose three digits of such sums."""
+    squares = torch.zeros(len(rows), len(others), dtype=torch.float64, device=rows.device)
+    for some, same in zip(rows.split(COLUMNS, 1), others.split(COLUMNS, 1), strict=True):
+        near = torch.cdist(some.contiguous(), same.contiguous(), compute_mode="donot_use_mm_for_euclid_dist")
+        squares += near.double().square()
+    return squares.sqrt()
 
 
 def _median_apart_as_bound(networks: Networks, name: str, levels: Levels) -> float:
