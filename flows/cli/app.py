@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from flows.cli.evaluate import evaluate
-from flows.cli.export import export
+from flows.cli.export import ExportCommand, export
 from flows.cli.folders import list_, report, verify
 from flows.cli.networks import import_, kinds, schema
 from flows.cli.options import option_of
@@ -40,6 +42,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "kinds": kinds,
     "schema": schema,
 }
+COMMANDS: dict[str, type[TyperCommand]] = {"export": ExportCommand}  # verbs whose arguments are read in another way
 
 app = typer.Typer(
     name="reds",
@@ -72,8 +75,13 @@ def _not_ended_by_code(verb: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def _reflowed(verb: Callable[..., None]) -> str:
+    """Returns a verb's help, each paragraph as one line: a terminal breaks it where it must."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.getdoc(verb).split("\n\n"))  # type: ignore[union-attr]
+
+
 for name, verb in VERBS.items():
-    app.command(name)(_not_ended_by_code(verb))
+    app.command(name, cls=COMMANDS.get(name), help=_reflowed(verb))(_not_ended_by_code(verb))
 
 
 def _show_version(wanted: bool) -> None:

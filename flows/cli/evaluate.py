@@ -86,10 +86,10 @@ def show(panel: Panel) -> None:
     from rich import box
     from rich.table import Table
 
-    from flows.cli.show.tables import console
+    from flows.cli.show.tables import print_table
 
     title = f"{panel.per_class} real images a class"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("arm")
     for column in ("extra", "accuracy", "to classic, 95 %", "worst"):
         table.add_column(column, justify="right")
@@ -98,7 +98,7 @@ def show(panel: Panel) -> None:
         to, worst = line.to_classic, f"{line.worst_group:.1%}"
         extra, accuracy = f"{line.images_extra:,.0f}", f"{line.accuracy:.1%}"
         table.add_row(line.arm, extra, accuracy, to.points if to else "", worst, to.verdict if to else "")
-    console.print(table)
+    print_table(table)
     for arm, beside in panel.beside_sampled.items():
         if beside.verdict:
             print(f"{arm} beside {arm.replace('variants', 'sampled')}: {beside.points}, {beside.verdict}")

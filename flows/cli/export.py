@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
+from reds_core.errors import UserError
 from reds_core.words import counted, some
 
 if TYPE_CHECKING:
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
     from reds_core.storage.folder import Folder
 
 MOST_CLASSES, SHOWN = 20, 10  # classes that are all shown; those that are shown of more
+
+
+class ExportCommand(TyperCommand):
+    """Names both folders where one is missing: the parser takes a single one for DEST, and would say that RUN is missing."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            if error.param is None or error.param.name not in ("run", "dest"):
+                raise
+            raise UserError("give each run's folder, and last the folder to fill: reds export RUN... DEST") from error
 
 
 def export(
@@ -77,9 +91,9 @@ def show_plan(plan: Plan) -> None:
     """Prints how many samples of each class would be written, and what is lacking."""
     from rich.markup import escape
 
-    from flows.cli.show.tables import console
+    from flows.cli.show.tables import console, print_table
 
-    console.print(_table(plan))
+    print_table(_table(plan))
     for note in _notes(plan):
         console.print(escape(note))
     for line in _lacks(plan):
@@ -93,7 +107,7 @@ def _table(plan: Plan) -> Table:
     from rich.table import Table
 
     names, counts = list(plan.request.splits), plan.counts
-    table = Table(title="Samples", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="Samples", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("class", overflow="fold")
     columns = ["available", "chosen", *(names if len(names) > 1 else [])]
     for column in columns:
@@ -141,11 +155,19 @@ def _lacks(plan: Plan) -> Iterator[str]:
         if not lack.seeds:
             yield start + "no seed has given any"
         elif lack.run.spec.seeds.images is not None:
-            yield start + f"about {counted(lack.seeds, 'more image')}, at {lack.each:.3g} of it an image so far"
+            yield start + f"{lack.each:.3g} an image so far, so about {counted(lack.seeds, 'more image')}"
         else:
-            yield start + f"about {counted(lack.seeds, 'more seed')}, which have given {lack.each:.3g} of this class each so far"
+            yield start + f"{lack.each:.3g} a seed so far, so about {counted(lack.seeds, 'more seed')}"
     if len(lacks) > SHOWN:
         yield f"and {len(lacks) - SHOWN} more classes have too few: at least {min(lack.found for lack in lacks[SHOWN:]):,}"
+    # Whatever a class lacks, seeds of all classes come in turn: the counts are of the same seeds, and must not be added up.
+    for digest in dict.fromkeys(lack.run.digest for lack in lacks):
+        counts = [lack.seeds for lack in lacks if lack.run.digest == digest and lack.seeds]
+        if len(counts) > 1:
+            spec = next(lack.run.spec for lack in lacks if lack.run.digest == digest)
+            what = "image" if spec.seeds.images is not None else "seed"
+            most = counted(max(counts), f"more {what}")
+            yield f"These are the same {what}s: about {most} of {spec.name} would do for all of them."
     if lacks and _fills(plan, lacks[0].run.spec):
         yield f"To make them by the spec {lacks[0].run.spec.name}: reds run SPEC --until per_class={lacks[0].wanted}"
         return

@@ -1,16 +1,19 @@
 """What a person sees while something goes on: a progress bar on a terminal, lines elsewhere.
 
-A bar, its count and its times stand first; what is left of the line is for words, which are cut short rather than push them out.
+A bar, its count, the time taken and the time left stand first; the rest of the line is for words, which are cut short rather
+than push them out.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
+from rich.text import Text
 
 from reds_core.words import counted
 
@@ -38,6 +41,13 @@ class _Shown:
     def stop(self) -> None:
         self.bar.stop()
 
+    def step(self, task: TaskID, done: int, **changes: Any) -> None:
+        """Shows that so many steps of a task are done."""
+        known = self.bar.tasks[self.bar.task_ids.index(task)]
+        if done != known.completed:
+            changes["stepped"] = known.elapsed or 0.0
+        self.bar.update(task, completed=done, **changes)
+
     def print(self, text: str) -> None:
         """Prints a line that stays, above the bar."""
         self.console.print(text, markup=False, soft_wrap=True)
@@ -53,7 +63,7 @@ class Progress(_Shown):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self.task = self.bar.add_task("", total=None, note="starting")
+        self.task = self.bar.add_task("", total=None, note="starting", stepped=0.0)
         self.todo = self.done = self.accepted = self.candidates = 0
 
     def say(self, text: str) -> None:
@@ -84,9 +94,9 @@ class Progress(_Shown):
             self.done += 1
             self.accepted += manifest.accepted
             self.candidates += manifest.accepted + sum(manifest.rejected.values())
-            note = f"so far {self.accepted:,} accepted of {self.candidates:,} ({self.accepted / max(1, self.candidates):.0%})"
-            self.bar.update(self.task, completed=self.done, note=note)
-            self.off_terminal(f"shard {manifest.index:05d} ({self.done}/{self.todo}): {note}, {manifest.seconds:.1f} s")
+            note = f"{self.accepted:,} accepted of {self.candidates:,} ({self.accepted / max(1, self.candidates):.0%})"
+            self.step(self.task, self.done, note=note)
+            self.off_terminal(f"shard {manifest.index:05d} ({self.done}/{self.todo}): so far {note}, {manifest.seconds:.1f} s")
 
     def finished(self) -> str:
         """Returns how far the run got, for a person who stopped it."""
@@ -114,9 +124,9 @@ class Steps(_Shown):
         if what not in self.tasks:
             if self.task is not None and self.task not in self.tasks.values():
                 self.bar.remove_task(self.task)  # it was without steps
-            self.tasks[what] = self.bar.add_task(what, total=total, note="")
+            self.tasks[what] = self.bar.add_task(what, total=total, note="", stepped=0.0)
         self.task = self.tasks[what]
-        self.bar.update(self.task, completed=done, total=total)
+        self.step(self.task, done, total=total)
 
     def tell(self, what: str, done: int, total: int) -> None:
         """Does the same; off a terminal it says so once all of them are done."""
@@ -132,10 +142,25 @@ class _Counted(MofNCompleteColumn):
         return "" if task.total is None else super().render(task)
 
 
-class _Time(TimeRemainingColumn):
-    """The time that is left; where nobody knows, the time that it has taken."""
+class _Time(ProgressColumn):
+    """The time that it has taken and, once a step is done, the time that is left."""
 
-    def render(self, task: Any) -> Any:
-        if task.total is None:
-            return TimeElapsedColumn().render(task)
-        return "" if task.time_remaining is None else super().render(task).append(" left")
+    def render(self, task: Any) -> Text:
+        taken = task.finished_time if task.finished else task.elapsed
+        shown = Text(_clock(taken or 0), style="progress.elapsed")
+        if task.total is None or task.finished or not task.completed:
+            return shown
+        return shown.append(f", {_clock(_left(taken, task.fields['stepped'], task.completed, task.total))} left")
+
+
+def _left(taken: float, stepped: float, done: float, total: float) -> float:
+    """Returns the seconds left after `taken`, of which the last step was done at `stepped`; it falls from step to step.
+
+    A step in hand that takes longer than those before is what those to come are measured by.
+    """
+    now = taken - stepped
+    return max(stepped / done, now) * (total - done) - now
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=max(0, round(seconds))))

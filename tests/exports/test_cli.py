@@ -26,7 +26,8 @@ def test_an_export_from_start_to_finish(here: Reds, run: Path, tmp_path: Path) -
     dry = here(*words, "--dry-run")
     assert dry.returncode == 0 and not (tmp_path / "set").exists(), dry.stderr
     assert re.search(r"Bag +18 +18 +\d+ +\d+", dry.stdout) and re.search(r"all +54 +54 +\d+ +\d+", dry.stdout)
-    assert "Bag: 18 of 30; about 8 more seeds, which have given 1.5 of this class each so far" in dry.stdout
+    assert "Bag: 18 of 30; 1.5 a seed so far, so about 8 more seeds\n" in dry.stdout
+    assert "These are the same seeds: about 8 more seeds of" in dry.stdout and "would do for all of them.\n" in dry.stdout
     assert "reds run SPEC --until per_class=30" in dry.stdout
 
     done = here(*words)
@@ -60,7 +61,7 @@ def test_a_damaged_run_ends_with_1_and_says_how_to_find_all_damage(here: Reds, t
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["RUN"], "Missing argument"),
+        (["RUN"], "give each run's folder, and last the folder to fill: reds export RUN... DEST"),
         (["nowhere", "set"], "there is no folder nowhere"),
         (["RUN", "RUN"], "lies in the run"),
         (["RUN", "set", "--split", "train=0.9,val=0.2"], "the shares sum to 1.1; they must sum to 1, as in"),
@@ -99,4 +100,4 @@ def test_of_many_classes_the_scarce_ones_are_shown(tmp_path: Path, capsys: pytes
     shown = capsys.readouterr().out
     assert len(shown.splitlines()) < 40 and max(map(len, shown.splitlines()[:16])) <= 80
     assert re.search(r"50 other classes +1 to 3 +1 to 3", shown) and re.search(r"all +120 +120", shown)
-    assert "class 000 [odd]: 1 of 3; about 120 more seeds" in shown and "and 30 more classes have too few: at least 1" in shown
+    assert "so about 120 more seeds\n" in shown and "and 30 more classes have too few: at least 1" in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -82,8 +83,26 @@ def test_a_bar_its_count_and_its_time_are_shown_whatever_the_words_beside_it(wid
     steps = Steps(Terminal())
     steps.say("loading")
     steps.at("trainings", 3, 60)
+    assert "3/60 0:00:00, 0:00:00 left" in drawn(steps, width)
     steps.say("word " * 50)
     assert "3/60" in drawn(steps, width) and "loading" not in drawn(steps, width) and "word word" in drawn(steps, width)
+
+
+def test_the_time_taken_is_shown_and_the_time_left_falls_between_steps() -> None:
+    clock = [0.0]
+    steps = Steps(Terminal())
+    steps.bar.get_time = lambda: clock[0]
+    steps.at("shards", 0, 4)
+    clock[0] = 30.0
+    assert "0/4 0:00:30 " in drawn(steps, 100)  # nobody knows yet
+    steps.at("shards", 1, 4)
+    assert "1/4 0:00:30, 0:01:30 left" in drawn(steps, 100)
+    clock[0] = 50.0
+    assert "1/4 0:00:50, 0:01:10 left" in drawn(steps, 100)
+    clock[0] = 130.0  # this one takes 100 s already, so those to come may
+    assert "1/4 0:02:10, 0:03:20 left" in drawn(steps, 100)
+    steps.at("shards", 4, 4)
+    assert "4/4 0:02:10 " in drawn(steps, 100)
 
 
 def test_off_a_terminal_only_what_is_finished_is_said() -> None:
@@ -190,3 +209,23 @@ def test_code_of_the_users_does_not_end_a_verb_as_if_all_were_well(code: object)
 
     with pytest.raises(UserError, match=r"code that the input names called sys\.exit\(.*; it must raise an error"):
         app._not_ended_by_code(verb)()
+
+
+def test_a_title_is_one_line_however_narrow_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = shown(monkeypatch, 80)
+    tables.print_table(tables.table_of("Attributes: that share lies below, in spreads", "a", ">b"))
+    assert out.getvalue().startswith("Attributes: that share lies below, in spreads\n")
+
+
+def test_help_is_broken_where_the_terminal_breaks_it_and_nowhere_else() -> None:
+    for verb in app.app.registered_commands:
+        assert verb.help and all("\n" not in part for part in verb.help.split("\n\n")), verb.name
+
+
+def test_defaults_are_shown_as_a_spec_says_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = shown(monkeypatch, 200)
+    for name in ("spec", "seeds", "fit", "trajectory", "judge", "shards", "pixels", "classifier", "torchscript"):
+        kinds.show_kind(name)
+    said = out.getvalue()
+    assert "{distance: 0.3, passes: 300}" in said and "false" in said
+    assert not re.search(r"False|True|None|Fit\(|distance=|PosixPath|Ellipsis", said)

@@ -8,10 +8,11 @@ import typing
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel
 from rich.markup import escape
 
-from flows.cli.show.tables import console, table_of
+from flows.cli.show.tables import console, print_table, table_of
 from reds_core.errors import UserError
 
 
@@ -22,7 +23,7 @@ def show_kinds() -> None:
         for name, what in members.items():
             text = what if isinstance(what, str) else (what.__doc__ or "").strip().split("\n")[0]
             table.add_row(f"[bold]{name}[/bold]", escape(text))
-        console.print(table)
+        print_table(table)
     console.print("[dim]reds kinds NAME shows a kind's fields; reds schema the whole spec.[/dim]")
 
 
@@ -41,7 +42,7 @@ def show_kind(name: str) -> None:
             table = table_of("", "field", "type", "default", "meaning")
             for key, kind, default, meaning in _fields(what):
                 table.add_row(key, escape(kind), escape(default), escape(meaning))
-            console.print(table)
+            print_table(table)
 
 
 def _kinds() -> dict[str, dict[str, Any]]:
@@ -74,10 +75,16 @@ def _kinds() -> dict[str, dict[str, Any]]:
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     for name, info in model.model_fields.items():
-        default = (
-            "required" if info.is_required() else "" if info.default is None else str(info.get_default(call_default_factory=True))
-        )
+        default = "required" if info.is_required() else _as_yaml(info.get_default(call_default_factory=True))
         yield name, _type_name(info.annotation), default, info.description or ""
+
+
+def _as_yaml(default: Any) -> str:
+    """Returns a default as a spec would say it; "" for none."""
+    if isinstance(default, BaseModel):
+        default = default.model_dump(mode="json", exclude_none=True)
+    text = yaml.safe_dump(default, default_flow_style=True, width=1000, sort_keys=False)
+    return "" if default is None else text.removesuffix("\n").removesuffix("\n...")
 
 
 def _type_name(kind: Any) -> str:

@@ -39,11 +39,19 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 def table_of(title: str, *columns: str) -> Table:
     """Returns an empty table; a column that begins with > is one of numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         name = column.removeprefix(">")
         table.add_column(name, justify="right" if column != name else "left", overflow="fold")
     return table
+
+
+def print_table(table: Table) -> None:
+    """Prints a table below its title, which may be wider than the table."""
+    title, table.title = table.title, None
+    if title:
+        console.print(f"[bold]{title}[/bold]")
+    console.print(table)
 
 
 def show_forecast(job: Job, f: Forecast, shards: int, fits: Fits | None = None) -> None:
@@ -93,7 +101,7 @@ def _show_fits(spec: Spec, f: Fits) -> None:
     for name in f.after:
         line(f"drift of {escape(name)}, before", f.before[name], 3)
         line(f"drift of {escape(name)}, led to the image's", f.after[name], 3)
-    console.print(table)
+    print_table(table)
     worst = sorted(zip(f.distances, f.names, strict=True), reverse=True)[:MOST_LISTED]
     console.print("The farthest: " + ", ".join(f"{escape(name)} ({distance:.2f})" for distance, name in worst) + ".")
     share = len(f.yield_nothing) / max(1, len(f.names))
@@ -145,7 +153,7 @@ def _show_attributes(job: Job, f: Forecast) -> None:
             table.add_row(escape(a.name), a.role, f"{a.spread:.4g}", escape(a.unit), a.limit, *values)
         else:
             table.add_row(escape(a.name), f"{a.spread:.4g}", a.limit, *values)
-    console.print(table)
+    print_table(table)
     if console.width < WIDE:
         for a in f.attributes:
             console.print(f"Spread of {escape(a.name)}, which is {a.role}: in {escape(a.unit)}.")
@@ -191,7 +199,7 @@ def _show_verdicts(f: Forecast, spec: Spec) -> None:
     table = table_of(title, "verdict", ">count", ">share")
     for reason, count in [("accepted", f.accepted), *f.rejected.most_common()]:
         table.add_row(escape(reason), str(count), f"{count / max(1, f.tried):.0%}")
-    console.print(table)
+    print_table(table)
     if f.by_waypoint:
         console.print("Accepted by waypoint: " + ", ".join(f"{w}: {share:.0%}" for w, share in f.by_waypoint) + "\n")
 
@@ -203,7 +211,7 @@ def _show_cost(f: Forecast, shards: int) -> None:
     per = f"{f.equivalents / max(1, f.samples):.0f}"
     size = f"{f.bytes / 1e6:.1f} MB"
     table.add_row(str(shards), str(f.seeds), f"about {f.samples}", f"{f.equivalents:,}", per, _duration(f.seconds), size)
-    console.print(table)
+    print_table(table)
     if shards > MANY and f.seconds / shards < LEAST_SHARD:
         console.print(
             f"A shard takes about {f.seconds / shards:.1f} s; below {LEAST_SHARD:g} s, scheduling takes more than 1 % of the time. "
@@ -221,7 +229,7 @@ def show_settings(spec: Spec, found: Sequence[Setting], rejected: Mapping[str, i
         values = [_figure(s.effects[name], ".2f") for name in spec.varied]
         shares = f"{s.reached:.0%}", f"{s.accepted:.0%}"
         table.add_row(changes, *shares, *values, _figure(s.agreed, ".1%"), _figure(s.equivalents, ".1f"))
-    console.print(table)
+    print_table(table)
     console.print("Effect: median of the accepted, in spreads. Cost: forward equivalents of each. Label kept: before any filter.")
     best = recommended(found)
     if best is None:
@@ -271,7 +279,7 @@ def show_runs(runs: list[Run], out: str) -> None:
         accepted = f"{t.accepted} ({t.accepted / t.candidates:.0%})" if t.candidates else "0"
         changed = datetime.fromtimestamp(r.changed, UTC).strftime("%Y-%m-%d %H:%M")
         table.add_row(changed, r.state, str(t.samples), accepted, f"{t.bytes / 1e6:.1f}", escape(str(r.folder)))
-    console.print(table)
+    print_table(table)
     for folder, changes in differences(runs).items():
         if changes:
             console.print(f"{escape(folder)}: {escape(some(changes))}")
