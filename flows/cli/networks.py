@@ -26,7 +26,7 @@ def import_(
     The last line that it prints is the generator for a spec.
     """
     from flows.cli.progress import Steps
-    from flows.cli.show.tables import show_import
+    from flows.cli.show.imported import show_import
     from reds_core.models.imported import import_checkpoint
 
     with Steps(sys.stderr) as progress:

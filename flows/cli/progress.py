@@ -63,7 +63,7 @@ class Progress(_Shown):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self.task = self.bar.add_task("", total=None, note="starting", stepped=0.0)
+        self.task = self.bar.add_task("", total=None, note="starting", first=0, stepped=0.0)
         self.todo = self.done = self.accepted = self.candidates = 0
 
     def say(self, text: str) -> None:
@@ -124,7 +124,7 @@ class Steps(_Shown):
         if what not in self.tasks:
             if self.task is not None and self.task not in self.tasks.values():
                 self.bar.remove_task(self.task)  # it was without steps
-            self.tasks[what] = self.bar.add_task(what, total=total, note="", stepped=0.0)
+            self.tasks[what] = self.bar.add_task(what, total=total, completed=done, note="", first=done, stepped=0.0)
         self.task = self.tasks[what]
         self.step(self.task, done, total=total)
 
@@ -148,18 +148,19 @@ class _Time(ProgressColumn):
     def render(self, task: Any) -> Text:
         taken = task.finished_time if task.finished else task.elapsed
         shown = Text(_clock(taken or 0), style="progress.elapsed")
-        if task.total is None or task.finished or not task.completed:
+        done = 0 if task.total is None else task.completed - task.fields["first"]  # some may have been finished before
+        if task.finished or not done:
             return shown
-        return shown.append(f", {_clock(_left(taken, task.fields['stepped'], task.completed, task.total))} left")
+        return shown.append(f", {_clock(_left(taken, task.fields['stepped'], done, task.total - task.completed))} left")
 
 
-def _left(taken: float, stepped: float, done: float, total: float) -> float:
-    """Returns the seconds left after `taken`, of which the last step was done at `stepped`; it falls from step to step.
+def _left(taken: float, stepped: float, done: float, todo: float) -> float:
+    """Returns the seconds left after `taken`, if the last of the steps done was finished at `stepped`; they fall between steps.
 
     A step in hand that takes longer than those before is what those to come are measured by.
     """
     now = taken - stepped
-    return max(stepped / done, now) * (total - done) - now
+    return max(stepped / done, now) * todo - now
 
 
 def _clock(seconds: float) -> str:

@@ -83,9 +83,11 @@ def test_a_bar_its_count_and_its_time_are_shown_whatever_the_words_beside_it(wid
     steps = Steps(Terminal())
     steps.say("loading")
     steps.at("trainings", 3, 60)
-    assert "3/60 0:00:00, 0:00:00 left" in drawn(steps, width)
+    assert "3/60 0:00:00 " in drawn(steps, width)  # finished before: nobody knows yet
+    steps.at("trainings", 4, 60)
+    assert "4/60 0:00:00, 0:00:00 left" in drawn(steps, width)
     steps.say("word " * 50)
-    assert "3/60" in drawn(steps, width) and "loading" not in drawn(steps, width) and "word word" in drawn(steps, width)
+    assert "4/60" in drawn(steps, width) and "loading" not in drawn(steps, width) and "word word" in drawn(steps, width)
 
 
 def test_the_time_taken_is_shown_and_the_time_left_falls_between_steps() -> None:
@@ -229,3 +231,14 @@ def test_defaults_are_shown_as_a_spec_says_them(monkeypatch: pytest.MonkeyPatch)
     said = out.getvalue()
     assert "{distance: 0.3, passes: 300}" in said and "false" in said
     assert not re.search(r"False|True|None|Fit\(|distance=|PosixPath|Ellipsis", said)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_listed_run_can_be_copied_whatever_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    out, folder = shown(monkeypatch, width), "outputs/fashion-keep-class/0123456789abcdef"
+    totals = SimpleNamespace(accepted=1299, candidates=1320, samples=1309, bytes=18e5)
+    found = SimpleNamespace(totals=totals, changed=0.0, state="complete", folder=folder, spec=None)
+    monkeypatch.setattr(tables, "differences", lambda runs: {})
+    tables.show_runs(cast(Any, [found]), "outputs")
+    said = out.getvalue()
+    assert folder in said and "1970-01-01 00:00" in said and "complete" in said and "1299 (98%)" in said and "1309" in said

@@ -6,18 +6,16 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from flows.cli.show.advice import advice
 from reds_core.jobs.job import Job
-from reds_core.models.imported import Description
-from reds_core.models.published import StyleGan1, StyleGan2, StyleGan3
 from reds_core.runs.totals import Run, differences
 from reds_core.spec.fields import Spec
 from reds_core.studies.fits import Fits
@@ -26,6 +24,7 @@ from reds_core.studies.settings import Setting, recommended
 from reds_core.words import counted, some
 
 LOST, FAR = ("step_underflow", "turned"), ("implausible",)  # why a trajectory ended before a candidate
+LONG = 10_000  # columns: no table is as wide
 WIDE = 132  # columns: narrower terminals get narrower tables
 MOST_LISTED, MOST_SKIPPED = 10, 20  # names in a line, files that are not used
 LOUD = 0.1  # of a tolerance: noise that a user should know about
@@ -254,35 +253,32 @@ def _figure(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "-"
 
 
-def show_import(found: Description, path: Path) -> None:
-    """Prints what `reds import` made, and how a spec names it."""
-    a, origin = found.architecture, found.provenance
-    classes = f", {counted(a.classes, 'class', 'classes')}" if a.classes else ""
-    space = f"w of {a.w_dim} dimensions" if isinstance(a, StyleGan1 | StyleGan2 | StyleGan3) else f"z of {a.z_dim} dimensions"
-    height, width = a.size if isinstance(a, StyleGan2) else (a.resolution, a.resolution)
-    print(f"{origin.file}: {origin.format}, {a.colours}x{height}x{width} images, space {space}{classes}")
-    for note in origin.notes:
-        print(f"note: {note}")
-    print(f"licence: {origin.licence}")
-    print(f"{path} and {path.with_suffix('.json').name}")
-    print(f"generator: {{kind: {a.kind}, path: {path}}}")
-
-
 def show_runs(runs: list[Run], out: str) -> None:
     """Prints what `reds list` found."""
     if not runs:
         console.print(f"no runs under {escape(out)}")
         return
-    table = table_of("", "changed (UTC)", "state", ">samples", ">accepted", ">MB", "run")
-    for r in runs:
-        t = r.totals
-        accepted = f"{t.accepted} ({t.accepted / t.candidates:.0%})" if t.candidates else "0"
-        changed = datetime.fromtimestamp(r.changed, UTC).strftime("%Y-%m-%d %H:%M")
-        table.add_row(changed, r.state, str(t.samples), accepted, f"{t.bytes / 1e6:.1f}", escape(str(r.folder)))
-    print_table(table)
+    columns = ("changed (UTC)", "state", ">samples", ">accepted", ">MB")
+    rows = [(*_figures_of(r), escape(str(r.folder))) for r in runs]
+    table = table_of("", *columns, "run")
+    for row in rows:
+        table.add_row(*row)
+    if Measurement.get(console, console.options.update(max_width=LONG), table).maximum <= console.width:
+        console.print(table)
+    else:  # a folder that is broken over lines could not be copied
+        for changed, state, samples, accepted, size, folder in rows:
+            console.print(f"{changed}, {state}: {samples} samples, {accepted} accepted, {size} MB\n  {folder}", soft_wrap=True)
     for folder, changes in differences(runs).items():
         if changes:
             console.print(f"{escape(folder)}: {escape(some(changes))}")
+
+
+def _figures_of(run: Run) -> tuple[str, str, str, str, str]:
+    """Returns when a run was changed, its state, and how much it has made."""
+    t = run.totals
+    accepted = f"{t.accepted} ({t.accepted / t.candidates:.0%})" if t.candidates else "0"
+    changed = datetime.fromtimestamp(run.changed, UTC).strftime("%Y-%m-%d %H:%M")
+    return changed, run.state, str(t.samples), accepted, f"{t.bytes / 1e6:.1f}"
 
 
 def _duration(seconds: float) -> str:
