@@ -109,7 +109,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
                 ax.plot(ends, [at[line.arm]] * 2, color=colour, lw=2.5, solid_capstyle="butt", zorder=2)
             ax.plot([100 * line.accuracy], [at[line.arm]], "o", color=colour, ms=7, zorder=3)
             ax.annotate(f"{100 * line.accuracy:.1f}", (100 * line.accuracy, at[line.arm]), (0, 6), textcoords="offset points",
-                        ha="center", fontsize=8, color=colour)  # fmt: skip
+                        ha="center", fontsize=8, color=colour, bbox={"fc": "white", "ec": "none", "pad": 1})  # fmt: skip
         ax.set_yticks(list(at.values()), list(at))
         ax.set_ylim(-0.6, most - 0.2)
         ax.set_title(f"{panel.per_class} real images a class", loc="left", fontsize=10)
