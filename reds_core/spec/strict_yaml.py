@@ -1,4 +1,4 @@
-"""YAML without its traps: a key given twice is an error, and so is a key that is not text; 1e-3 is a number; a date is text, and so is 01.
+"""YAML without its traps: a key given twice is an error, and so is a key that is not text; 1e-3 is a number; dates and 01 are text.
 
 `parse` returns what JSON could hold, and never more than the largest text that is read: tags, integers beyond 64 bits, halves of
 characters, and aliases that unfold to more than that size are errors. `parse` returns what `dump` was given, unchanged.
