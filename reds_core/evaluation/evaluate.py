@@ -105,6 +105,10 @@ class Evaluation:
         orders = [draw.permutation(rows) for rows in self.train.rows_by_class(len(self.classes))]
         return [int(row) for order in orders for row in order[:per_class]]
 
+    def takes_all(self, per_class: int) -> bool:
+        """Returns whether so many images of each class are all there are, so that every repeat has the same ones."""
+        return all(len(rows) == per_class for rows in self.train.rows_by_class(len(self.classes)))
+
     def extra(self, arm: str, drawn: Sequence[int]) -> Labelled | None:
         """Returns an arm's extra images in a repeat that draws these real ones; None for an arm without extra images."""
         name = ARMS[arm].extra

@@ -15,7 +15,7 @@ from torch import Tensor
 from reds_core.errors import ModelError
 from reds_core.features.input import ImageNetwork, NetworkInput
 from reds_core.models import Builtin
-from reds_core.models.config import Access
+from reds_core.models.config import Access, ClassName
 from reds_core.models.shipped.builtin import class_names
 from reds_core.types import Feature, Features, Images
 
@@ -24,7 +24,7 @@ class Classifier(NetworkInput):
     """The raw class scores of an image network. Its decision can be the label, and be held alone."""
 
     kind: Literal["classifier"]
-    names: tuple[str, ...] | None = Field(
+    names: tuple[ClassName, ...] | None = Field(
         None, description="Class names, in the order of the scores; a shipped network's own, or numbers, if absent."
     )
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 from reds_core.errors import ModelError
 from reds_core.generators.latent import Walkable
-from reds_core.models.config import Access, Count, File, FromFile
+from reds_core.models.config import Access, ClassName, Count, File, FromFile
 from reds_core.models.consistency import open_consistency, read_plan, weights_in
 
 
@@ -23,7 +23,7 @@ class DiffusersGenerator(FromFile):
     path: Annotated[File, AfterValidator(weights_in)] = Field(
         description="The folder of a ConsistencyModelPipeline, or of a UNet2DModel alone, or the file of the U-Net's weights."
     )
-    classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=1)] | None = Field(
         None, description="The classes' names, in the network's order; their numbers if absent."
     )
     subspace: Annotated[Count, Field(ge=64, le=256)] = Field(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reds_core.errors import ModelError
 from reds_core.generators.latent import Layers, PixelRange, Size, Walkable, by_rows, range_mistakes
-from reds_core.models.config import Access, File, FromFile
+from reds_core.models.config import Access, ClassName, File, FromFile
 from reds_core.models.imported import describe, open_imported
 from reds_core.models.published import Architecture, stylegan2
 from reds_core.models.published.style import Mapping
@@ -30,7 +30,7 @@ class ImportedGenerator(FromFile):
     """A published generator, imported by `reds import`: two files, with its weights and its architecture."""
 
     path: File = Field(description="The .safetensors file that `reds import` wrote; its .json lies beside it.")
-    classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=1)] | None = Field(
         None, description="The classes' names, in the network's order; their numbers if absent."
     )
     output_range: PixelRange = Field((-1.0, 1.0), description="[lo, hi] of the network's pixel values, which become 0 and 1.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reds_core.errors import ModelError, described
 from reds_core.generators.latent import MEAN_SEEDS, Layers, PixelRange, Size, Walkable, by_rows, draw, range_mistakes
 from reds_core.models import Exported, Factory, OwnNetwork, TorchScript
-from reds_core.models.config import Access, Config
+from reds_core.models.config import Access, ClassName, Config
 from reds_core.models.layout import BestLayout
 from reds_core.types import Labels
 
@@ -52,7 +52,7 @@ class LatentOptions(Config):
         "normal", description="How z is drawn: from a normal distribution, or uniformly from [-1, 1]."
     )
     output_range: PixelRange = Field(description="[lo, hi] of the network's pixel values, which become 0 and 1.")
-    classes: Size | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+    classes: Size | Annotated[tuple[ClassName, ...], Field(min_length=1)] | None = Field(
         None, description="For a conditional generator: how many classes it has, or their names; not conditional if absent."
     )
     image_shape: tuple[Size, Size, Size] | None = Field(

@@ -38,6 +38,11 @@ def _check_scores(networks: Networks, scores: Tensor) -> None:
         raise ModelError(
             f"judge: decides among {scores.shape[1]} classes, but the label is one of {len(networks.label_names)}; "
             "both must know the same classes in the same order"
+            + (
+                "; own labels are numbered in the order of their names, unless a classifier attribute has `names` for all classes"
+                if networks.spec.label == "given"
+                else ""
+            )
         )
 
 

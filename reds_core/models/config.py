@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from torch import nn
 
 from reds_core.errors import ModelError, is_text
@@ -59,9 +59,15 @@ def absolute_path(path: Path, info: Any) -> Path:
         raise ValueError(f"{path} names a home folder that does not exist") from error
 
 
+def _digits(value: Any) -> Any:
+    """Returns an integer as the text that it was written as: YAML takes the name 7 for a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 # Strict: YAML's `yes` must not become 1.0. A number may be written as an integer.
 Number = Annotated[float, Strict()]
 Count = Annotated[int, Strict()]
+ClassName = Annotated[str, BeforeValidator(_digits, json_schema_input_type=str | int)]
 File = Annotated[Path, AfterValidator(absolute_path)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

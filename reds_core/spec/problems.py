@@ -29,8 +29,13 @@ def shape_mistake(error: Any, raw: Any) -> str:
         # Pydantic names the kind that it chose as if it were a key.
         if isinstance(raw, Mapping) and part not in raw and part == raw.get("kind"):
             continue
+        # Of a value that may be a number or a list, pydantic names both types as if they were keys.
+        if isinstance(part, str) and isinstance(raw, list | int | float | str):
+            continue
         keys.append(str(part))
-        raw = raw.get(part) if isinstance(raw, Mapping) else None
+        raw = (
+            raw.get(part) if isinstance(raw, Mapping) else raw[part] if isinstance(raw, list) and part in range(len(raw)) else None
+        )
     where = ".".join(keys)
     what = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     if error["type"] == "extra_forbidden":
@@ -40,6 +45,8 @@ def shape_mistake(error: Any, raw: Any) -> str:
     elif error["type"] in ("finite_number", "literal_error", "union_tag_invalid") or "type" in error["type"]:
         value = repr(error["input"])
         what += f", not {value if len(value) <= 60 else value[:57] + '...'}"
+    if error["type"] == "string_type" and isinstance(error["input"], bool | float):
+        what += "; put it in quotes if it is text"
     if error["type"] in ("tuple_type", "too_long", "missing") and (written := form(_listed_at(error["loc"]))):
         what += f"; write it as {written}"
     if keys[:1] == ["held"] and error["type"] in ("float_type", "missing") and keys[2:] in ([], ["decision"]):

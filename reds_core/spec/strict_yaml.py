@@ -1,4 +1,4 @@
-"""YAML without its traps: a key given twice is an error, and so is a key that is not text; 1e-3 is a number; a date is text.
+"""YAML without its traps: a key given twice is an error, and so is a key that is not text; 1e-3 is a number; dates and 01 are text.
 
 `parse` returns what JSON could hold, and never more than the largest text that is read: tags, integers beyond 64 bits, halves of
 characters, and aliases that unfold to more than that size are errors. `parse` returns what `dump` was given, unchanged.
@@ -15,7 +15,9 @@ MOST_CHARACTERS = 200_000  # in a document, with its aliases written out
 DEEPEST = 100  # levels of values inside values
 TOO_DEEP = f"is nested more than {DEEPEST} deep"
 INTEGERS = range(-(2**63), 2**63)
-UNTYPED = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")  # read as text: JSON has no type for them
+INTEGER = ("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$"), list("-+0123456789"))
+# Read as text, since JSON has no type for them; and integers by INTEGER alone, for which 010 is not 8, nor 1:30 90.
+UNTYPED = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", "tag:yaml.org,2002:int")
 FLOAT = ("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
 
 
@@ -129,5 +131,6 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in UNTYPED]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(*INTEGER)
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver(*FLOAT)

@@ -146,6 +146,19 @@ def test_text_says_in_words_what_is_better_and_where_sampling_wins(run: Path, wo
     assert "was trained with labels: Fashion-MNIST, 60,000 training images" in text
 
 
+def test_text_says_where_every_repeat_has_the_same_real_images(run: Path, world: Path, tmp_path: Path) -> None:
+    asked = evaluated(run, world, per_class=[2, 8], repeats=2)
+    rows = [
+        {"arm": arm, "per_class": n, "repeat": r, "accuracy": 0.5, "macro_f1": 0.5, "worst_group": 0.5, "seconds": 1.0}
+        | {"images_extra": 0, "images_per_second": 1}
+        for arm in ("real", "classic") for n in (2, 8) for r in (0, 1)
+    ]  # fmt: skip
+    few, all_of_them = write_pages(folder_at(str(tmp_path)), asked, rows).split("## 8 real images a class")
+    note = "These are all real images that there are"
+    assert asked.drawn(8, 0) != asked.drawn(8, 1) and sorted(asked.drawn(8, 0)) == sorted(asked.drawn(8, 1))
+    assert note in all_of_them and note not in few
+
+
 def test_differences_are_paired() -> None:
     rows = [
         {"arm": arm, "per_class": 5, "repeat": i, "accuracy": base + gain}

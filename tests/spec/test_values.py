@@ -76,3 +76,24 @@ def test_a_device_without_double_precision_is_refused_in_words() -> None:
 
 def test_the_package_lists_its_public_names() -> None:
     assert dir(reds_core) == sorted(reds_core.__all__) and all(hasattr(reds_core, name) for name in dir(reds_core))
+
+
+def test_class_names_that_are_numbers_are_names(tmp_path: Path) -> None:
+    lines = [
+        "name: digits",
+        "generator: {kind: torchscript, path: g.pt, latent_dim: 4, output_range: [0, 1], classes: [0, 01, 7, 010, ten]}",
+        "seeds: {count: 1}",
+        "attributes: {class: {kind: classifier, model: {kind: torchscript, path: c.pt}, names: [3, 08]}}",
+        "label: condition",
+        "trajectory: {directions: 0}",
+    ]
+    path = tmp_path / "spec.yaml"
+    path.write_text("\n".join(lines))
+    (tmp_path / "g.pt").touch()
+    (tmp_path / "c.pt").touch()
+    spec = load_spec(path)
+    assert spec.generator.declared_classes() == ("0", "01", "7", "010", "ten")
+    assert spec.attributes["class"].names == ("3", "08")  # type: ignore[union-attr]
+    path.write_text("\n".join(lines).replace("01, 7", "no, 7"))
+    with pytest.raises(SpecError, match=r"generator\.classes\.1: Input should be a valid string, not False; put it in quotes"):
+        load_spec(path)

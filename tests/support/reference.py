@@ -29,7 +29,8 @@ from tests.support import ROOT
 PAGE = ROOT / "docs/spec.md"
 
 UNITS = {
-    "first": "seed", "count": "seeds", "truncation": "psi", "classes": "names or indices", "seeds": "seeds", "quality": "1 to 100",
+    "first": "seed", "count": "seeds", "truncation": "psi", "classes": "names", "names": "names", "seeds": "seeds",
+    "quality": "1 to 100",
     "latent_dim": "numbers", "output_range": "pixel values", "image_shape": "pixels", "resolution": "pixels",
     "walk_resolution": "pixels",
     "lowpass": "pixels", "highpass": "pixels", "low": "cycles per pixel", "high": "cycles per pixel", "channels": "channels",
@@ -43,6 +44,7 @@ UNITS = {
 UNITS_OF: dict[tuple[type[BaseModel], str], str] = {
     (MaskInput, "classes"): "indices",
     (LatentOptions, "classes"): "a count or names",
+    (Seeds, "classes"): "names or indices",
 }  # where one model differs
 
 MEANINGS = {"model": "The network."}  # of fields whose models have no description
