@@ -33,6 +33,8 @@ from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder
 
+VARIANTS = ("variants", "sampled")  # what there is as much of as there are accepted variants
+
 Row = dict[str, Any]
 Say = Callable[[str], None]
 
@@ -163,6 +165,8 @@ def evaluation(
         raise OutputError(f"{run}: has no finished shard; run its spec first")
     spec = _spec_of(run)
     arms = _arms(settings.arms, spec)
+    if spec.trajectory.directions and not any(m.accepted for m in manifests) and any(ARMS[a].extra in VARIANTS for a in arms):
+        raise OutputError(f"{run}: the run accepted no variants, so there is nothing to evaluate")
     strange = [kind for kind in settings.classic if kind not in ALL]
     if strange:
         raise ModelError(f"there is no classic augmentation {', '.join(strange)}; there are {', '.join(ALL)}", parameter="classic")
