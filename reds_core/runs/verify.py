@@ -20,8 +20,8 @@ from reds_core.errors import OutputError, RedsError, StorageError
 from reds_core.runs.in_threads import in_threads
 from reds_core.runs.manifest import Manifest, finished_seeds, indices, read_manifest, stem
 from reds_core.runs.plan import MOST_SHARDS, counting, plan
+from reds_core.runs.run_folder import spec_in
 from reds_core.runs.samples import read_samples
-from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, hash_of
 from reds_core.storage.places import on_disk
 from reds_core.words import counted
@@ -42,8 +42,8 @@ def verify_run(folder: Folder) -> dict[int, list[str]]:
         OutputError: the folder is not a run.
     """
     with on_disk(folder, "spec.yaml", ".json") as here:
+        spec = spec_in(folder, here)
         try:
-            spec = load_spec(here.path / "spec.yaml")
             planned = plan(counting(spec, max(spec.seeds.number, finished_seeds(here, spec.seeds.first))))
         except RedsError as error:
             raise OutputError(f"{folder} is not a run: {str(error).replace(str(here), str(folder))}") from error

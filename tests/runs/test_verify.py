@@ -236,6 +236,14 @@ def test_a_folder_that_is_no_run_is_the_users_mistake(tmp_path: Path, spec_text:
         verify_run(folder_at(tmp_path))
 
 
+def test_a_folder_of_runs_names_them(spec_path: Path, tmp_path: Path) -> None:
+    folder = make_run(spec_of(spec_path), tmp_path / "outputs")
+    for above in (folder.parent, folder.parent.parent):
+        with pytest.raises(OutputError, match=r"is not a run, but holds 1 run; name one of them:\n  ") as caught:
+            verify_run(folder_at(above))
+        assert str(caught.value).endswith(f"  {folder}")
+
+
 def test_checking_a_large_tar_takes_little_memory(tmp_path: Path) -> None:
     (tmp_path / "shard-00000.parquet").write_bytes(b"")
     with (tmp_path / "shard-00000.tar").open("wb") as file:
