@@ -2,7 +2,7 @@
 
 artifacts     what people watch in Prefect's UI
 process       this process: its memory, and the processes that it has started
-signals       Ctrl-C and SIGTERM, heard whatever the main thread does
+signals       Ctrl-C, SIGTERM and SIGHUP, heard whatever the main thread does
 embedded_api  Prefect's API where nobody serves one
 prefect_env   Prefect's environment where nobody set one up
 engines/      where shards are made

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, noticed by a thread of its own.
+"""Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP), noticed by a thread of its own.
 
 Python runs a signal's handler in the main thread, between two of its instructions: never, while a network that it called does not
 return. The kernel's signal also writes a byte to a pipe, which this thread reads.
@@ -17,6 +17,8 @@ from typing import Any
 
 from flows.process import child_processes
 
+# Windows has no SIGHUP.
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 PATIENCE = 2.0  # seconds that the main thread has to end in an orderly way
 Leave = Callable[[int], None]
 
@@ -42,9 +44,10 @@ def watched() -> Iterator[None]:
 
 @contextlib.contextmanager
 def left_by(leave: Leave) -> Iterator[None]:
-    """Calls `leave` with the number of a SIGINT or SIGTERM at once, in another thread, for the time of a block."""
+    """Calls `leave` with the number of a signal at once, in another thread, for the time of a block."""
     _leave.append(leave)
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    # nohup ignores SIGHUP: the program is to outlive its terminal.
+    numbers = [n for n in ENDING if n in ENDING[:2] or signal.getsignal(n) != signal.SIG_IGN]
     before = [signal.signal(number, _heard) for number in numbers]
     try:
         yield
@@ -61,7 +64,7 @@ def _heard(number: int, frame: Any) -> None:
 def _watch(reader: int) -> None:
     with os.fdopen(reader, "rb", buffering=0) as pipe:
         while number := pipe.read(1):
-            if number[0] not in (signal.SIGINT, signal.SIGTERM):
+            if number[0] not in ENDING:
                 continue
             if _leave:
                 _leave[-1](number[0])

@@ -197,7 +197,7 @@ def _last_line(result: dict[str, Any], what: str) -> str:
 
 
 class Leaving:
-    """How a run is left at Ctrl-C or SIGTERM: at once.
+    """How a run is left at Ctrl-C, SIGTERM or SIGHUP: at once.
 
     At any instant a shard is complete or not there, so that nothing is lost but the shards in hand.
     """
@@ -213,9 +213,8 @@ class Leaving:
     def __call__(self, number: int) -> None:
         with contextlib.suppress(Exception):  # whatever a terminal does, the program ends
             self.progress.stop()
-            what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
             kept = f"{self.progress.finished()} Run the same command again to continue"
-            print(f"\nreds: {what}; {kept}", file=sys.stderr, flush=True)
+            print(f"\nreds: {_words(number)}; {kept}", file=sys.stderr, flush=True)
         if self.server and self.run:
             # Nobody else would tell the server, and the run would seem to go on for ever.
             telling = threading.Thread(target=_tell, args=(self.run, number), daemon=True)
@@ -224,12 +223,17 @@ class Leaving:
         signals.leave_at_once()
 
 
+def _words(number: int) -> str:
+    """Returns what a signal did to the run."""
+    return "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+
+
 def _tell(run: str, number: int) -> None:
     """Tells the server that a flow run has ended."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelled, Crashed
 
-    state: Any = Cancelled(message="interrupted") if number == signal.SIGINT else Crashed(message="stopped by SIGTERM")
+    state: Any = (Cancelled if number == signal.SIGINT else Crashed)(message=_words(number))
     with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
         client.set_flow_run_state(UUID(run), state, force=True)

@@ -29,9 +29,12 @@ from reds_core.evaluation.training import BATCH, predicted, scores, trained
 from reds_core.jobs.prepare import pick_device
 from reds_core.models.config import Access
 from reds_core.runs.manifest import read_manifests
+from reds_core.runs.run_folder import spec_in
 from reds_core.spec.fields import Spec
-from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder
+from reds_core.storage.places import on_disk
+
+VARIANTS = ("variants", "sampled")  # what there is as much of as there are accepted variants
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
@@ -162,11 +165,14 @@ def evaluation(
         OutputError: the folder is no run, or has no finished shard.
         ModelError: data, labels, or networks do not fit together; the message names both sides.
     """
+    with on_disk(run, "spec.yaml") as here:
+        spec = spec_in(run, here)
     manifests = list(read_manifests(run))
     if not manifests:
         raise OutputError(f"{run}: has no finished shard; run its spec first")
-    spec = _spec_of(run)
     arms = _arms(settings.arms, spec)
+    if spec.trajectory.directions and not any(m.accepted for m in manifests) and any(ARMS[a].extra in VARIANTS for a in arms):
+        raise OutputError(f"{run}: the run accepted no variants, so there is nothing to evaluate")
     strange = [kind for kind in settings.classic if kind not in ALL]
     if strange:
         raise ModelError(f"there is no classic augmentation {', '.join(strange)}; there are {', '.join(ALL)}", parameter="classic")
@@ -195,15 +201,6 @@ def evaluation(
         )
     build = builder(settings.model, shape, len(classes), access)
     return Evaluation(settings, arms, classes, spec, real, tested, pool, build, access.device, warnings, found)
-
-
-def _spec_of(run: Folder) -> Spec:
-    """Returns the spec that a run's folder holds."""
-    try:
-        with run.fetched("spec.yaml") as path:
-            return load_spec(path)
-    except FileNotFoundError as error:
-        raise OutputError(f"{run}: has no spec.yaml, so is no run's folder") from error
 
 
 def _arms(asked: Sequence[str] | None, spec: Spec) -> list[str]:

@@ -24,9 +24,9 @@ from reds_core.errors import OutputError, RedsError, ShardDamaged
 from reds_core.exports.small import SmallImages, shape_of, small
 from reds_core.runs.in_threads import in_threads
 from reds_core.runs.manifest import Manifest, cure, indices, read_manifest, stem
+from reds_core.runs.run_folder import spec_in
 from reds_core.runs.totals import progress, totals
 from reds_core.spec.fields import Spec
-from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, hash_of
 from reds_core.storage.places import on_disk
 from reds_core.types import Tell
@@ -84,10 +84,7 @@ def open_runs(folders: Sequence[Folder]) -> list[Run]:
 
 def _opened(folder: Folder) -> Run:
     with on_disk(folder, "spec.yaml", ".json") as here:
-        try:
-            spec = load_spec(here.path / "spec.yaml")
-        except RedsError as error:
-            raise OutputError(f"{folder} is not a run: {str(error).replace(str(here), str(folder))}") from error
+        spec = spec_in(folder, here)
         manifests = []
         for index in indices(here.files(), "json"):
             found = read_manifest(here, index)

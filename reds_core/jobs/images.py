@@ -27,8 +27,13 @@ def to_levels(images: Images) -> Levels:
 
 def to_bytes(images: Images) -> UInt8[np.ndarray, "n h w c"]:
     """Returns images rounded to bytes, channels last, on the host."""
-    levels: np.ndarray = to_levels(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return levels
+    return on_host(to_levels(images))
+
+
+def on_host(levels: Levels) -> UInt8[np.ndarray, "n h w c"]:
+    """Returns bytes with channels last, on the host."""
+    found: np.ndarray = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return found
 
 
 def from_levels(levels: Levels) -> Images:

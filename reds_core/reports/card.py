@@ -18,23 +18,24 @@ def card(s: Summary) -> str:
     """Returns the card as Markdown."""
     labelled = s.spec.label != "none"
     tars = [m.index for m in read_manifests(s.folder) if m.bytes]
-    front = {
+    front: dict[str, object] = {
         "license": "other",
         "pretty_name": s.spec.name,
         "task_categories": ["image-classification"] if labelled else ["unconditional-image-generation"],
         "tags": ["webdataset", "synthetic", "data-augmentation", "gan"],
         "size_categories": [next((name for most, name in SIZES if s.totals.samples < most), "n>10M")],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "shard-*.tar"}]}],
     }
+    if tars:
+        front["configs"] = [{"config_name": "default", "data_files": [{"split": "train", "path": "shard-*.tar"}]}]
     return render("reds_core.reports", "card.md.j2", {
         "s": s, "spec": s.spec, "totals": s.totals, "labelled": labelled, "generator": _generator(s), "yaml": dump(s.spec),
-        "braces": in_braces(tars),
+        "braces": in_braces(tars), "without_tar": s.totals.shards - len(tars),
         "front": yaml.safe_dump(front, sort_keys=False),
     })  # fmt: skip
 
 
 def in_braces(finished: Sequence[int]) -> str:
-    """Returns the tars of shards, in order, as what braces expand to: no reader finds those that were not made."""
+    """Returns the tars of shards, in order, as what braces expand to; "" without any: no reader finds those that were not made."""
     ranges: list[list[int]] = []
     for index in finished:
         # Numbers of other lengths would be padded to one.
@@ -42,8 +43,10 @@ def in_braces(finished: Sequence[int]) -> str:
             ranges[-1][1:] = [index]
         else:
             ranges.append([index])
-    numbers = ["..".join(stem(index).removeprefix("shard-") for index in ends) for ends in ranges] or ["00000..00000"]
+    numbers = ["..".join(stem(index).removeprefix("shard-") for index in ends) for ends in ranges]
     parts = [f"{{{ends}}}" if ".." in ends else ends for ends in numbers]
+    if not parts:
+        return ""
     return f"shard-{parts[0]}.tar" if len(parts) == 1 else f"shard-{{{','.join(parts)}}}.tar"
 
 

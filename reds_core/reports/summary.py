@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reds_core.errors import OutputError, SpecError
 from reds_core.runs.manifest import Manifest, damaged, read_manifests
+from reds_core.runs.run_folder import spec_in
 from reds_core.runs.totals import Totals, progress, totals
 from reds_core.spec.fields import Spec
-from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, Sizes, hash_of
 from reds_core.storage.local import LocalFolder
 from reds_core.storage.places import on_disk
@@ -131,10 +130,7 @@ def summarised(home: Folder) -> Iterator[Summary]:
 
 
 def _summary(folder: LocalFolder, home: Folder) -> Summary:
-    try:
-        spec = load_spec(folder.path / "spec.yaml")
-    except SpecError as error:
-        raise OutputError(f"{home} is not a run: {str(error).replace(str(folder), str(home))}") from error
+    spec = spec_in(home, folder)
     sizes, manifests = home.files(), list(read_manifests(folder))
     attributes = [Attribute(n, "held", spec.limit_of(n), spec.levels.get(n)) for n in spec.held]
     attributes += [Attribute(n, "varied", spec.limit_of(n), g.minimum) for n, g in spec.varied.items()]

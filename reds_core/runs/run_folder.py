@@ -1,26 +1,61 @@
-"""A run's folder: out/name/digest, opened by one run or shared by several, and asked for the shards that it lacks."""
+"""A run's folder: out/name/digest, found, opened by one run or shared by several, and asked for the shards that it lacks."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
-from reds_core.errors import SpecError
+from reds_core.errors import OutputError, RedsError, SpecError
 from reds_core.runs.manifest import Manifest, finished_seeds, indices, is_intact, read_manifest
 from reds_core.runs.plan import counting, plan
 from reds_core.spec.digest import digest
 from reds_core.spec.fields import Spec
-from reds_core.spec.load import dump
+from reds_core.spec.load import dump, load_spec
 from reds_core.storage.folder import PART, Folder
+from reds_core.storage.local import LocalFolder
 from reds_core.storage.places import on_disk
+from reds_core.words import counted
 
 PAGE_NAMES = ("report.html", "README.md", "samples.parquet", "croissant.json")  # the last describes the one before
+MOST_NAMED = 5  # runs, where a folder is not one but holds some
 ALL = range(2**40)  # more shards than any run has
 
 
 def run_folder(spec: Spec, out: Folder) -> Folder:
     """Returns the folder that a run of this spec lives in: out/name/digest."""
     return out / spec.name / digest(spec)
+
+
+def run_folders(out: Folder) -> list[Folder]:
+    """Returns the runs two levels below a folder, or the folder itself if it is one."""
+    if "spec.yaml" in out.files():
+        return [out]
+    return [run for spec in out.folders() for run in spec.folders() if "spec.yaml" in run.files()]
+
+
+def spec_in(folder: Folder, here: LocalFolder) -> Spec:
+    """Returns the spec of a run's folder, of which `here` holds the small files.
+
+    Raises:
+        OutputError: the folder is not a run; names the runs one or two levels below it.
+    """
+    try:
+        return load_spec(here.path / "spec.yaml")
+    except RedsError as error:
+        below = [] if here.size("spec.yaml") is not None else _below(folder)
+        if not below:
+            raise OutputError(f"{folder} is not a run: {str(error).replace(str(here), str(folder))}") from error
+        named = [f"  {run}" for run in below[:MOST_NAMED]]
+        if len(below) > MOST_NAMED:
+            named.append(f"  and {len(below) - MOST_NAMED:,} more")
+        message = f"{folder} is not a run, but holds {counted(len(below), 'run')}; name one of them:"
+        raise OutputError("\n".join([message, *named])) from error
+
+
+def _below(folder: Folder) -> list[Folder]:
+    """Returns the runs one or two levels below a folder that is not one, by name."""
+    one = [run for run in folder.folders() if "spec.yaml" in run.files()]
+    return sorted(one or run_folders(folder), key=str)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from reds_core.errors import RedsError, StorageError
 from reds_core.runs.manifest import Manifest, indices, read_manifests
 from reds_core.runs.plan import plan
+from reds_core.runs.run_folder import run_folders
 from reds_core.spec.fields import Spec
 from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder
@@ -96,7 +97,7 @@ class Run:
 def runs(out: Folder) -> list[Run]:
     """Returns the runs two levels below a folder, or the folder itself if it is one; newest first."""
     found = []
-    for folder in _run_folders(out):
+    for folder in run_folders(out):
         with on_disk(folder, "spec.yaml", ".json") as here:
             spec, summed = None, Totals()
             # One damaged run must not hide the others.
@@ -138,9 +139,3 @@ def _flat(value: Any, where: str = "") -> dict[str, str]:
     if not isinstance(value, dict):
         return {where.removesuffix("."): json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value}
     return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{where}{key}.").items()}
-
-
-def _run_folders(out: Folder) -> list[Folder]:
-    if "spec.yaml" in out.files():
-        return [out]
-    return [run for spec in out.folders() for run in spec.folders() if "spec.yaml" in run.files()]

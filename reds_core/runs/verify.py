@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,12 +22,13 @@ from reds_core.errors import OutputError, RedsError, StorageError
 from reds_core.runs.in_threads import in_threads
 from reds_core.runs.manifest import Manifest, finished_seeds, indices, read_manifest, stem
 from reds_core.runs.plan import MOST_SHARDS, counting, plan
+from reds_core.runs.run_folder import spec_in
 from reds_core.runs.samples import read_samples
-from reds_core.spec.load import load_spec
 from reds_core.storage.folder import Folder, hash_of
 from reds_core.storage.places import on_disk
 from reds_core.words import counted
 
+FLOAT32 = re.compile(rb"\{'descr': '<f4', 'fortran_order': False, 'shape': \(([0-9, ]*)\), \} *\n")
 STRAY = -1  # in verify_run's answer: tars that are not shards of the run
 
 
@@ -42,8 +45,8 @@ def verify_run(folder: Folder) -> dict[int, list[str]]:
         OutputError: the folder is not a run.
     """
     with on_disk(folder, "spec.yaml", ".json") as here:
+        spec = spec_in(folder, here)
         try:
-            spec = load_spec(here.path / "spec.yaml")
             planned = plan(counting(spec, max(spec.seeds.number, finished_seeds(here, spec.seeds.first))))
         except RedsError as error:
             raise OutputError(f"{folder} is not a run: {str(error).replace(str(here), str(folder))}") from error
@@ -154,6 +157,25 @@ def _examined_sample(sample: tuple[str, dict[str, bytes]]) -> tuple[str, set[str
     return key, set(files), list(_sample_problems(files))
 
 
+def _check_array(content: bytes) -> None:
+    """Raises ValueError unless this is an array as `np.save` writes float32.
+
+    `np.load` parses the header as Python, and Python 3.11 fails now and then where two threads do so at once: intact shards would
+    be damaged.
+    """
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("its format is not version 1.0")
+    size = int.from_bytes(file.read(2), "little")
+    header = FLOAT32.fullmatch(file.read(size))
+    if header is None:
+        raise ValueError("its header is not that of float32 numbers")
+    count = math.prod(int(n) for n in header[1].split(b",") if n.strip())
+    there = len(content) - file.tell()
+    if there != 4 * count:
+        raise ValueError(f"it has {there} bytes of numbers, its header says {4 * count}")
+
+
 def _sample_problems(files: dict[str, bytes]) -> Iterator[str]:
     """Yields which of a sample's files, by extension, cannot be read."""
     for extension, content in files.items():
@@ -163,7 +185,7 @@ def _sample_problems(files: dict[str, bytes]) -> Iterator[str]:
             elif extension == "cls":
                 int(content)
             elif extension == "latent.npy":
-                np.load(io.BytesIO(content), allow_pickle=False)
+                _check_array(content)
             else:
                 with Image.open(io.BytesIO(content)) as image:
                     image.load()

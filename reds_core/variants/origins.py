@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
 from reds_core.directions.evaluator import Measure
+from reds_core.jobs.images import to_levels
 from reds_core.jobs.job import Job, Work, all_bound, features_of, measure_of
 from reds_core.jobs.seeds import conditions_of, latents_of, random_directions
-from reds_core.types import Bound, Columns, Features, Images, Labels, Latents, Reason, Rows
+from reds_core.types import Bound, Columns, Features, Labels, Latents, Levels, Reason, Rows
 from reds_core.variants.limits import Limit, limits_of
 from reds_core.variants.photos import Photos
-from reds_core.variants.verdicts import Classified, classify, judged_in
+from reds_core.variants.verdicts import Classified, classify, joined, judged_in
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Origins:
     seeds: Sequence[int]
     latents: Latents
     conditions: Labels
-    images: Images  # as stored
+    images: Levels  # as stored
     encoded: Sequence[bytes]
     bound: Mapping[str, Bound | None]
     features: Mapping[str, Features]
@@ -46,10 +48,9 @@ def origins_of(work: Work, seeds: Sequence[int]) -> Origins:
     networks = work.job.networks
     conditions = conditions_of(seeds, networks.classes, networks.device)
     latents = networks.generator.latents(latents_of(seeds, networks.generator, networks.device), conditions)
-    images, encoded, finite = work.render(latents, conditions)
-    bound = all_bound(networks, images)
-    features = features_of(networks, images, finite, bound)
-    judged = judged_in(networks, images)
+    # A batch at a time from the latent to the features: a shard's images as floats take four times what its files' pixels do.
+    batches = zip(latents.split(work.job.batch), conditions.split(work.job.batch), strict=True)
+    levels, encoded, bound, features, judged = _joined([_measured(work, z, c) for z, c in batches])
     if networks.spec.label == "condition":
         labels = conditions.tolist()
     elif networks.spec.label == "none":
@@ -64,7 +65,47 @@ def origins_of(work: Work, seeds: Sequence[int]) -> Origins:
     for s in range(len(seeds)):
         measured = all(bool(torch.isfinite(f[s]).all()) for f in features.values()) and (not judged or judged.finite[s])
         reasons.append("not_finite" if not measured else "" if agrees[s] else "seed_label")
-    return Origins(seeds, latents, conditions, images, encoded, bound, features, limits, labels, judged, expected, reasons)
+    return Origins(seeds, latents, conditions, levels, encoded, bound, features, limits, labels, judged, expected, reasons)
+
+
+class _Measured(NamedTuple):
+    """What is kept of seeds' images."""
+
+    levels: Levels
+    encoded: list[bytes]
+    bound: dict[str, Bound | None]
+    features: dict[str, Features]
+    judged: Classified | None
+
+
+def _measured(work: Work, latents: Latents, conditions: Labels) -> _Measured:
+    """Renders and measures one batch of seeds."""
+    networks = work.job.networks
+    images, encoded, finite = work.render(latents, conditions)
+    bound = all_bound(networks, images)
+    features = features_of(networks, images, finite, bound)
+    return _Measured(to_levels(images), encoded, bound, features, judged_in(networks, images))
+
+
+def _joined(parts: list[_Measured]) -> _Measured:
+    """Returns batches as one, which they leave one after another: together they would take twice the memory."""
+    first = parts[0]
+    bound = {name: _taken([p.bound for p in parts], name) for name in list(first.bound)}
+    features = {name: torch.cat([p.features.pop(name) for p in parts]) for name in list(first.features)}
+    judged = [p.judged for p in parts if p.judged]
+    return _Measured(
+        torch.cat([p.levels for p in parts]),
+        [e for p in parts for e in p.encoded],
+        bound,
+        features,
+        joined(judged) if judged else None,
+    )
+
+
+def _taken(parts: Sequence[dict[str, Bound | None]], name: str) -> Bound | None:
+    """Returns what one feature remembers of all batches, and removes it from them."""
+    found = [b for p in parts if (b := p.pop(name)) is not None]
+    return torch.cat(found) if found else None
 
 
 def given_directions(job: Job, origins: Origins, rows: Rows) -> Columns:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reds_core.inversion.fit import PASSES_A_STEP, Losses, Space, fitted
+from reds_core.jobs.images import to_levels
 from reds_core.jobs.job import Job, Work, all_bound, features_at, features_of
 from reds_core.trajectories.tangent import COTANGENTS
 from reds_core.types import Bound, Features, Images, Labels, Latents, Reason, Rows
@@ -49,8 +50,9 @@ def origins_from(work: Work, seeds: list[int], photos: Photos) -> Origins:
         return features_of(networks, images, finite, bound)
 
     origins = Origins(
-        seeds, latents, photos.conditions, photos.images, photos.encoded, bound, own, limits, labels, of_photos, expected,
-        _reasons(job, photos, own, limits, None), photos, of_photos, drifts_of(limits, rendered(latents)), [0.0] * len(seeds),
+        seeds, latents, photos.conditions, to_levels(photos.images), photos.encoded, bound, own, limits, labels, of_photos,
+        expected, _reasons(job, photos, own, limits, None), photos, of_photos, drifts_of(limits, rendered(latents)),
+        [0.0] * len(seeds),
     )  # fmt: skip
     fit_for = torch.tensor([s for s, reason in enumerate(origins.reasons) if not reason], dtype=torch.long, device=job.device)
     if limits:
@@ -59,7 +61,7 @@ def origins_from(work: Work, seeds: list[int], photos: Photos) -> Origins:
     features = features_of(networks, images, finite, bound)
     fits = distances(images.flatten(1), photos.images.flatten(1), job.own_images.pixel_spread)
     judged = judged_in(networks, images)
-    made = replace(origins, latents=latents, images=images, encoded=encoded, features=features, judged=judged, fits=fits)
+    made = replace(origins, latents=latents, images=to_levels(images), encoded=encoded, features=features, judged=judged, fits=fits)
     return replace(made, reasons=_reasons(job, photos, features, limits, made))
 
 

@@ -18,14 +18,14 @@ from typing import NamedTuple
 import torch
 
 from reds_core.directions.precision import float32_as
-from reds_core.jobs.images import as_stored, file_of, from_levels, to_bytes
+from reds_core.jobs.images import Pixels, as_stored, file_of, from_levels, on_host, to_bytes
 from reds_core.jobs.job import Job, Rendered, Work, features_of
 from reds_core.jobs.prepare import prepare
 from reds_core.jobs.reference import all_distances
 from reds_core.jobs.thumbnails import shrunk
 from reds_core.spec.fields import Spec
 from reds_core.trajectories.trajectory import FromSeeds
-from reds_core.types import Candidate, Features, Images, Levels, PassCounter, Passes, Reason, key_of, name_of
+from reds_core.types import Candidate, Features, Levels, PassCounter, Passes, Reason, key_of, name_of
 from reds_core.variants.origins import Origins, origins_of
 from reds_core.variants.own_images import origins_from
 from reds_core.variants.photos import Photos, photos_of
@@ -230,7 +230,7 @@ def _source_candidate(shard: _Shard, s: int, photos: Photos) -> Candidate:
     """Returns the user's own image: what its reconstruction and its variants are held to."""
     key = f"{key_of(shard.origins.seeds[s])}-source"
     found = replace(_blank(shard, s), key=key, role="source", drifts=dict.fromkeys(shard.work.job.spec.held, 0.0))
-    return _own(shard, s, found, photos.images, photos.encoded, shard.origins.of_photos)
+    return _own(shard, s, found, to_bytes(photos.images[s : s + 1])[0], photos.encoded, shard.origins.of_photos)
 
 
 def _seed_candidate(shard: _Shard, s: int) -> Candidate:
@@ -238,10 +238,10 @@ def _seed_candidate(shard: _Shard, s: int) -> Candidate:
     origins, held = shard.origins, shard.work.job.spec.held
     drifts = {n: origins.limits[n].drifts(origins.features[n][s : s + 1], s)[0] if origins.photos else 0.0 for n in held}
     found = replace(_blank(shard, s), key=key_of(origins.seeds[s]), role="seed", drifts=drifts)
-    return _own(shard, s, found, origins.images, origins.encoded, origins.judged)
+    return _own(shard, s, found, on_host(origins.images[s : s + 1])[0], origins.encoded, origins.judged)
 
 
-def _own(shard: _Shard, s: int, found: Candidate, images: Images, encoded: Sequence[bytes], judged: Classified | None) -> Candidate:
+def _own(shard: _Shard, s: int, found: Candidate, pixels: Pixels, encoded: Sequence[bytes], judged: Classified | None) -> Candidate:
     """Returns an image that variants are compared with, and what the judge says of it: effects are 0."""
     origins, reason = shard.origins, shard.reason(s)
     own = replace(
@@ -253,9 +253,8 @@ def _own(shard: _Shard, s: int, found: Candidate, images: Images, encoded: Seque
         judge_agrees=not judged or judged.agrees(origins.expected)[s],
     )
     if own.accepted:
-        pixels, latent = to_bytes(images[s : s + 1])[0], origins.latents[s].float().cpu().numpy()
-        return replace(own, pixels=pixels, image=encoded[s], latent=latent)
+        return replace(own, pixels=pixels, image=encoded[s], latent=origins.latents[s].float().cpu().numpy())
     decoded = origins.photos is None or not origins.photos.problems[s]
-    if own.seed in shard.shown and decoded and bool(torch.isfinite(images[s]).all()):
-        return replace(own, small=shrunk(to_bytes(images[s : s + 1])[0]))
+    if own.seed in shard.shown and decoded:
+        return replace(own, small=shrunk(pixels))
     return own

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -65,6 +66,13 @@ def classify(scores: Features) -> Classified:
     """Returns what class scores say."""
     confidence, label = torch.nan_to_num(scores).softmax(1).max(1)
     return Classified(label.tolist(), confidence.tolist(), torch.isfinite(scores).all(1).tolist())
+
+
+def joined(parts: Sequence[Classified]) -> Classified:
+    """Returns what was said of several batches as one."""
+    columns = ((p.labels, p.confidences, p.finite) for p in parts)
+    labels, confidences, finite = (list(chain.from_iterable(column)) for column in zip(*columns, strict=True))
+    return Classified(labels, confidences, finite)
 
 
 def judged_in(networks: Networks, images: Images) -> Classified | None:

@@ -135,3 +135,10 @@ def test_the_small_network_takes_images_of_any_size(shape: tuple[int, int, int])
 
     build = builder("small", shape, len(NAMES), Access(torch.device("cpu"), allow_code=False))
     assert build()(torch.rand(2, *shape)).shape == (2, 3)
+
+
+def test_a_run_without_variants_is_refused_before_anything_is_trained(world: Path) -> None:
+    run = run_of(world / "none", each=0)
+    with pytest.raises(OutputError, match="the run accepted no variants, so there is nothing to evaluate"):
+        evaluated(run, world)
+    assert list(evaluated(run, world, arms=["real"]).arms) == ["real"]

@@ -54,12 +54,12 @@ def test_an_api_that_dies_at_its_start_says_why_and_what_to_do(embedded: dict[st
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_killed_while_its_api_starts_leaves_nothing(embedded: dict[str, str], tmp_path: Path, number: int) -> None:
     program = forked(("run", world(tmp_path / "world")), embedded, tmp_path)
     api = starting(program)
-    os.killpg(program.pid, number) if number == signal.SIGTERM else os.kill(program.pid, number)
-    assert program.wait(5) == (130 if number == signal.SIGTERM else -number), program.log()
+    os.kill(program.pid, number) if number == signal.SIGKILL else os.killpg(program.pid, number)
+    assert program.wait(5) == (-number if number == signal.SIGKILL else 130), program.log()
     assert "Traceback" not in program.log()
     wait_until(lambda: not Path(f"/proc/{api}/exe").exists(), 20, program.log)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from braceexpand import braceexpand
 from PIL import Image
 
@@ -87,6 +88,15 @@ def test_a_run_without_a_single_sample_has_all_its_pages(tmp_path: Path, changes
     assert fields[0] == fields[1]
 
 
+def test_a_card_says_which_shards_have_no_tar_and_loads_none_where_there_are_none(tmp_path: Path) -> None:
+    """The judge contradicts seeds 0 and 1."""
+    none = (run(tmp_path / "none", seeds={"first": 0, "count": 2}, judge=other_judge(tmp_path)) / "README.md").read_text()
+    assert "There is nothing to load: the run holds no samples." in none and "There are no samples." in none
+    assert "configs" not in yaml.safe_load(none.split("---")[1]) and "load_dataset" not in none
+    some = (run(tmp_path / "some", seeds=EIGHT, judge=other_judge(tmp_path)) / "README.md").read_text()
+    assert "accepted nothing and ha" in some and "load_dataset" in some
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_hugging_face_reads_a_run_whose_first_shard_accepted_nothing(tmp_path: Path) -> None:
     from datasets import load_dataset
@@ -104,7 +114,7 @@ def test_hugging_face_reads_a_run_whose_first_shard_accepted_nothing(tmp_path: P
 @pytest.mark.parametrize(
     ("finished", "braces"),
     [
-        ([], "shard-{00000..00000}.tar"),
+        ([], ""),
         ([2], "shard-00002.tar"),
         ([0, 1, 2], "shard-{00000..00002}.tar"),
         ([0, 2], "shard-{00000,00002}.tar"),
@@ -115,7 +125,7 @@ def test_hugging_face_reads_a_run_whose_first_shard_accepted_nothing(tmp_path: P
 def test_braces_name_the_shards_that_there_are(finished: list[int], braces: str) -> None:
     assert in_braces(finished) == braces
     names = [f"shard-{index:05d}.tar" for index in finished]
-    assert list(braceexpand(braces)) == (names or ["shard-00000.tar"])
+    assert list(braceexpand(braces)) == (names or [""])
 
 
 def test_a_report_made_again_is_the_same(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -14,12 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reds_core.errors import OutputError
 from reds_core.runs.manifest import is_intact, read_manifest, seal
 from reds_core.runs.run_folder import opened, pending
-from reds_core.runs.verify import STRAY, verify_run, verify_shard
+from reds_core.runs.verify import STRAY, _sample_problems, verify_run, verify_shard
 from reds_core.storage.places import folder_at
 from tests.support.shards import KINDS, TIME, contents, make_run, spec_of, totals_of
 from tests.support.worlds import world
@@ -236,6 +239,14 @@ def test_a_folder_that_is_no_run_is_the_users_mistake(tmp_path: Path, spec_text:
         verify_run(folder_at(tmp_path))
 
 
+def test_a_folder_of_runs_names_them(spec_path: Path, tmp_path: Path) -> None:
+    folder = make_run(spec_of(spec_path), tmp_path / "outputs")
+    for above in (folder.parent, folder.parent.parent):
+        with pytest.raises(OutputError, match=r"is not a run, but holds 1 run; name one of them:\n  ") as caught:
+            verify_run(folder_at(above))
+        assert str(caught.value).endswith(f"  {folder}")
+
+
 def test_checking_a_large_tar_takes_little_memory(tmp_path: Path) -> None:
     (tmp_path / "shard-00000.parquet").write_bytes(b"")
     with (tmp_path / "shard-00000.tar").open("wb") as file:
@@ -247,3 +258,27 @@ def test_checking_a_large_tar_takes_little_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 2**20
+
+
+def test_a_latent_is_checked_without_pythons_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where threads use it at once, Python 3.11 raises SystemError now and then, and an intact shard would seem damaged."""
+
+    def fails(*_: Any) -> None:
+        raise SystemError("AST constructor recursion depth mismatch (before=36, after=35)")
+
+    content = io.BytesIO()
+    np.save(content, np.zeros(128, np.float32))
+    monkeypatch.setattr(ast, "literal_eval", fails)
+    assert not list(_sample_problems({"latent.npy": content.getvalue()}))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-1], lambda c: c + b"0", lambda c: c[:9], lambda c: c.replace(b"<f4", b"<i4"), lambda c: b""]
+)
+def test_a_damaged_latent_is_found(damage: Callable[[bytes], bytes]) -> None:
+    for shape in ((), (4,), (2, 3)):
+        content = io.BytesIO()
+        np.save(content, np.zeros(shape, np.float32))
+        assert not list(_sample_problems({"latent.npy": content.getvalue()}))
+        (problem,) = _sample_problems({"latent.npy": damage(content.getvalue())})
+        assert problem.startswith("its .latent.npy cannot be read: ")

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 import reds_core
 from reds_core.errors import ModelError
+from reds_core.jobs.job import Work
 from reds_core.jobs.prepare import prepare
 from reds_core.spec.load import load_spec
+from reds_core.types import PassCounter
+from reds_core.variants.origins import origins_of
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.worlds import D, TinyClassifier, TinyConditional, TinyGenerator, TinyMapping, torchscript, world
 
@@ -276,3 +279,19 @@ def test_a_mapped_generator_is_walked_in_w(tmp_path: Path) -> None:
     config = {"kind": "torchscript", "path": "g.pt", "latent_dim": D, "output_range": [-1, 1], "mapping": mapping}
     found = made(world(tmp_path, generator=config, seeds={"count": 4, "truncation": 0.7}))
     assert sum(c.accepted for c in found) > 8
+
+
+def test_a_shards_seeds_are_measured_a_batch_at_a_time_and_kept_as_bytes(tmp_path: Path) -> None:
+    """As floats, a shard's images would take four times the memory, whatever the batch."""
+    job = prepare(load_spec(world(tmp_path)), "cpu", 2)
+    rendered = []
+    images = job.networks.generator.images
+    job.networks.generator.images = lambda z, c: rendered.append(len(z)) or images(z, c)  # type: ignore[method-assign]
+    few, all_at_once = (
+        origins_of(Work(job, PassCounter()), range(5)),
+        origins_of(Work(prepare(job.spec, "cpu", 5), PassCounter()), range(5)),
+    )
+    assert rendered == [2, 2, 1] and few.images.dtype == torch.uint8
+    assert torch.equal(few.images, all_at_once.images) and few.labels == all_at_once.labels
+    assert few.judged and all_at_once.judged and few.judged.labels == all_at_once.judged.labels
+    assert all(torch.allclose(few.features[n], all_at_once.features[n], atol=1e-5) for n in few.features)
