@@ -175,6 +175,8 @@ def lacking(spec: Spec) -> dict[str, str]:
     found = {} if walks else {"variants": still, "unfiltered": still}
     if not own:
         found["sources"] = "the run did not start from images of yours"
+    elif spec.seeds.fit.residual:
+        found["sources"] = "with seeds.fit.residual they are your images themselves"
     if own and not walks:
         found["sampled"] = f"{still}, and its seeds are your images"
     return found

@@ -43,7 +43,7 @@ def derivatives_of(
     if not names:
         return Derivatives({}, smooth=False, reverse=False), tangent
     bound = {name: networks.features[name].bind(images) for name in names}
-    measure = measure_of(networks, names, conditions, bound)
+    measure = measure_of(networks, names, lambda points, at: networks.generator.images(points, conditions[at]), bound)
     rows = torch.arange(len(latents), device=latents.device)
     allowed = allowed_modes(measure, latents, rows, TRUSTED_STEP * latent_spread)
     usable = [mode for mode, problem in allowed.items() if not problem]

@@ -27,6 +27,7 @@ from reds_core.spec.fields import Spec
 from reds_core.types import Bound, Directions, Feature, Features, Flags, Images, Labels, Latents, PassCounter, Passes, Rows
 
 Network = Callable[[Images], Features]
+Render = Callable[[Latents, Rows], Images]  # latents, and the row of the seed that each belongs to; not rounded
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,10 @@ class Work:
         """Returns what measures points, counted."""
         return Evaluator(measure, self.job.batch, self.counter)
 
-    def render(self, latents: Latents, conditions: Labels) -> Rendered:
-        """Returns the images of latents, as stored, counted."""
+    def render(self, latents: Latents, conditions: Labels, residuals: Images | None = None) -> Rendered:
+        """Returns the images of latents, with what is added to them if there is any, as stored, counted."""
         self.counter.add(forward=len(latents))
-        return rendered(self.job.networks, latents, conditions)
+        return rendered(self.job.networks, latents, conditions, residuals)
 
 
 T = TypeVar("T")
@@ -198,28 +199,35 @@ def in_memory(batched: Batched, call: Callable[[Batched], T]) -> tuple[T, Batche
         batched = batched.halved()
 
 
-def rendered(networks: Networks, latents: Latents, conditions: Labels) -> Rendered:
-    """Returns the images of latents, as stored, a batch at a time."""
+def rendered(networks: Networks, latents: Latents, conditions: Labels, residuals: Images | None = None) -> Rendered:
+    """Returns the images of latents, with what is added to them if there is any, as stored, a batch at a time."""
     shards, batch = networks.spec.shards, networks.batch
     images, encoded, finite = [], [], []
     with torch.no_grad():
-        for z, c in zip(latents.split(batch), conditions.split(batch), strict=True):
-            raw = networks.generator.images(z, c)
+        for rows in torch.arange(len(latents), device=latents.device).split(batch):
+            raw = networks.generator.images(latents[rows], conditions[rows])
+            if residuals is not None:
+                raw = with_residuals(raw, residuals[rows])
             finite.append(torch.isfinite(raw).flatten(1).all(1))
             stored, files = as_stored(torch.nan_to_num(raw), shards.image, shards.quality)
             images.append(stored)
-            encoded += files or [b""] * len(z)
+            encoded += files or [b""] * len(rows)
     return Rendered(torch.cat(images), encoded, torch.cat(finite))
 
 
-def measure_of(networks: Networks, names: Sequence[str], conditions: Labels, bound: Mapping[str, Bound | None]) -> Measure:
+def with_residuals(images: Images, residuals: Images) -> Images:
+    """Returns a generator's images with what is added to them, in [0, 1]."""
+    return (images + residuals).clamp(0, 1)
+
+
+def measure_of(networks: Networks, names: Sequence[str], render: Render, bound: Mapping[str, Bound | None]) -> Measure:
     """Returns what measures the named features of latents, differentiable and not rounded.
 
-    A point's row is that of its seed, in `conditions` and in what the features remember of the seeds.
+    A point's row is that of its seed, for `render` and in what the features remember of the seeds.
     """
 
     def measure(points: Latents, rows: Rows) -> list[Features]:
-        return features_at(networks, names, networks.generator.images(points, conditions[rows]), bound, rows)
+        return features_at(networks, names, render(points, rows), bound, rows)
 
     return measure
 

@@ -25,7 +25,7 @@ class SeedBlock:
     """What a run's folder has about a seed."""
 
     own: pd.Series  # the seed's row of the table
-    source: pd.Series | None  # that of the user's own image, of which the seed is a reconstruction
+    source: pd.Series | None  # that of the user's own image, of which the seed is a reconstruction, if that is another image
     rows: pd.DataFrame  # its candidates' rows
     files: dict[str, bytes]  # thumbnails by key, as WebP files; of a shard of an earlier version, those of accepted candidates
 
@@ -45,7 +45,8 @@ def blocks(s: Summary, most: int) -> Iterator[SeedBlock]:
         seeds, files = _pictures(s.home, manifest, mine)
         for seed in seeds:
             rows = table[table.seed == seed]
-            sources = rows[rows.role == "source"]
+            # With residuals the seed is the user's image, which need not be shown twice.
+            sources = rows[(rows.role == "source") & (not s.spec.seeds.fit.residual)]
             source = sources.iloc[0] if len(sources) else None
             own, variants = rows[rows.role == "seed"].iloc[0], rows[rows.role == "variant"]
             yield SeedBlock(own, source, variants, {k: f for k, f in files.items() if k.partition("-")[0] == key_of(seed)})

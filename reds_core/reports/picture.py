@@ -41,7 +41,7 @@ def picture(s: Summary, seeds: int = 8, cells: int = 8) -> bytes:
 
 def _grid(s: Summary, rows: int, cells: int) -> bytes:
     """Returns one picture of accepted seeds, spread over the run, each above its label; own images stand beside theirs."""
-    own = 2 if s.spec.seeds.images else 1
+    own = 2 if s.spec.seeds.images and not s.spec.seeds.fit.residual else 1
     shown = [b for b in blocks(s, rows * cells // own) if b.own.accepted]
     across = min(cells // own, max(1, len(shown)))
     size = across * (own * CELL + GAP) + GAP, -(-len(shown) // across) * (CELL + LINE + GAP) + GAP

@@ -63,7 +63,7 @@ class ContactSheet:
     waypoints: int
     small: bool  # whether images are enlarged without smoothing
     walks: bool  # whether seeds have trajectories at all
-    sources: bool  # whether each begins with the user's own image
+    sources: bool  # whether each begins with the user's own image and its reconstruction
 
 
 def contact_sheet(s: Summary) -> ContactSheet:
@@ -73,7 +73,8 @@ def contact_sheet(s: Summary) -> ContactSheet:
         if block.files and not width:
             width = Image.open(io.BytesIO(next(iter(block.files.values())))).width
         cards.append(_card(block, s.spec.decisions))
-    return ContactSheet(cards, s.spec.trajectory.waypoints, width < SMALL, s.spec.walks, s.spec.seeds.images is not None)
+    sources = s.spec.seeds.images is not None and not s.spec.seeds.fit.residual
+    return ContactSheet(cards, s.spec.trajectory.waypoints, width < SMALL, s.spec.walks, sources)
 
 
 def _card(block: SeedBlock, decisions: Collection[str]) -> SeedCard:
@@ -82,9 +83,9 @@ def _card(block: SeedBlock, decisions: Collection[str]) -> SeedCard:
         for (direction, sign), candidates in block.rows.groupby(["direction", "sign"], sort=False):
             name = f"d{direction} {'+' if int(str(sign)) > 0 else MINUS}"
             rows.append(Row(name, [_cell(block, row, decisions) for row in candidates.to_dict("records")]))
-    title, source, name = f"seed {own.seed}", None, f"seed {own.seed}"
+    name = str(own.get("source", "")) or f"seed {own.seed}"
+    title, source = name, None
     if block.source is not None:
-        name = str(block.source.source)
         title = f"reconstruction, {own.fit:.3f} spreads from the image"
         source = Cell(f"the image {name}", short(block.source.reason, decisions), _data_url(block, block.source.key))
     reason = short(own.reason, decisions)

@@ -39,6 +39,8 @@ def digest(spec: Spec, sources: Sources | None = None) -> str:
     else:
         listed = sources_of(spec.seeds.images, spec.seeds.classes) if sources is None else sources
         seeds["images"] = listed.identity
+        if not spec.seeds.fit.residual:
+            del seeds["fit"]["residual"]  # a field younger than runs that may still grow
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

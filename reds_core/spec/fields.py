@@ -35,6 +35,11 @@ class Fit(Config):
         "nothing.",
     )
     passes: Annotated[Count, Field(ge=10)] = Field(300, description="The most forward equivalents that an image may cost.")
+    residual: bool = Field(
+        False,
+        description="Whether what a reconstruction lacks of its image, pixel by pixel, is added to it and to all its variants: "
+        "trajectories then start at the image itself.",
+    )
 
 
 def _data(value: Any, info: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from reds_core.jobs.images import from_levels
 from reds_core.jobs.job import Job, Work
 from reds_core.sources import Skipped
 from reds_core.sources.pictures import has_colour
@@ -47,8 +47,9 @@ def fits_of(job: Job) -> Fits:
     tried = spread_over(spec.seeds.first, spec.seeds.number, TRIED)
     photos = photos_of(job, tried)
     origins = origins_from(Work(job, PassCounter()), tried, photos)
-    errors = (from_levels(origins.images) - photos.images).double().square().flatten(1).mean(1).clamp_min(1e-12)
-    psnr = (-10 * torch.log10(errors)).tolist()
+    # From distances, as the seeds' images themselves may have what their reconstructions lack.
+    errors = (torch.tensor(origins.fits).double() * own.pixel_spread).square() / math.prod(job.networks.image_shape)
+    psnr = (-10 * torch.log10(errors.clamp_min(1e-12))).tolist()
     agrees = origins.of_photos.agrees(origins.expected) if origins.of_photos else [True] * len(tried)
     after = drifts_of(origins.limits, origins.features)
     grey = job.networks.image_shape[0] == 1

@@ -58,9 +58,10 @@ def tangent_of(work: Work, origins: Origins, rows: Rows) -> Tangent:
 def _basis_at(work: Work, origins: Origins, rows: Rows) -> Float[Tensor, "n d k"]:
     """Returns a basis for each of the seeds in `rows`: what is measured reacts to it, or the image where so the generator says."""
     job, networks, latents = work.job, work.job.networks, origins.latents[rows]
-    generator, conditions = networks.generator, origins.conditions
+    generator = networks.generator
     if generator.subspace is not None:
-        images = work.evaluator(lambda points, at: [generator.images(points, conditions[at]).flatten(1)])
+        render = origins.rendered_by(generator)
+        images = work.evaluator(lambda points, at: [render(points, at).flatten(1)])
         return leading(images, latents, rows, generator.subspace)
     measure = held_measure(work, origins, list(job.spec.held), list(job.spec.varied))
     pulled_back = work.evaluator(measure).pullbacks(latents, rows, COTANGENTS)
@@ -112,11 +113,12 @@ def _columns(starts: Starts, restraints: Restraints) -> tuple[Columns, Counts]:
 def held_along(starts: Starts, restraints: Restraints, seeds: Rows, slopes: Grams | None) -> Held:
     """Returns what is held along trajectories from `seeds`, rows of the starts, one for each trajectory."""
     job, tangent, networks, origins = starts.work.job, starts.tangent, starts.work.job.networks, starts.origins
+    render = origins.rendered_by(networks.generator)
 
     def shown(y: Float[Tensor, "n k"], index: Rows) -> list[Shaped[Tensor, "n ..."]]:
         i = seeds[index]
         rows = starts.rows[i]
-        images = networks.generator.images(tangent.latents(y, i), origins.conditions[rows])
+        images = render(tangent.latents(y, i), rows)
         spoilt = ~torch.isfinite(images).flatten(1).all(1, keepdim=True)
         found = features_at(networks, restraints.names, images, origins.bound, rows)
         measured = [limit.measured(f, rows) for f, limit in zip(found, restraints.limits, strict=True)]

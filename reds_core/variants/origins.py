@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 
 from reds_core.directions.evaluator import Measure
+from reds_core.generators import Walkable
 from reds_core.jobs.images import to_levels
-from reds_core.jobs.job import Job, Work, all_bound, features_of, measure_of
+from reds_core.jobs.job import Job, Render, Work, all_bound, features_of, measure_of, with_residuals
 from reds_core.jobs.seeds import conditions_of, latents_of, random_directions
 from reds_core.types import Bound, Columns, Features, Labels, Latents, Levels, Reason, Rows
 from reds_core.variants.limits import Limit, limits_of
@@ -41,6 +42,20 @@ class Origins:
     of_photos: Classified | None = None  # what the judge says of those
     uncorrected: Mapping[str, Sequence[float]] = field(default_factory=dict)  # drifts of the first reconstructions
     fits: Sequence[float] = ()  # how far these are from their images, in spreads of all pixels
+    residuals: Images | None = None  # what is added to every image of a seed: what its reconstruction lacks
+
+    def rendered_by(self, generator: Walkable) -> Render:
+        """Returns what makes the images of latents that belong to these seeds."""
+
+        def render(points: Latents, rows: Rows) -> Images:
+            images = generator.images(points, self.conditions[rows])
+            return images if self.residuals is None else with_residuals(images, self.residuals[rows])
+
+        return render
+
+    def residuals_of(self, rows: Rows) -> Images | None:
+        """Returns what is added to images of the seeds in `rows`, or None."""
+        return None if self.residuals is None else self.residuals[rows]
 
 
 def origins_of(work: Work, seeds: Sequence[int]) -> Origins:
@@ -119,7 +134,8 @@ def given_directions(job: Job, origins: Origins, rows: Rows) -> Columns:
 
 def held_measure(work: Work, origins: Origins, held: Sequence[str], varied: Sequence[str]) -> Measure:
     """Returns what measures the held features of latents, as their limits see them, and then the varied ones; differentiable."""
-    measure = measure_of(work.job.networks, [*held, *varied], origins.conditions, origins.bound)
+    networks = work.job.networks
+    measure = measure_of(networks, [*held, *varied], origins.rendered_by(networks.generator), origins.bound)
 
     def limited(points: Latents, rows: Rows) -> list[Features]:
         found = measure(points, rows)

@@ -1,10 +1,12 @@
 """A shard's own images -> reconstructions that trajectories start from.
 
     fit          to the latent whose image is nearest (`reds_core.inversion.fit`)
-    level set    to where what is held is as it is in the user's image (`reds_core.variants.level_set`)
+    level set    to where what is held is as it is in the user's image (`reds_core.variants.level_set`), or, with `fit.residual`,
+                 by adding to it what it lacks of that image
     verdict      one that lies farther from its image than `fit.distance`, or beyond a tolerance, yields nothing: reason `fit`
 
 What is held is measured against the user's image, and what varies against the reconstruction: a trajectory has changed only that.
+With `fit.residual` both are the same image, and the distance is that of the reconstruction alone.
 """
 
 from __future__ import annotations
@@ -54,15 +56,33 @@ def origins_from(work: Work, seeds: list[int], photos: Photos) -> Origins:
         expected, _reasons(job, photos, own, limits, None), photos, of_photos, drifts_of(limits, rendered(latents)),
         [0.0] * len(seeds),
     )  # fmt: skip
-    fit_for = torch.tensor([s for s, reason in enumerate(origins.reasons) if not reason], dtype=torch.long, device=job.device)
-    if limits:
-        latents = led_to_level_set(work, origins, fit_for)
+    finish = _with_residuals if job.spec.seeds.fit.residual else _at_level_set
+    made = finish(work, replace(origins, latents=latents), photos)
+    return replace(made, reasons=_reasons(job, photos, made.features, limits, made))
+
+
+def _at_level_set(work: Work, origins: Origins, photos: Photos) -> Origins:
+    """Returns reconstructions led to where what is held is as it is in the user's images."""
+    job, networks, latents = work.job, work.job.networks, origins.latents
+    if origins.limits:
+        fit_for = [s for s, reason in enumerate(origins.reasons) if not reason]
+        latents = led_to_level_set(work, origins, torch.tensor(fit_for, dtype=torch.long, device=job.device))
     images, encoded, finite = work.render(latents, photos.conditions)
-    features = features_of(networks, images, finite, bound)
-    fits = distances(images.flatten(1), photos.images.flatten(1), job.own_images.pixel_spread)
-    judged = judged_in(networks, images)
-    made = replace(origins, latents=latents, images=to_levels(images), encoded=encoded, features=features, judged=judged, fits=fits)
-    return replace(made, reasons=_reasons(job, photos, features, limits, made))
+    return replace(
+        origins, latents=latents, images=to_levels(images), encoded=encoded,
+        features=features_of(networks, images, finite, origins.bound), judged=judged_in(networks, images),
+        fits=distances(images.flatten(1), photos.images.flatten(1), job.own_images.pixel_spread),
+    )  # fmt: skip
+
+
+def _with_residuals(work: Work, origins: Origins, photos: Photos) -> Origins:
+    """Returns reconstructions to which all is added that they lack: they are the user's images, as their origins say already."""
+    render, rows = origins.rendered_by(work.job.networks.generator), torch.arange(len(origins.latents), device=work.job.device)
+    work.counter.add(forward=len(rows))
+    with torch.no_grad():
+        images = torch.cat([render(origins.latents[part], part) for part in rows.split(work.job.batch)])
+    fits = distances(images.flatten(1), photos.images.flatten(1), work.job.own_images.pixel_spread)
+    return replace(origins, residuals=torch.nan_to_num(photos.images - images), judged=origins.of_photos, fits=fits)
 
 
 def _labels(job: Job, photos: Photos, features: Mapping[str, Features]) -> list[int]:
@@ -103,7 +123,8 @@ def _fit(work: Work, photos: Photos, bound: Mapping[str, Bound | None], limits: 
     spec = job.spec.seeds.fit
     generator = networks.generator
     space = Space(networks.cloud, generator.rows, apart=spec.space != "w")
-    kept = min(MOST_FOR_LEVEL_SET * spec.passes, _cost_of_level_set(job, limits)) if limits else 0
+    to_level_set = bool(limits) and not spec.residual
+    kept = min(MOST_FOR_LEVEL_SET * spec.passes, _cost_of_level_set(job, limits)) if to_level_set else 0
     steps = max(1, int(spec.passes - kept) // PASSES_A_STEP)
     smooth = list(limits) if job.derivatives.smooth else []
 

@@ -136,7 +136,7 @@ def _measured(shard: _Shard, places: list[_Place]) -> dict[_Place, Candidate]:
     rows, t, waypoint = (torch.tensor(column, dtype=torch.long, device=job.device) for column in zip(*places, strict=True))
     latents = trajectories.latents[t, waypoint - 1]
     if trajectories.images is None:
-        images, encoded, finite = shard.work.render(latents, origins.conditions[rows])
+        images, encoded, finite = shard.work.render(latents, origins.conditions[rows], origins.residuals_of(rows))
     else:
         images, encoded, finite = _stored(job, trajectories.images[t, waypoint - 1])
     bound = {name: None if b is None else b[rows] for name, b in origins.bound.items()}

@@ -135,6 +135,41 @@ def test_a_wide_region_is_held_to_the_image(tmp_path: Path) -> None:
     assert sum(c.accepted for c in of(candidates, "variant")) > 6
 
 
+@pytest.mark.parametrize("method", ["corrected", "linear"])
+def test_with_residuals_variants_have_what_the_generator_cannot_draw(tmp_path: Path, method: str) -> None:
+    photographs(tmp_path / "data")
+    for file in (tmp_path / "data").glob("*/*.png"):
+        pixels = np.asarray(Image.open(file)).copy()
+        pixels[:2, :2] = 255 - pixels[:2, :2]  # a print, as on a shirt
+        Image.fromarray(pixels).save(file)
+    changes = {"held": {"class": 0.5}, "trajectory": CORRECTED | {"method": method}}
+    spec = own_world(tmp_path, seeds={"images": "data", "fit": {"distance": 9, "residual": True}}, **changes)
+    candidates, _ = made(spec)
+    sources, seeds = of(candidates, "source"), of(candidates, "seed")
+    assert all((a.pixels == b.pixels).all() for a, b in zip(sources, seeds, strict=True))
+    assert all(s.fit > 0.01 and not any(s.drifts.values()) for s in seeds)
+    made_by = prepare(load_spec(spec), "cpu").networks.generator
+
+    def drawn(c: Candidate) -> torch.Tensor:
+        with torch.no_grad():
+            return made_by.images(torch.from_numpy(c.latent)[None], torch.zeros(1, dtype=torch.long))[0].permute(1, 2, 0)
+
+    accepted = [v for v in of(candidates, "variant") if v.accepted]
+    assert len(accepted) >= COUNT
+    for variant in accepted:
+        residual = torch.from_numpy(sources[variant.seed].pixels) / 255 - drawn(seeds[variant.seed])
+        expected = (drawn(variant) + residual).clamp(0, 1) * 255
+        assert float((torch.from_numpy(variant.pixels) - expected).abs().max()) < 0.51
+        assert variant.drifts["class"] <= 0.5 and variant.effects["look"] >= 0.01
+
+
+def test_residuals_make_another_run_and_their_absence_none(tmp_path: Path) -> None:
+    photographs(tmp_path / "data")
+    fits = [{}, {"residual": False}, {"residual": True}]
+    plain, without, added = (load_spec(own_world(tmp_path, seeds={"images": "data", "fit": fit})) for fit in fits)
+    assert digest(plain) == digest(without) != digest(added)
+
+
 def test_an_image_does_not_depend_on_the_others_of_its_shard(tmp_path: Path) -> None:
     photographs(tmp_path / "data")
     spec = load_spec(own_world(tmp_path))

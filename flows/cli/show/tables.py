@@ -97,9 +97,10 @@ def _show_fits(spec: Spec, f: Fits) -> None:
 
     line("distance, spreads of all pixels", f.distances, 3)
     line("PSNR, dB", f.psnr, 1)
+    how = "with its residual" if spec.seeds.fit.residual else "led to the image's"
     for name in f.after:
         line(f"drift of {escape(name)}, before", f.before[name], 3)
-        line(f"drift of {escape(name)}, led to the image's", f.after[name], 3)
+        line(f"drift of {escape(name)}, {how}", f.after[name], 3)
     print_table(table)
     worst = sorted(zip(f.distances, f.names, strict=True), reverse=True)[:MOST_LISTED]
     console.print("The farthest: " + ", ".join(f"{escape(name)} ({distance:.2f})" for distance, name in worst) + ".")
