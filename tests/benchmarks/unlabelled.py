@@ -62,8 +62,15 @@ def main() -> None:
     args = parser.parse_args()
     write_images(args.folder / "test", *(part[:TEST] for part in load(DATA, "t10k")))
     here = args.folder / f"n{args.per_class}-{args.hold}"
-    drawn = list(each(partial(draw, args, here), range(args.draws), args.workers))
-    print(write_pages(folder_at(here), drawn[0][0], [row | {"repeat": i} for i, (_, rows) in enumerate(drawn) for row in rows]))
+    drawn = list(each(partial(rows_of, args, here), range(args.draws), args.workers))
+    # An evaluation cannot come out of another process; what the pages say of it is alike in all draws.
+    about, _ = draw(args, here, 0)
+    print(write_pages(folder_at(here), about, [row | {"repeat": i} for i, rows in enumerate(drawn) for row in rows]))
+
+
+def rows_of(args: argparse.Namespace, here: Path, number: int) -> list[Row]:
+    """Makes everything about a draw. Returns its rows."""
+    return draw(args, here, number)[1]
 
 
 def draw(args: argparse.Namespace, here: Path, number: int) -> tuple[Evaluation, list[Row]]:

@@ -22,7 +22,7 @@ from reds_core.generators import AnyGenerator, LatentOptions
 from reds_core.generators.imported import ImportedGenerator
 from reds_core.models import AnyNetwork
 from reds_core.models.config import FromFile
-from reds_core.spec.fields import Decision, Goal, Seeds, Shards, Spec
+from reds_core.spec.fields import Decision, Fit, Goal, Seeds, Shards, Spec
 from reds_core.spec.trajectory import Trajectory
 from tests.support import ROOT
 
@@ -39,7 +39,7 @@ UNITS = {
     "held": "spreads, or a probability", "varied": "spreads",
     "weight": "a ratio", "duplicates": "spreads", "directions": "directions", "waypoints": "waypoints", "step": "latent spreads",
     "beta": "a share", "beta_varied": "a share", "tau": "a ratio", "tangent_size": "components", "subspace": "directions",
-    "decision": "a probability", "keep": "variants of a seed",
+    "decision": "a probability", "keep": "variants of a seed", "distance": "spreads", "passes": "forward equivalents",
 }  # fmt: skip
 UNITS_OF: dict[tuple[type[BaseModel], str], str] = {
     (MaskInput, "classes"): "indices",
@@ -48,7 +48,9 @@ UNITS_OF: dict[tuple[type[BaseModel], str], str] = {
 }  # where one model differs
 
 MEANINGS = {"model": "The network."}  # of fields whose models have no description
-LINKS = {name: f" See [{name}](#{name.lower()})." for name in ("attributes", "trajectory", "judge", "shards", "region", "segment")}
+LINKS = {
+    name: f" See [{name}](#{name.lower()})." for name in ("attributes", "trajectory", "judge", "shards", "region", "segment", "fit")
+}
 LINKS |= {"generator": " See [generators](#generators).", "model": " See [networks](#networks)."}
 UNIONS = {"timm": "a network", "stylegan2": "a generator", "pixels": "an attribute"}  # a kind of each -> its name
 NUMBER = re.compile(r"\b(number|integer)\b")
@@ -76,6 +78,7 @@ SHARED = (
 EXAMPLES = {
     "decision": "held: {class: {decision: 0.9}}\nkeep: 16",
     "seeds": "seeds: {first: 1000, count: 500, truncation: 0.7}",
+    "fit": "seeds: {images: photographs, fit: {distance: 0.3, passes: 300, residual: true}}",
     "generator builtin": "generator: {kind: builtin, name: fashion-mnist}",
     "generator torchscript": "generator: {kind: torchscript, path: generator.pt, latent_dim: 512, output_range: [-1, 1]}",
     "generator exported": "generator: {kind: exported, path: generator.pt2, latent_dim: 128, output_range: [0, 1], classes: 10}",
@@ -198,6 +201,7 @@ def page() -> str:
             *_text("## Seeds", "A seed is an integer. It names one latent, and so one generated image."),
             *_fence("seeds"),
             *_table(Seeds),
+            *_section("`fit`", Fit, "fit", "###"),
             *_text("## Generators", "`generator` is one of these kinds. [Checkpoints](checkpoints.md) has the recipes."),
             *_each(AnyGenerator, "generator"),
             *_shared(LatentOptions),
