@@ -22,7 +22,8 @@ import torch
 
 from reds_core.errors import ModelError
 from reds_core.evaluation.labelled import Labelled, Shape, joined, read_shard
-from reds_core.jobs.job import Networks, all_bound, features_of, in_memory, judged_by, rendered
+from reds_core.jobs.images import from_levels
+from reds_core.jobs.job import Job, Networks, all_bound, features_of, in_memory, judged_by, rendered
 from reds_core.jobs.prepare import load_networks, prepare
 from reds_core.jobs.seeds import conditions_of, latents_of
 from reds_core.models.config import Access
@@ -30,7 +31,7 @@ from reds_core.runs.manifest import Manifest
 from reds_core.sources.labels import plain
 from reds_core.spec.fields import Spec
 from reds_core.storage.folder import Folder
-from reds_core.types import Images, name_of
+from reds_core.types import Candidate, Images, Labels, Latents, name_of
 from reds_core.variants.run_seeds import run_seeds
 from reds_core.variants.verdicts import classify
 
@@ -152,12 +153,27 @@ def _unfiltered(pool: Pool) -> Labelled:
         (candidates, _), job = in_memory(job, lambda fitting, seeds=seeds: run_seeds(fitting, seeds))  # type: ignore[misc]
         reached = [c for c in candidates if c.role == "variant" and len(c.latent)]
         if reached:
-            latents = torch.stack([torch.from_numpy(c.latent) for c in reached]).to(job.device)
-            conditions = torch.tensor([max(0, c.condition) for c in reached], device=job.device)
-            images, _, finite = rendered(job.networks, latents, conditions)
+            images, _, finite = rendered(job.networks, *_latents(job, reached), _residuals(job, candidates, reached))
             labels = [c.label_name if ok else "" for c, ok in zip(reached, finite.tolist(), strict=True)]
             parts.append(pool.labelled(images, labels, [c.key for c in reached], [c.source for c in reached]))
     return joined(parts, pool.shape)
+
+
+def _latents(job: Job, of: Sequence[Candidate]) -> tuple[Latents, Labels]:
+    """Returns candidates' latents, and the classes that their images are made for."""
+    latents = torch.stack([torch.from_numpy(c.latent) for c in of]).to(job.device)
+    return latents, torch.tensor([max(0, c.condition) for c in of], device=job.device)
+
+
+def _residuals(job: Job, candidates: Sequence[Candidate], of: Sequence[Candidate]) -> Images | None:
+    """Returns what is added to each candidate's image, or None, if the spec adds nothing."""
+    if job.own is None or not job.spec.seeds.fit.residual:
+        return None
+    seeds = [c for c in candidates if c.role == "seed" and c.accepted]  # the user's images themselves
+    place = {c.seed: at for at, c in enumerate(seeds)}
+    own = from_levels(torch.stack([torch.from_numpy(c.pixels) for c in seeds]).to(job.device).permute(0, 3, 1, 2))
+    residuals = own - rendered(job.networks, *_latents(job, seeds)).images
+    return residuals[[place[c.seed] for c in of]]
 
 
 EXTRA: Mapping[str, Callable[[Pool], Labelled]] = {
