@@ -16,7 +16,7 @@ from reds_core.generators import Walkable
 from reds_core.jobs.images import to_levels
 from reds_core.jobs.job import Job, Render, Work, all_bound, features_of, measure_of, with_residuals
 from reds_core.jobs.seeds import conditions_of, latents_of, random_directions
-from reds_core.types import Bound, Columns, Features, Labels, Latents, Levels, Reason, Rows
+from reds_core.types import Bound, Columns, Features, Images, Labels, Latents, Levels, Reason, Rows
 from reds_core.variants.limits import Limit, limits_of
 from reds_core.variants.photos import Photos
 from reds_core.variants.verdicts import Classified, classify, joined, judged_in
