@@ -14,6 +14,7 @@ Arms are those of `reds evaluate`; a draw is a repeat. Everything lies in FOLDER
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def main() -> None:
     drawn = list(each(partial(rows_of, args, here), range(args.draws), args.workers))
     # An evaluation cannot come out of another process; what the pages say of it is alike in all draws.
     about, _ = draw(args, here, 0)
+    about = replace(about, settings=replace(about.settings, repeats=args.draws))
     print(write_pages(folder_at(here), about, [row | {"repeat": i} for i, rows in enumerate(drawn) for row in rows]))
 
 
