@@ -20,7 +20,7 @@ from flows.artifacts import ProgressArtifact
 from flows.engines.base import Engine
 from flows.engines.registry import open_engine
 from flows.parameters import Parameters
-from reds_core.errors import RedsError, RunError, StorageError, UserError, WorkerDied
+from reds_core.errors import RedsError, RunError, ShardDamaged, StorageError, UserError, WorkerDied
 from reds_core.runs.manifest import Manifest, indices, stem
 from reds_core.spec.fields import Spec
 from reds_core.storage.folder import Folder
@@ -59,8 +59,8 @@ def announce(event: str, **figures: Any) -> None:
 
 
 def _may_pass(error: object) -> bool:
-    """Returns whether a shard may succeed next time: after a worker's death, but not with a wrong input or a full disk."""
-    return not isinstance(error, RedsError) or isinstance(error, WorkerDied)
+    """Returns whether a shard may succeed next time: if it or its worker was lost, but not by a wrong input or a full disk."""
+    return not isinstance(error, RedsError) or isinstance(error, WorkerDied | ShardDamaged)
 
 
 def _decide_and_announce_retry(task: Any, run: Any, state: Any) -> bool:

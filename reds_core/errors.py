@@ -85,7 +85,7 @@ class DeviceFailed(RunError):
 
 
 class ShardDamaged(RunError):
-    """A shard differs from its manifest."""
+    """A shard differs from its manifest, or from what was just written to it."""
 
 
 class StorageError(RunError):

@@ -25,7 +25,7 @@ import PIL
 import torch
 import webdataset as wds
 
-from reds_core.errors import RunError
+from reds_core.errors import ShardDamaged
 from reds_core.jobs.job import Job
 from reds_core.jobs.thumbnails import pictured, thumbnail_of, write_thumbnails
 from reds_core.runs.in_threads import in_threads
@@ -65,8 +65,10 @@ def write_shard(folder: Folder, run_digest: str, shard: ComputedShard) -> Manife
         Its manifest; in a store, that of another run which was faster.
 
     Raises:
-        StorageError, OutputError, RunError: the disk is full or cannot be written, the store refuses or does not answer. Nothing
-            unfinished looks finished, and an older shard is untouched.
+        StorageError, OutputError: the disk is full or cannot be written, the store refuses or does not answer.
+        ShardDamaged: what was written cannot be read again.
+
+    Whatever is raised, nothing unfinished looks finished, and an older shard is untouched.
     """
     names = names_of(shard.index)
     with folder.drafts(list(names.values())) as paths, writing(paths[names["tar"]].parent):
@@ -76,7 +78,7 @@ def write_shard(folder: Folder, run_digest: str, shard: ComputedShard) -> Manife
             _write_tar(parts["tar"], accepted, shard.job, run_digest)
             problems = tar_problems(parts["tar"], len(accepted))
             if problems:
-                raise RunError(f"{parts['tar']} is not what was written to it: {problems[0]}; is the disk failing?")
+                raise ShardDamaged(f"{parts['tar']} is not what was written to it: {problems[0]}; is the disk failing?")
         with synced(parts["parquet"]) as table:
             write_table(table, shard.candidates, shard.job.spec)
         with synced(parts["zip"]) as thumbnails:

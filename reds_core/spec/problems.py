@@ -115,11 +115,12 @@ def _mistakes_of_walking(raw: Mapping[str, Any], trajectory: Mapping[str, Any]) 
             for name in NEEDED_TO_WALK
             if raw.get(name) == {}
         ]
-    about_walking = [f"trajectory.{name}" for name in trajectory if name != "directions"]
-    about_walking += [name for name in ("duplicates", "keep") if raw.get(name) is not None]
+    about_walking = {f"trajectory.{name}": "'trajectory={directions: 0}'" for name in trajectory if name != "directions"}
+    about_walking |= {name: f"{name}=null" for name in ("duplicates", "keep") if raw.get(name) is not None}
     return [
-        f"{name}: says something of trajectories, but with `trajectory: {{directions: 0}}` there are none; leave it out"
-        for name in about_walking
+        f"{name}: says something of trajectories, but with `trajectory: {{directions: 0}}` there are none; leave it out "
+        f"(--set {without})"
+        for name, without in about_walking.items()
     ]
 
 

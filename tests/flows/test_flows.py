@@ -75,6 +75,16 @@ def test_a_dead_worker_costs_its_shard_only(augment: Any, tmp_path: Path) -> Non
     assert victims and "retry" in events and tars(hurt) == tars(whole)
 
 
+def test_a_shard_that_was_spoilt_on_its_way_to_the_disk_is_made_again(
+    augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reds_core.runs import shards
+
+    real, spoilt = shards.tar_problems, ["one byte differs"]
+    monkeypatch.setattr(shards, "tar_problems", lambda *args: [spoilt.pop()] if spoilt else real(*args))
+    assert augment(spec=str(world(tmp_path / "world")), out=str(tmp_path))["now"] == 3 and not spoilt
+
+
 def test_a_server_that_is_away_while_progress_is_shown_ends_nothing(
     augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import webdataset as wds
 
-from reds_core.errors import RunError
+from reds_core.errors import RunError, ShardDamaged
 from reds_core.jobs.images import ImageFormat, decode
 from reds_core.jobs.prepare import prepare
 from reds_core.runs.manifest import read_manifest, stem
@@ -218,7 +218,7 @@ def test_a_doubled_key_never_becomes_a_shard(spec_path: Path, tmp_path: Path) ->
     spec = spec_of(spec_path, 2)
     candidates = candidates_of(spec, range(2))
     for doubled in ([*candidates, candidates[0]], [candidates[0], *candidates]):
-        with pytest.raises(RunError, match="not what was written"):
+        with pytest.raises(ShardDamaged, match="not what was written"):
             write_shard(folder_at(tmp_path), "d", ComputedShard(job_of(spec), 0, range(2), doubled, Passes(), 0.0))
         assert not list(tmp_path.iterdir())
 

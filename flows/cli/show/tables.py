@@ -238,15 +238,15 @@ def show_settings(spec: Spec, found: Sequence[Setting], rejected: Mapping[str, i
             _show_advice(rejected)
     elif best.changes:
         looser = ", which holds less" if any(change.startswith("held") for change in best.changes) else ""
-        changes = escape(" ".join(f"--set {change}" for change in best.changes))
-        console.print(f"The largest change, at no more than twice the least cost: {changes}{looser}")
+        console.print(f"The largest change, at no more than twice the least cost{looser}:")
+        # One line, whatever its length, so that it can be copied.
+        console.print(f"  {escape(' '.join(f'--set {change}' for change in best.changes))}", soft_wrap=True)
     else:
         console.print("The spec as it is changes most for its cost.")
     for name in spec.levels:
         if spec.attributes[name].kind == "classifier":
-            console.print(
-                f"If only the label must stay, hold the decision, and more may vary: --set {escape(f'held.{name}')}.decision=0.9"
-            )
+            console.print("If only the label must stay, hold the decision, and more may vary:")
+            console.print(f"  --set {escape(f'held.{name}')}.decision=0.9", soft_wrap=True)
 
 
 def _figure(value: float, form: str) -> str:
