@@ -40,11 +40,11 @@ def check(
         tried: Sequence[int] = range(loaded.seeds.first, loaded.seeds.first + count)
         if job.own is not None:
             tried = spread_over(loaded.seeds.first, loaded.seeds.number, count)
-        progress.say(f"trying {counted(count, 'seed' if job.own is None else 'image')}, end to end")
-        found = forecast(job, tried)
         if job.own is not None:
             progress.say("reconstructing images")
         fits = None if job.own is None else fits_of(job)
+        progress.say(f"trying {counted(count, 'seed' if job.own is None else 'image')}, end to end")
+        found = forecast(job, tried, None if fits is None else fits.usable)
         if others and loaded.walks:
             settings = [found.as_it_is, *other_settings(job, tried, found.as_it_is, progress.at)]
     show_forecast(job, found, len(plan(loaded)), fits)

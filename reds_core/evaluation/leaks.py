@@ -43,14 +43,20 @@ def check_apart(train: tuple[Sources, Labelled], test: tuple[Sources, Labelled],
 
 
 def warnings_of(spec: Spec) -> list[str]:
-    """Returns which networks of a spec have seen labels that a training on few images does not have, as far as their cards tell."""
-    found = []
+    """Returns which networks of a spec have seen labels that a training on few images does not have, by their cards, and which have
+    none.
+    """
+    found, silent = [], []
     for role, model in _models(spec):
         card = _card(model)
+        if not card and model is not spec.generator:
+            silent.append(f"{role} ({_title(model)})")
         if card.get("labels"):
             found.append(
                 f"{role.capitalize()} ({_title(model)}) was trained with labels: {card['data']}. A gain may be those labels."
             )
+    if silent:
+        found.append(f"No card says with which labels {' and '.join(silent)} {'was' if len(silent) == 1 else 'were'} trained.")
     return found
 
 

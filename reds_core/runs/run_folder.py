@@ -42,9 +42,11 @@ def spec_in(folder: Folder, here: LocalFolder) -> Spec:
     try:
         return load_spec(here.path / "spec.yaml")
     except RedsError as error:
-        below = [] if here.size("spec.yaml") is not None else _below(folder)
+        is_there = here.size("spec.yaml") is not None
+        below = [] if is_there else _below(folder)
         if not below:
-            raise OutputError(f"{folder} is not a run: {str(error).replace(str(here), str(folder))}") from error
+            why = str(error).replace(str(here), str(folder)) if is_there else "it has no spec.yaml"
+            raise OutputError(f"{folder} is not a run: {why}") from error
         named = [f"  {run}" for run in below[:MOST_NAMED]]
         if len(below) > MOST_NAMED:
             named.append(f"  and {len(below) - MOST_NAMED:,} more")

@@ -34,6 +34,12 @@ class Fits:
     in_colour: int  # how many of them lose their colours in a grey generator
     skipped: Sequence[Skipped]  # of all files
 
+    @property
+    def usable(self) -> float:
+        """The share of the images tried that yield anything."""
+        tried = len(self.names) + len(self.unreadable)
+        return (len(self.names) - len(self.yield_nothing)) / tried if tried else 0.0
+
 
 def spread_over(first: int, count: int, most: int) -> list[int]:
     """Returns at most `most` of the numbers from `first` on, spread evenly: own images are ordered by class."""

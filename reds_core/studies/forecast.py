@@ -60,8 +60,11 @@ class Forecast:
     bytes: int
 
 
-def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
-    """Runs `seeds` end to end, in memory, and returns what the whole spec would cost and give."""
+def forecast(job: Job, seeds: Sequence[int], usable: float | None = None) -> Forecast:
+    """Runs `seeds` end to end, in memory, and returns what the whole spec would cost and give.
+
+    `usable` is the share of own images that can be used, where more of them were reconstructed than those few.
+    """
     began = time.monotonic()
     candidates, passes = run_seeds(job, seeds)
     seconds = time.monotonic() - began
@@ -69,6 +72,8 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
     variants = [c for c in candidates if c.role == spec.candidate_role]
     accepted = [c for c in candidates if c.accepted]
     scale = spec.seeds.number / len(seeds)
+    used = sum(c.role == "seed" for c in accepted)
+    yielding = scale if usable is None or not used else usable * spec.seeds.number / used
     possible = spec.most_variants
     waypoints = range(1, spec.trajectory.waypoints + 1) if spec.walks else range(0)
     # A sample has four members; a tar gives each a header of 512 bytes and pads it to a multiple of as many, by 256 on average.
@@ -85,10 +90,10 @@ def forecast(job: Job, seeds: Sequence[int]) -> Forecast:
         as_it_is=setting_of(job, candidates, passes),
         by_waypoint=[(w, _share([c for c in variants if c.waypoint == w])) for w in waypoints],
         seeds=spec.seeds.number,
-        samples=round(len(accepted) * scale),
+        samples=round(len(accepted) * yielding),
         equivalents=round(passes.equivalents * scale),
         seconds=seconds * scale,
-        bytes=round(size * scale),
+        bytes=round(size * yielding),
     )
 
 

@@ -15,12 +15,14 @@ from reds_core.evaluation.arms import ARMS
 from reds_core.evaluation.estimates import difference, lines
 from reds_core.evaluation.evaluate import Evaluation
 from reds_core.evaluation.files import finished, write_pages, write_rows
+from reds_core.evaluation.leaks import warnings_of
 from reds_core.spec.load import load_spec
 from reds_core.storage.places import folder_at
 from reds_core.types import Candidate
 from tests.support.evaluation import evaluated, picture, run_of, with_picture, write_images
 from tests.support.exports import NAMES, make, run_at, sample, spec_at
 from tests.support.shards import path_of
+from tests.support.worlds import world as world_spec
 
 FIELDS = ["arm", "per_class", "repeat", "images_real", "images_extra", "steps", "accuracy", "macro_f1", "worst_group"]
 
@@ -144,6 +146,14 @@ def test_text_says_in_words_what_is_better_and_where_sampling_wins(run: Path, wo
     assert "Better than `classic`: `sampled`, `variants`." in text and "Worse than `classic`: `real`." in text
     assert "**`sampled` is better than `variants`, by 9.7 points**" in text
     assert "was trained with labels: Fashion-MNIST, 60,000 training images" in text
+
+
+def test_networks_without_a_card_are_named(tmp_path: Path) -> None:
+    spec = world_spec(tmp_path)
+    (said,) = warnings_of(load_spec(spec))
+    assert said == "No card says with which labels the network of class (c.pt) and the judge (j.pt) were trained."
+    (tmp_path / "j.md").write_text("---\ntrained_on: {data: other images, labels: false}\n---\n")
+    assert warnings_of(load_spec(spec)) == ["No card says with which labels the network of class (c.pt) was trained."]
 
 
 def test_text_says_where_every_repeat_has_the_same_real_images(run: Path, world: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def flat(shape: tuple[int, int, int], classes: int) -> object:
 
 
 def test_a_damaged_shard_and_a_folder_that_is_no_run(run: Path, world: Path) -> None:
-    with pytest.raises(OutputError, match="has no finished shard"):
+    with pytest.raises(OutputError, match=r"train is not a run: it has no spec\.yaml"):
         evaluated(world / "train", world)
     table = run / "shard-00000.parquet"
     table.rename(run / "elsewhere")

@@ -78,10 +78,10 @@ def test_a_dead_worker_costs_its_shard_only(augment: Any, tmp_path: Path) -> Non
 def test_a_shard_that_was_spoilt_on_its_way_to_the_disk_is_made_again(
     augment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reds_core.runs import shards
+    from reds_core.runs.verify import tar_problems
 
-    real, spoilt = shards.tar_problems, ["one byte differs"]
-    monkeypatch.setattr(shards, "tar_problems", lambda *args: [spoilt.pop()] if spoilt else real(*args))
+    spoilt = ["one byte differs"]
+    monkeypatch.setattr("reds_core.runs.shards.tar_problems", lambda *args: [spoilt.pop()] if spoilt else tar_problems(*args))
     assert augment(spec=str(world(tmp_path / "world")), out=str(tmp_path))["now"] == 3 and not spoilt
 
 

@@ -230,7 +230,7 @@ def test_defaults_are_shown_as_a_spec_says_them(monkeypatch: pytest.MonkeyPatch)
     for name in ("spec", "seeds", "fit", "trajectory", "judge", "shards", "pixels", "classifier", "torchscript"):
         kinds.show_kind(name)
     said = out.getvalue()
-    assert "{distance: 0.3, passes: 300}" in said and "false" in said
+    assert "{distance: 0.3, passes: 300, residual: false}" in said
     assert not re.search(r"False|True|None|Fit\(|distance=|PosixPath|Ellipsis", said)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from reds_core import load_spec
 from reds_core.jobs.prepare import prepare
 from reds_core.studies.fits import fits_of, spread_over
+from reds_core.studies.forecast import forecast
 from tests.variants.test_own_images import own_world, photographs
 
 
@@ -25,13 +26,17 @@ def test_good_and_bad_images_are_told_apart_by_name(tmp_path: Path) -> None:
     whole = (tmp_path / "data" / names[0]).read_bytes()
     (tmp_path / "data" / names[0]).write_bytes(whole[:-30])
     (tmp_path / "data/a/notes.txt").write_text("hello")
-    f = fits_of(prepare(load_spec(own_world(tmp_path)), "cpu"))
+    job = prepare(load_spec(own_world(tmp_path)), "cpu")
+    f = fits_of(job)
     assert f.images == 5 and list(f.names) == [*names[1:], "a/noise.png"]
     assert max(f.distances[:3]) < 0.02 and min(f.psnr[:3]) > 30 and f.distances[3] > 0.3
     assert max(f.after["class"][:3]) <= 0.2 and len(f.before["class"]) == 4
     assert f.yield_nothing == ["a/noise.png"] and f.in_colour == 1
     assert [name for name, _ in f.unreadable] == [names[0]] and list(f.skipped) == [("a/notes.txt", "not an image, by its name")]
     assert set(f.contradicted) <= set(f.names)
+    good = [1, 3]  # by name, of five
+    alone = forecast(job, good)
+    assert f.usable == 3 / 5 and forecast(job, good, f.usable).samples == pytest.approx(alone.samples * 3 / 5, abs=1)
 
 
 @pytest.mark.parametrize("method", ["linear", "local"])
