@@ -120,8 +120,9 @@ def _seeds(images: str | None, kind: str, file: Path) -> dict[str, str]:
     """Returns the lines about where trajectories start."""
     if images is not None:
         return {
-            "seeds": _flow({"images": str(Path(images).absolute())}, file),
-            "about_seeds": "Your own images: a folder with one folder a class, a table, or the tars of a WebDataset.",
+            "seeds": _flow({"images": str(Path(images).absolute()), "fit": {"residual": True}}, file),
+            "about_seeds": "Your own images: a folder with one folder a class, a table, or the tars of a WebDataset.\n"
+            "# With residual, every variant has what the generator cannot draw of its image: a print, a texture.",
         }
     psi = {} if kind in ("torchscript", "exported", "biggan") else {"truncation": 0.7}
     return {

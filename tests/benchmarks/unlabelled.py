@@ -6,7 +6,7 @@ labelled images a class from the other 10,000 training images:
     teachers   trained on those labels alone: a linear classifier of the embedding (probe), and small networks with classic
                augmentation (networks). Their mean's decision is held; fresh samples are labelled by it, too
     judge      the mean of as many other small networks: what it sees otherwise is not accepted
-    run        `reds run` on those images: reconstructions, and variants
+    run        `reds run` on those images: variants, with what their reconstructions lack
 
 Arms are those of `reds evaluate`; a draw is a repeat. Everything lies in FOLDER and is continued there. Prints; asserts nothing.
 """
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=20)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--arms", default="real,classic,sources+classic,sampled+classic,variants,variants+classic")
+    parser.add_argument("--arms", default="real,classic,sampled,sampled+classic,variants,variants+classic")
     parser.add_argument("--hold", default="probe+networks", choices=["probe", "networks", "probe+networks"])
     parser.add_argument("--workers", type=int, default=1, help="processes, a draw each")
     parser.add_argument("--set", action="append", default=[], help="changes of the spec")
@@ -165,7 +165,7 @@ def spec_file(place: Path) -> Path:
     """Writes the spec of a draw."""
     spec = {
         "name": "few-labels", "generator": {"kind": "builtin", "name": "fashion-mnist-unlabelled", "space": "w+"},
-        "seeds": {"images": "train"},
+        "seeds": {"images": "train", "fit": {"residual": True}},
         "attributes": {
             "teacher": {"kind": "classifier", "model": {"kind": "torchscript", "path": "teacher.pt"}, "names": [*CLASS_NAMES]},
             "look": {"kind": "pixels"},

@@ -99,7 +99,8 @@ def test_without_a_classifier_the_layout_is_held(tmp_path: Path) -> None:
 def test_images_of_other_labels_than_the_shipped_ones_take_a_generator_without_classes(tmp_path: Path) -> None:
     shutil.copytree(Path(PHOTOS) / "Bag", tmp_path / "data" / "cats")
     spec = started(tmp_path, images=str(tmp_path / "data"))
-    assert spec.generator.name == "fashion-mnist-unlabelled" and "images: data" in (tmp_path / "my spec.yaml").read_text()
+    assert spec.generator.name == "fashion-mnist-unlabelled" and spec.seeds.fit.residual
+    assert "images: data" in (tmp_path / "my spec.yaml").read_text()
     assert prepare(spec).spreads["layout"] > 0
     assert started(tmp_path, images=PHOTOS).generator.name == "fashion-mnist"
 
