@@ -75,7 +75,8 @@ class Pool:
 
     def read(self, *roles: str) -> Labelled:
         """Returns samples of some roles from the run's shards. Raises ShardDamaged if one is damaged."""
-        return joined([p for m in self.chosen for p in [read_shard(self.folder, m, roles, self.classes)] if len(p)], self.shape)
+        parts = (read_shard(self.folder, m, roles, self.classes, self.shape[0]) for m in self.chosen)
+        return joined([part for part in parts if len(part)], self.shape)
 
     @property
     def chosen(self) -> list[Manifest]:
@@ -88,6 +89,8 @@ class Pool:
         """Returns images in [0, 1] with labels by name; those of no class are left out."""
         index = {plain(name): i for i, name in enumerate(self.classes)}
         rows = [r for r, label in enumerate(labels) if plain(label) in index]
+        if self.shape[0] == 1:  # as many channels as the run's files show, whatever the generator gives
+            images = images.mean(1, keepdim=True)
         pixels = (images.cpu() * 255).round().byte()
         known = torch.tensor([index.get(plain(label), 0) for label in labels], dtype=torch.long)
         return Labelled(pixels, known, names, origins, [""] * len(labels)).part(rows)
@@ -172,8 +175,11 @@ def _residuals(job: Job, candidates: Sequence[Candidate], of: Sequence[Candidate
     seeds = [c for c in candidates if c.role == "seed" and c.accepted]  # the user's images themselves
     place = {c.seed: at for at, c in enumerate(seeds)}
     own = from_levels(torch.stack([torch.from_numpy(c.pixels) for c in seeds]).to(job.device).permute(0, 3, 1, 2))
-    residuals = own - rendered(job.networks, *_latents(job, seeds)).images
-    return residuals[[place[c.seed] for c in of]]
+    latents, conditions = _latents(job, seeds)
+    parts = torch.arange(len(seeds), device=job.device).split(job.batch)
+    with torch.no_grad():  # not as stored: what is lacking is added before an image is rounded
+        made = torch.cat([job.networks.generator.images(latents[rows], conditions[rows]) for rows in parts])
+    return torch.nan_to_num(own - made)[[place[c.seed] for c in of]]
 
 
 EXTRA: Mapping[str, Callable[[Pool], Labelled]] = {

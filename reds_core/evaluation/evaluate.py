@@ -22,7 +22,17 @@ import torch
 from reds_core.errors import ModelError, OutputError
 from reds_core.evaluation.arms import ARMS, Pool, lacking
 from reds_core.evaluation.classic import ALL, classic
-from reds_core.evaluation.labelled import Labelled, classes_of, empty, groups_of, label_names_of, listed, read_data, shape_of
+from reds_core.evaluation.labelled import (
+    Labelled,
+    classes_of,
+    empty,
+    groups_of,
+    hashes_as_stored,
+    label_names_of,
+    listed,
+    read_data,
+    shape_of,
+)
 from reds_core.evaluation.leaks import check_apart, warnings_of
 from reds_core.evaluation.networks import Build, builder
 from reds_core.evaluation.training import BATCH, predicted, scores, trained
@@ -188,8 +198,10 @@ def evaluation(
     access = Access(pick_device(device), allow_code)
     pool = Pool(run, spec, manifests, classes, shape, access, batch, say)
     own = pool.read("source") if spec.seeds.images is not None else empty(shape)
-    check_apart((files[0], real), (files[1], tested), own)
-    rows = dict(zip(real.hashes, range(len(real)), strict=True))
+    image = spec.shards.image if len(own) else "png"  # of nobody's images, nothing need be encoded
+    stored = [hashes_as_stored(images, image, spec.shards.quality) for images in (real, tested)]
+    check_apart((files[0], real), (files[1], tested), own, stored[1])
+    rows = dict(zip(stored[0], range(len(real)), strict=True))
     found = {origin: rows[h] for origin, h in zip(own.origins, own.hashes, strict=True) if h in rows}
     warnings = warnings_of(spec)
     if len(own) > len(found):

@@ -21,6 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from reds_core.errors import ModelError, OutputError
+from reds_core.jobs.images import ImageFormat, decode, encode
+from reds_core.runs.in_threads import in_threads
 from reds_core.runs.manifest import Manifest, damaged
 from reds_core.runs.samples import MEDIA_TYPES, intact, read_samples
 from reds_core.sources import Sources, sources_of
@@ -146,6 +148,15 @@ def read_data(sources: Sources, classes: Sequence[str], shape: Shape, resize: Re
     return Labelled(stacked, labels, names, [""] * len(names), groups)
 
 
+def hashes_as_stored(images: Labelled, image: ImageFormat, quality: int | None) -> list[str]:
+    """Returns a hash of each image's pixels as a run would store them, which in a lossy format are others."""
+    if image == "png":
+        return images.hashes
+    pixels = images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    stored = (decode(file, pixels.shape[3]) for file in in_threads(lambda x: encode(x, image, quality), pixels))
+    return [hashlib.sha256(x.transpose(2, 0, 1).tobytes()).hexdigest() for x in stored]
+
+
 def groups_of(data: str, sources: Sources, column: str | None) -> list[str]:
     """Returns the group of every image, "" without a column. Raises ModelError if the data is no table with that column."""
     if column is None:
@@ -162,7 +173,7 @@ def listed(data: str, where: str) -> Sources:
     return sources_of(data, where=where)
 
 
-def read_shard(folder: Folder, manifest: Manifest, roles: Sequence[str], classes: Sequence[str]) -> Labelled:
+def read_shard(folder: Folder, manifest: Manifest, roles: Sequence[str], classes: Sequence[str], channels: int) -> Labelled:
     """Returns a shard's images of some roles, with labels among the classes; others are left out.
 
     Raises:
@@ -176,7 +187,7 @@ def read_shard(folder: Folder, manifest: Manifest, roles: Sequence[str], classes
         for key, files in read_samples(tar):
             said = json.loads(files["json"])
             if said["role"] in roles and plain(said["label_name"]) in index:
-                pixels.append(_decoded(files))
+                pixels.append(decode(_image_in(files), channels))
                 labels.append(index[plain(said["label_name"])])
                 names.append(key)
                 origins.append(said["source"])
@@ -191,9 +202,8 @@ def shape_of(folder: Folder, manifests: Sequence[Manifest]) -> Shape:
     for manifest in manifests:
         if manifest.samples:
             with intact(folder, manifest, "tar") as tar:
-                _, files = next(read_samples(tar))
-            height, width, channels = _decoded(files).shape
-            return channels, height, width
+                shapes = [_shape(_image_in(files)) for _, files in read_samples(tar)]
+            return max(shapes)  # one image in colours tells that all may have some
     raise OutputError(f"{folder}: the run accepted nothing, so there are no images to learn from")
 
 
@@ -217,6 +227,16 @@ def label_names_of(folder: Folder, manifests: Sequence[Manifest]) -> list[str]:
     return [name for _, name in sorted(names.items())]
 
 
-def _decoded(files: Mapping[str, bytes]) -> UInt8[np.ndarray, "h w c"]:
-    content = next(files[e] for e in files if e in MEDIA_TYPES)
-    return np.atleast_3d(np.asarray(Image.open(io.BytesIO(content))))
+def _image_in(files: Mapping[str, bytes]) -> bytes:
+    return next(files[e] for e in files if e in MEDIA_TYPES)
+
+
+def _shape(content: bytes) -> Shape:
+    """Returns an encoded image's shape. A WebP has three channels even if it is grey: one whose channels differ by no more
+    than what decoding rounds has one.
+    """
+    with Image.open(io.BytesIO(content)) as picture:
+        pixels = np.atleast_3d(np.asarray(picture)).astype(np.int16)
+        is_grey = picture.format == "WEBP" and int(np.ptp(pixels, axis=2).max()) <= 1
+    height, width, channels = pixels.shape
+    return 1 if is_grey else channels, height, width

@@ -17,12 +17,13 @@ from reds_core.spec.fields import Spec
 MOST_NAMED = 3
 
 
-def check_apart(train: tuple[Sources, Labelled], test: tuple[Sources, Labelled], own: Labelled) -> None:
+def check_apart(train: tuple[Sources, Labelled], test: tuple[Sources, Labelled], own: Labelled, stored: Sequence[str]) -> None:
     """Checks that no test image is also trained on, as a file or in the shape that networks see.
 
     Args:
         train, test: the user's data, as files and as images.
         own: the user's images that the run started from, if it did.
+        stored: a hash of each test image's pixels as the run would store them.
 
     Raises:
         ModelError: one is; the message names both.
@@ -37,7 +38,7 @@ def check_apart(train: tuple[Sources, Labelled], test: tuple[Sources, Labelled],
             f"{len(both)} of the test images are training images, too: {_pairs(both)}. What a network has been trained on tells "
             "nothing about what it has learnt; remove them from one of the two"
         )
-    used = [(name, run[h]) for name, h in zip(test[1].names, test[1].hashes, strict=True) if h in run]
+    used = [(name, run[h]) for name, h in zip(test[1].names, stored, strict=True) if h in run]
     if used:
         raise ModelError(f"the run was made from {len(used)} of the test images: {_pairs(used)}; remove them from the test images")
 

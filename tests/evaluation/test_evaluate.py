@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -10,12 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from reds_core.errors import OutputError
+from reds_core.errors import ModelError, OutputError
 from reds_core.evaluation.arms import ARMS
 from reds_core.evaluation.estimates import difference, lines
 from reds_core.evaluation.evaluate import Evaluation
 from reds_core.evaluation.files import finished, write_pages, write_rows
 from reds_core.evaluation.leaks import warnings_of
+from reds_core.jobs.images import encode
 from reds_core.spec.load import load_spec
 from reds_core.storage.places import folder_at
 from reds_core.types import Candidate
@@ -79,13 +82,17 @@ def test_arms_of_a_repeat_share_images_and_weights_and_repeats_do_not(run: Path,
     pd.testing.assert_frame_equal(first[FIELDS], again[FIELDS])
 
 
-def test_variants_of_images_that_a_repeat_does_not_draw_are_left_out(world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", ["png", "jpg", "webp"])
+def test_variants_of_images_that_a_repeat_does_not_draw_are_left_out(
+    world: Path, tmp_path: Path, stored: Literal["png", "jpg", "webp"]
+) -> None:
     def made(seed: int) -> list[Candidate]:
         name = f"{NAMES[seed % 3].replace('/', '_')}/{seed // 3:04d}.png"
-        photo = with_picture(sample(seed, role="source", label=seed % 3, source=name), picture(seed % 3, seed // 3))
-        return [photo, *(sample(seed, w, label=seed % 3, source=name) for w in range(5))]
+        photo = sample(seed, role="source", label=seed % 3, source=name)
+        photo = replace(photo, image=encode(picture(seed % 3, seed // 3)[:, :, None], stored, 60))
+        return [photo, *(sample(seed, w, label=seed % 3, source=name, image=stored) for w in range(5))]
 
-    spec_at(tmp_path)
+    spec_at(tmp_path, shards={"seeds": 4, "image": stored} | ({} if stored == "png" else {"quality": 60}))
     own = [f"seeds={{images: {world / 'train'}}}", "label=given"]
     run = path_of(make(tmp_path / "runs", load_spec(tmp_path / "one.yaml", own), made))
     asked = evaluated(run, world, arms=["sources", "variants", "classic"], per_class=[2, 8])
@@ -101,6 +108,8 @@ def test_variants_of_images_that_a_repeat_does_not_draw_are_left_out(world: Path
     extra = some.extra("variants", some.drawn(3, 0))
     assert extra is not None and len(extra) == 4 * 9
     assert any("15 of the 24 images" in w and "left out" in w for w in some.warnings)
+    with pytest.raises(ModelError, match="the run was made from 24 of the test images"):
+        evaluated(run, world, train=world / "test", test=world / "train")
 
 
 def test_a_killed_evaluation_continues_at_the_next_training(run: Path, world: Path, tmp_path: Path) -> None:

@@ -64,11 +64,12 @@ def test_sampled_images_are_as_many_as_the_variants_and_labelled_as_the_run_labe
     assert asked.pool.get("sampled").identity == again.pool.get("sampled").identity
 
 
-@pytest.mark.parametrize("residual", [False, True])
-def test_unfiltered_images_are_all_that_was_measured(run: Path, world: Path, tmp_path: Path, residual: bool) -> None:
-    if residual:
+@pytest.mark.parametrize("stored", ["", "png", "jpg", "webp"])
+def test_unfiltered_images_are_all_that_was_measured(run: Path, world: Path, tmp_path: Path, stored: str) -> None:
+    if stored:  # with residuals
         fit = "{distance: 9, passes: 30, residual: true}"
-        run = run_at(tmp_path, f"seeds={{images: {world / 'train'}, count: 3, fit: {fit}}}", "label=given", "varied.look=0.01")
+        own = f"seeds={{images: {world / 'train'}, count: 3, fit: {fit}}}"
+        run = run_at(tmp_path, own, "label=given", "varied.look=0.01", f"shards.image={stored}")
     asked = evaluated(run, world, arms=["unfiltered"])
     tables = pd.concat([pd.read_parquet(path) for path in sorted(run.glob("*.parquet"))])
     measured = tables[(tables.role == "variant") & tables.effect_look.notna()]
