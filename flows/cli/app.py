@@ -60,6 +60,22 @@ app = typer.Typer(
 )
 
 
+def in_its_own_words(verb: Callable[..., None]) -> Callable[..., None]:
+    """Returns a verb whose errors name only options that it has: not every verb calls the folder that it writes to `--out`."""
+    options_ = inspect.signature(verb).parameters
+
+    @functools.wraps(verb)
+    def call(*arguments: Any, **options: Any) -> None:
+        try:
+            verb(*arguments, **options)
+        except RedsError as error:
+            if error.parameter == "out" and "out" not in options_:
+                error.parameter = "to" if "to" in options_ else ""
+            raise
+
+    return call
+
+
 def _not_ended_by_code(verb: Callable[..., None]) -> Callable[..., None]:
     """Returns a verb that code of the user's cannot end by sys.exit(): not even with 0, as if all were well."""
 
@@ -81,7 +97,7 @@ def _reflowed(verb: Callable[..., None]) -> str:
 
 
 for name, verb in VERBS.items():
-    app.command(name, cls=COMMANDS.get(name), help=_reflowed(verb))(_not_ended_by_code(verb))
+    app.command(name, cls=COMMANDS.get(name), help=_reflowed(verb))(_not_ended_by_code(in_its_own_words(verb)))
 
 
 def _show_version(wanted: bool) -> None:

@@ -20,7 +20,7 @@ from flows.cli.show import kinds, tables
 from flows.cli.show.advice import CURES, advice
 from flows.engines.base import Engine
 from flows.shards import heard_by, make_shard
-from reds_core.errors import UserError, described
+from reds_core.errors import OutputError, UserError, described
 from reds_core.jobs.prepare import prepare
 from reds_core.spec.load import load_spec
 from reds_core.studies.forecast import forecast
@@ -243,3 +243,19 @@ def test_a_listed_run_can_be_copied_whatever_the_terminal(monkeypatch: pytest.Mo
     tables.show_runs(cast(Any, [found]), "outputs")
     said = out.getvalue()
     assert folder in said and "1970-01-01 00:00" in said and "complete" in said and "1299 (98%)" in said and "1309" in said
+
+
+def test_errors_name_only_options_that_their_verb_has() -> None:
+    def writes_to(to: str) -> None:
+        raise OutputError(to, parameter="out")
+
+    def writes_out(out: str) -> None:
+        raise OutputError(out, parameter="out")
+
+    def has_neither(dest: str) -> None:
+        raise OutputError(dest, parameter="out")
+
+    for verb, expected in ((writes_to, "to"), (writes_out, "out"), (has_neither, "")):
+        with pytest.raises(OutputError) as found:
+            app.in_its_own_words(verb)("there")
+        assert found.value.parameter == expected
