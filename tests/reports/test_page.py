@@ -30,6 +30,7 @@ from reds_core.studies.forecast import forecast
 from reds_core.variants.run_seeds import run_seeds
 from tests.support.shards import path_of
 from tests.support.worlds import TinyClassifier, torchscript, world
+from tests.variants.test_own_images import photographs
 
 
 def run(tmp_path: Path, first: int | None = None, **changes: object) -> Path:
@@ -221,3 +222,14 @@ def test_most_zeros_make_a_median_of_zero() -> None:
     h.add(np.array([0.0] * 6 + [0.04] * 4))
     assert (h.quantile(0.1), h.quantile(0.5), h.quantile(0.6)) == (0.0, 0.0, 0.0)
     assert h.quantile(0.7) == pytest.approx(0.04, abs=0.005) and h.largest == 0.04
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_card_says_what_own_images_are_measured_against_and_what_of_them_is_shown(tmp_path: Path, residual: bool) -> None:
+    photographs(tmp_path / "world" / "data", 2)
+    own = {"images": "data", "fit": {"distance": 9, "passes": 10, "residual": residual}}
+    card = (run(tmp_path, seeds=own, label=None, held={"class": 5}) / "README.md").read_text()
+    assert ("the distance from a variant to its image in *spreads*" in card) == residual
+    assert ("an *effect* that to the image's reconstruction, in *spreads*" in card) != residual
+    assert ("it shows parts of that image as they are" in card) == residual
+    assert "and of the images that were varied; state it above" in card
