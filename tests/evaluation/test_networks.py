@@ -77,7 +77,8 @@ def test_unfiltered_images_are_all_that_was_measured(run: Path, world: Path, tmp
     accepted = asked.pool.get("variants")
     rows = [list(measured.key).index(key) for key in accepted.names]
     apart = asked.pool.get("unfiltered").part(rows).pixels.int() - accepted.pixels.int()
-    assert apart.abs().max() <= 1, "another batch may round otherwise"
+    # Another batch may round otherwise, and one level more may move a block of a lossy file by a few.
+    assert apart.abs().max() <= (1 if stored in ("", "png") else 8) and apart.abs().float().mean() < 0.1
 
 
 def test_a_run_that_follows_no_direction_is_evaluated_by_its_own_samples(world: Path, tmp_path: Path) -> None:
