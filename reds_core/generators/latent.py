@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reds_core.errors import ModelError, described
-from reds_core.models.answers import TRIED, check_alike, frozen_sizes, single
+from reds_core.models.answers import TRIED, check_alike, frozen_sizes, single, too_large
 from reds_core.models.config import Count, Number
 from reds_core.types import Images, Labels, Latents, Rows
 
@@ -181,9 +181,9 @@ def check_images(generator: Walkable, most: int = TRIED) -> tuple[int, int, int]
     try:
         raw = _tried(generator, rendered, n)
     except torch.OutOfMemoryError:
-        if n > 1:
-            return check_images(generator, n // 2)
-        raise
+        if n == 1:
+            raise ModelError(too_large(generator.device)) from None
+        return check_images(generator, n // 2)
     shape = _checked_shape(generator, tuple(raw.shape), n)
     check_alike(generator.title, rendered, raw)
     if not bool(torch.isfinite(raw).all()):

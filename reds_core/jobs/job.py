@@ -22,6 +22,7 @@ from reds_core.errors import ModelError
 from reds_core.generators import Walkable
 from reds_core.inversion.library import Library
 from reds_core.jobs.images import as_stored
+from reds_core.models.answers import too_large
 from reds_core.sources import Sources
 from reds_core.spec.fields import Spec
 from reds_core.types import Bound, Directions, Feature, Features, Flags, Images, Labels, Latents, PassCounter, Passes, Rows
@@ -190,10 +191,7 @@ def in_memory(batched: Batched, call: Callable[[Batched], T]) -> tuple[T, Batche
             return call(batched), batched
         except torch.OutOfMemoryError as error:
             if batched.batch == 1:
-                raise ModelError(
-                    f"the memory of {batched.device} does not suffice for one image at a time; "
-                    "take a smaller network or another device"
-                ) from error
+                raise ModelError(too_large(batched.device)) from error
         # Outside the handler, whose traceback holds on to the tensors of the attempt.
         torch.cuda.empty_cache()
         batched = batched.halved()

@@ -32,7 +32,9 @@ Answers = Callable[[Rows], Tensor]
 
 
 def single(answer: Tensor, title: str) -> Tensor:
-    """Returns a network's answer in single precision, whatever it computes in. Raises ModelError if it is complex."""
+    """Returns a network's answer in single precision, whatever it computes in. Raises ModelError if it is complex, or not dense."""
+    if answer.layout != torch.strided or answer.is_nested or answer.is_meta or answer.is_quantized:
+        raise ModelError(f"{title} returns a sparse, nested, quantized or meta tensor; let it return a plain one")
     if answer.is_complex():
         raise ModelError(f"{title} returns complex numbers; let it return real ones, such as their absolute values")
     return answer.float()
@@ -97,6 +99,11 @@ def _check_apart(title: str, differs: float, answers: Float[Tensor, "n ..."], va
             f"{_in_words(differs, answers)}. It has BatchNorm in training mode, or another statistic over its batch. Call "
             "network.eval() before it is traced or exported"
         )
+
+
+def too_large(device: torch.device) -> str:
+    """Returns in words that even one image at a time exhausts a device's memory."""
+    return f"the memory of {device} does not suffice for one image at a time; take a smaller network or another device"
 
 
 FROZEN = "its batch size was frozen when it was traced. Trace it so that it takes any, or use torch.jit.script or torch.export"

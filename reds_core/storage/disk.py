@@ -44,6 +44,11 @@ def writing(folder: Path, cure: str = "choose another folder", parameter: str = 
     except OSError as error:
         if is_full(error):
             raise StorageError(f"the disk is full: {folder}. {_again(folder, 'make room and run again')}") from error
+        if error.errno == errno.EISDIR and error.filename:
+            # Of a rename, the second name is the one that is taken.
+            raise OutputError(
+                f"{error.filename2 or error.filename} cannot be written: it is a folder; move it away", parameter=""
+            ) from error
         if error.errno in USERS_MISTAKES:
             raise OutputError(f"{folder} cannot be written: {error.strerror}; {cure}", parameter=parameter) from error
         raise RunError(f"{error.filename or folder}: {error.strerror or error}. {_again(folder, 'run again')}") from error

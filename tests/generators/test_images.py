@@ -151,3 +151,11 @@ def test_images_with_their_channels_last_are_not_scrambled_into_shape() -> None:
 def test_images_are_single_precision_whatever_the_network_returns() -> None:
     g = walkable(lambda z: raw_ramp(z).double(), -9, 9)
     assert g.images(torch.zeros(2, D), NO_CLASS[:2]).dtype == torch.float32
+
+
+def test_a_generator_too_large_for_the_memory_is_said_in_words() -> None:
+    def fails(z: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(ModelError, match="the memory of cpu does not suffice for one image at a time"):
+        check_images(walkable(fails))

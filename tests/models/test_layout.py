@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reds_core.errors import ModelError
+from reds_core.models.answers import single
 from reds_core.models.config import Access
 from reds_core.models.layout import BestLayout
 from reds_core.models.torchscript import TorchScript
@@ -72,3 +74,26 @@ def test_weights_of_five_axes_stay_as_they_are(tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(laid(x), original(x))
         torch.testing.assert_close(laid(x), original(x))
+
+
+class Answers(nn.Module):
+    """Answers what is no table of numbers."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        kinds = {"empty": lambda: x[:0], "sparse": x.to_sparse, "meta": lambda: x.to("meta")}
+        found: Tensor = kinds[self.kind]()
+        return found
+
+
+@pytest.mark.parametrize("kind", ["empty", "sparse", "meta"])
+def test_an_answer_that_holds_no_numbers_passes_to_where_it_is_refused(kind: str) -> None:
+    with torch.no_grad():
+        found = BestLayout(Answers(kind), CPU.device)(torch.ones(2, 3))
+    assert len(found) == (0 if kind == "empty" else 2)
+    if kind != "empty":
+        with pytest.raises(ModelError, match="the judge returns a sparse, nested, quantized or meta tensor"):
+            single(found, "the judge")

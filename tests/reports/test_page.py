@@ -176,11 +176,11 @@ def test_quantiles_of_a_histogram_are_right_to_a_bin() -> None:
 
 
 @pytest.mark.parametrize("name", ["report.html", "README.md", "samples.parquet", "croissant.json"])
-def test_a_report_that_cannot_be_written_says_what_helps(tmp_path: Path, name: str) -> None:
+def test_a_folder_in_the_place_of_a_page_is_named(tmp_path: Path, name: str) -> None:
     folder = run(tmp_path)
     (folder / name).unlink()
     (folder / name).mkdir()
-    with pytest.raises(OutputError, match="make it writable, or a copy of it") as raised:
+    with pytest.raises(OutputError, match=f"{re.escape(name)} cannot be written: it is a folder; move it away") as raised:
         write_report(folder_at(folder))
     assert raised.value.parameter == ""
 
