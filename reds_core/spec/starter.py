@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 
+from reds_core.errors import ModelError, is_text
 from reds_core.models.config import Access
 from reds_core.models.shipped.builtin import class_names
 from reds_core.sources import sources_of
@@ -68,6 +69,11 @@ def starter(file: Path, generator: Path | None, images: str | None, classifier: 
     Raises:
         ModelError: a file or the images cannot be used.
     """
+    for path in (file, generator, classifier):
+        if path is not None and not is_text(path.absolute()):
+            raise ModelError(
+                f"{ascii(str(path))[1:-1]}: the path is not UTF-8, and no spec could name it; rename the file or folder"
+            )
     access, labels = Access(torch.device("cpu"), allow_code=False), _labels(images)
     known = labels is None or indices(labels, class_names(SHIPPED)) is not None
     shape, classes = SHIPPED_SHAPE, class_names(SHIPPED) if known else ()

@@ -105,7 +105,8 @@ def _columns(starts: Starts, restraints: Restraints) -> tuple[Columns, Counts]:
     moves = torch.where(bad, torch.eye(j.shape[2], dtype=j.dtype, device=job.device), j.mT @ j)
     if by == "reds":
         # The Rayleigh quotient of varied over held change, which damping keeps finite where nothing held moves.
-        tau = DAMPING / moves.diagonal(dim1=1, dim2=2).sum(1)
+        trace = moves.diagonal(dim1=1, dim2=2).sum(1)
+        tau = DAMPING / torch.where(trace > 0, trace, 1.0)  # at a seed whose held features stand still, any will do
         return batched.rayleigh_batched([moves], varied_gram(job.spec, restraints.varied), tau)
     return columns_by(job.spec, [moves], restraints.varied, [max(job.spec.beta(name) for name in job.spec.held)])
 

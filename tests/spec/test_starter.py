@@ -46,6 +46,13 @@ def started(folder: Path, **given: Any) -> Any:
     return load_spec(file)
 
 
+@pytest.mark.parametrize("place", ["file", "generator", "classifier"])
+def test_a_path_that_is_not_text_is_refused(tmp_path: Path, place: str) -> None:
+    paths: dict[str, Any] = {"file": tmp_path / "s.yaml", "generator": None, "images": None, "classifier": None}
+    with pytest.raises(ModelError, match="the path is not UTF-8, and no spec could name it"):
+        starter(**paths | {place: tmp_path / "g\udce9.pt"})
+
+
 @pytest.mark.parametrize(
     ("network", "options"),
     [

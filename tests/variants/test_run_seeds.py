@@ -273,6 +273,16 @@ def test_a_coarse_job_leads_the_trajectories_and_follows_the_spec(tmp_path: Path
     assert changed.coarse is not None and changed.step == changed.coarse.step == pytest.approx(2 * job.step)
 
 
+def test_scores_that_stand_still_in_float32_end_in_verdicts(tmp_path: Path) -> None:
+    trajectory = {"method": "corrected", "directions": 1, "waypoints": 2, "step": 0.1}
+    spec = world(tmp_path, trajectory=trajectory)
+    classifier = TinyClassifier().requires_grad_(False)
+    classifier.weight *= 1e18  # a move is lost in rounding
+    torchscript(classifier, tmp_path / "c.pt")
+    found = [c for c in made(spec, [0, 1]) if c.role == "variant"]
+    assert len(found) == 8 and all(c.drifts["class"] <= 0.2 for c in found if c.accepted)
+
+
 def test_a_mapped_generator_is_walked_in_w(tmp_path: Path) -> None:
     torchscript(TinyMapping(), tmp_path / "m.pt")
     mapping = {"kind": "torchscript", "path": "m.pt"}
