@@ -277,7 +277,7 @@ def test_scores_that_stand_still_in_float32_end_in_verdicts(tmp_path: Path) -> N
     trajectory = {"method": "corrected", "directions": 1, "waypoints": 2, "step": 0.1}
     spec = world(tmp_path, trajectory=trajectory)
     classifier = TinyClassifier().requires_grad_(False)
-    classifier.weight *= 1e18  # a move is lost in rounding
+    classifier.weight.mul_(1e18)  # a move is lost in rounding
     torchscript(classifier, tmp_path / "c.pt")
     found = [c for c in made(spec, [0, 1]) if c.role == "variant"]
     assert len(found) == 8 and all(c.drifts["class"] <= 0.2 for c in found if c.accepted)
