@@ -282,7 +282,7 @@ def test_a_folder_in_place_of_a_file_is_noticed_before_anything_is_made(spec_pat
     spec = spec_of(spec_path, 2)
     folder = path_of(run_folder(spec, folder_at(tmp_path)))
     (folder / name).mkdir(parents=True)
-    with pytest.raises(OutputError, match="make it writable, or a copy of it"), opened(spec, folder_at(tmp_path), fresh=True):
+    with pytest.raises(OutputError, match="it is a folder; move it away"), opened(spec, folder_at(tmp_path), fresh=True):
         raise AssertionError("it was opened")
 
 
