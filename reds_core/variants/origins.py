@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -117,8 +117,9 @@ def _joined(parts: list[_Measured]) -> _Measured:
     )
 
 
-def _taken(parts: Sequence[dict[str, Bound | None]], name: str) -> Bound | None:
+def _taken(parts: Sequence[dict[str, Any]], name: str) -> Bound | None:
     """Returns what one feature remembers of all batches, and removes it from them."""
+    # `Bound` in both places would name one number of rows for a batch and for the whole.
     found = [b for p in parts if (b := p.pop(name)) is not None]
     return torch.cat(found) if found else None
 
