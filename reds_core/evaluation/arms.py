@@ -23,7 +23,7 @@ import torch
 from reds_core.errors import ModelError
 from reds_core.evaluation.labelled import Labelled, Shape, joined, read_shard
 from reds_core.jobs.images import from_levels
-from reds_core.jobs.job import Job, Networks, all_bound, features_of, in_memory, judged_by, rendered
+from reds_core.jobs.job import Job, Networks, all_bound, features_of, in_memory, judged_by, rendered, unrounded
 from reds_core.jobs.prepare import load_networks, prepare
 from reds_core.jobs.seeds import conditions_of, latents_of
 from reds_core.models.config import Access
@@ -175,11 +175,9 @@ def _residuals(job: Job, candidates: Sequence[Candidate], of: Sequence[Candidate
     seeds = [c for c in candidates if c.role == "seed" and c.accepted]  # the user's images themselves
     place = {c.seed: at for at, c in enumerate(seeds)}
     own = from_levels(torch.stack([torch.from_numpy(c.pixels) for c in seeds]).to(job.device).permute(0, 3, 1, 2))
-    latents, conditions = _latents(job, seeds)
-    parts = torch.arange(len(seeds), device=job.device).split(job.batch)
-    with torch.no_grad():  # not as stored: what is lacking is added before an image is rounded
-        made = torch.cat([job.networks.generator.images(latents[rows], conditions[rows]) for rows in parts])
-    return torch.nan_to_num(own - made)[[place[c.seed] for c in of]]
+    # Not as stored: what is lacking is added before an image is rounded.
+    added = torch.nan_to_num(own - unrounded(job.networks, *_latents(job, seeds)))
+    return added[[place[c.seed] for c in of]]
 
 
 EXTRA: Mapping[str, Callable[[Pool], Labelled]] = {

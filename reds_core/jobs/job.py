@@ -213,6 +213,13 @@ def rendered(networks: Networks, latents: Latents, conditions: Labels, residuals
     return Rendered(torch.cat(images), encoded, torch.cat(finite))
 
 
+def unrounded(networks: Networks, latents: Latents, conditions: Labels) -> Images:
+    """Returns the images of latents as the generator makes them, a batch at a time."""
+    rows = torch.arange(len(latents), device=latents.device).split(networks.batch)
+    with torch.no_grad():
+        return torch.cat([networks.generator.images(latents[part], conditions[part]) for part in rows])
+
+
 def with_residuals(images: Images, residuals: Images) -> Images:
     """Returns a generator's images with what is added to them, in [0, 1]."""
     return (images + residuals).clamp(0, 1)

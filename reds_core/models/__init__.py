@@ -3,8 +3,8 @@
 `AnyNetwork` is the table of kinds: a new one is a file and a line there.
 
 config        what every part of a spec shares: the base model, checked numbers, files and their hashes
-layout        networks laid out in memory as suits the device
 answers       what a network answers: in single precision, and alike, when asked again and in any batch
+layout        networks laid out in memory as suits the device
 states        state dicts, read as data
 archive       archives of torch.export, checked before they are opened
 torchscript   kind torchscript: torch.jit.save

@@ -31,9 +31,14 @@ SHARE, ROUNDING = 1e-3, 1e-5
 Answers = Callable[[Rows], Tensor]
 
 
+def is_dense(answer: Tensor) -> bool:
+    """Returns whether a tensor holds its numbers one after the other."""
+    return answer.layout == torch.strided and not (answer.is_nested or answer.is_meta or answer.is_quantized)
+
+
 def single(answer: Tensor, title: str) -> Tensor:
     """Returns a network's answer in single precision, whatever it computes in. Raises ModelError if it is complex, or not dense."""
-    if answer.layout != torch.strided or answer.is_nested or answer.is_meta or answer.is_quantized:
+    if not is_dense(answer):
         raise ModelError(f"{title} returns a sparse, nested, quantized or meta tensor; let it return a plain one")
     if answer.is_complex():
         raise ModelError(f"{title} returns complex numbers; let it return real ones, such as their absolute values")

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reds_core.models.answers import is_dense
+
 SAME = 1e-3  # of the output's largest value: far above rounding, far below what a scrambled layout does
 
 
@@ -38,17 +40,13 @@ class BestLayout:
         except RuntimeError:  # the network views activations in the layout that they had when it was traced
             return False
         both = isinstance(found, Tensor) and isinstance(expected, Tensor) and found.shape == expected.shape
-        if not both or not all(_is_dense(out) for out in (found, expected)):
+        # What is empty or sparse is for the caller to refuse.
+        if not both or not all(is_dense(out) and out.numel() for out in (found, expected)):
             return False
         # Booleans cannot be subtracted, and the lowest of the integers has no positive counterpart.
         if not expected.is_complex():
             found, expected = found.double(), expected.double()
         return bool(((found - expected).abs() <= SAME * expected.abs().amax()).all())
-
-
-def _is_dense(out: Tensor) -> bool:
-    """Returns whether an output holds numbers, one after the other: one that is empty or sparse is for the caller to refuse."""
-    return out.numel() > 0 and out.layout == torch.strided and not (out.is_nested or out.is_meta or out.is_quantized)
 
 
 def _lay(network: nn.Module, layout: torch.memory_format) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from reds_core.inversion.fit import PASSES_A_STEP, Losses, Space, fitted
 from reds_core.jobs.images import to_levels
-from reds_core.jobs.job import Job, Work, all_bound, features_at, features_of
+from reds_core.jobs.job import Job, Work, all_bound, features_at, features_of, unrounded
 from reds_core.trajectories.tangent import COTANGENTS
 from reds_core.types import Bound, Features, Images, Labels, Latents, Reason, Rows
 from reds_core.variants.level_set import MOVES, led_to_level_set
@@ -77,10 +77,8 @@ def _at_level_set(work: Work, origins: Origins, photos: Photos) -> Origins:
 
 def _with_residuals(work: Work, origins: Origins, photos: Photos) -> Origins:
     """Returns reconstructions to which all is added that they lack: they are the user's images, as their origins say already."""
-    render, rows = origins.rendered_by(work.job.networks.generator), torch.arange(len(origins.latents), device=work.job.device)
-    work.counter.add(forward=len(rows))
-    with torch.no_grad():
-        images = torch.cat([render(origins.latents[part], part) for part in rows.split(work.job.batch)])
+    work.counter.add(forward=len(origins.latents))
+    images = unrounded(work.job.networks, origins.latents, photos.conditions)
     fits = distances(images.flatten(1), photos.images.flatten(1), work.job.own_images.pixel_spread)
     return replace(origins, residuals=torch.nan_to_num(photos.images - images), judged=origins.of_photos, fits=fits)
 
